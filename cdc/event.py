@@ -1,0 +1,100 @@
+"""The shape of a table and what readers are handed: pure value types.
+
+A `Table` is what a schema record holds: enough to decode the log, to make the table elsewhere and to write its
+events. Two tables of the same shape have the same `schema_id` in every run (`cdc.log.schema_id`).
+A `RowEvent` is one change as readers see it, already parsed; `ChangeTransaction` in `sinks.assemble` groups them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+UNAVAILABLE = "__debezium_unavailable_value"
+"""Debezium's placeholder for a value the log did not carry. Our readers go by `RowEvent.unchanged` alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. `type` names a row of the type table (`cdc.types`), `[]` behind it for an array.
+
+    `type_expression` is the server's own words for it (`numeric(10,2)`, `public.mood`); `missing` the text that rows
+    which existed before the column was added have in it, None where that is NULL.
+    """
+
+    name: str
+    type: str
+    type_expression: str
+    type_oid: int
+    typmod: int
+    attnum: int
+    not_null: bool
+    default: str | None = None
+    auto_increment: bool = False
+    missing: str | None = None
+    enum_values: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    name: str
+    columns: tuple[str, ...]
+    schema: str
+    table: str
+    referenced: tuple[str, ...]
+    on_update: str
+    on_delete: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table's shape. `replica_identity` is Postgres' letter: d(efault), f(ull), i(ndex), n(othing)."""
+
+    schema: str
+    name: str
+    oid: int
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...]
+    replica_identity: str
+    identity_columns: tuple[str, ...]
+    unique: tuple[tuple[str, ...], ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that identify a row in its events; empty for a keyless table.
+
+        The replica identity decides (CORRECTNESS 16): under USING INDEX the log names rows by that index alone.
+        """
+        if self.replica_identity == "i":
+            return self.identity_columns
+        return self.primary_key
+
+    @property
+    def keyless(self) -> bool:
+        return not self.key
+
+
+@dataclass(frozen=True, slots=True)
+class RowEvent:
+    """One change of one row. `before` and `after` hold JSON values as the event carries them.
+
+    `op`: c(reate), r(ead by a base copy), u(pdate), d(elete), t(runcate). `unchanged` names the columns of `after`
+    that the log did not carry, `before_absent` those of `before`.
+    """
+
+    table: str
+    op: str
+    ordinal: int
+    schema_id: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    unchanged: tuple[str, ...] = ()
+    before_absent: tuple[str, ...] = ()
+    moved_to: Mapping[str, Any] | None = None
+    moved_from: Mapping[str, Any] | None = None
