@@ -1,0 +1,22 @@
+"""Named places where a test kills the process: every edge between two durable steps has one.
+
+In: environment `CDC_FAILPOINT=NAME` or `NAME:N` (the N-th time it is reached). Out: SIGKILL to this very process, as
+a power cut would be. Without the variable each call is one comparison. Refuses: a count that is not a number.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_name, _, _count = os.environ.get("CDC_FAILPOINT", "").partition(":")
+_left = int(_count or 1)
+
+
+def failpoint(name: str) -> None:
+    """Die here if the test asked for it."""
+    global _left
+    if name == _name:
+        _left -= 1
+        if _left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
