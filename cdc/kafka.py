@@ -1,0 +1,330 @@
+"""Kafka: the only home of confluent_kafka. Producer, reader, topics; thin, and without opinions about records.
+
+In: librdkafka properties as a mapping, records as bytes. Out: acknowledgements by callback, records with offsets.
+Refuses: properties that the promises rest on (`FIXED_OPTIONS`); every error of the client comes as a `CdcError`.
+
+The producer waits for all in-sync replicas, is idempotent and never gives up on a record by time
+(`message.timeout.ms=0`): a record given up while later ones go out is a hole in the log (CORRECTNESS 7).
+Readers assign and seek by themselves; an offset that is gone is an error, never a silent jump.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Producer as _Producer
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from cdc.errors import (
+    DELIVERY_FAILED,
+    KAFKA_REFUSED,
+    KAFKA_UNREACHABLE,
+    LOG_LOST,
+    TOPIC_MISSING,
+    VALUE_TOO_LARGE,
+    CdcError,
+)
+
+Options = Mapping[str, str]
+Partition = tuple[str, int]
+_log = logging.getLogger(__name__)
+
+FIXED_OPTIONS = {
+    "acks": "all",
+    "enable.idempotence": "true",
+    "message.timeout.ms": "0",
+    "enable.auto.commit": "false",
+    "auto.offset.reset": "error",
+    "isolation.level": "read_uncommitted",
+}
+_PRODUCER = {
+    "acks": "all",
+    "enable.idempotence": "true",
+    "message.timeout.ms": "0",
+    "linger.ms": "5",
+    "batch.size": "262144",
+    "compression.type": "lz4",
+    # Bounds what an unreachable broker makes us hold; produce() then blocks the stream, not the memory.
+    "queue.buffering.max.kbytes": "65536",
+    "queue.buffering.max.messages": "100000",
+}
+_CONSUMER = {
+    "enable.auto.commit": "false",
+    "auto.offset.reset": "error",
+    "isolation.level": "read_uncommitted",
+    "check.crcs": "true",
+    "enable.partition.eof": "false",
+    # Per partition queue; a sink follows the log and a topic a table within 300 MB.
+    "queued.max.messages.kbytes": "16384",
+    "fetch.queue.backoff.ms": "50",
+}
+_REQUEST_TIMEOUT_S = 30.0
+_REFUSALS = {
+    KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.POLICY_VIOLATION,
+    KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR, KafkaError._SSL,
+}
+_GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,
+         KafkaError.UNKNOWN_TOPIC_ID}
+_LOST = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
+
+
+class Record(Protocol):
+    """A record that was read or delivered: confluent_kafka's Message."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+
+
+OnDelivery = Callable[[KafkaError | None, Record], None]
+
+
+def _kafka_error(options: Options, error: KafkaError, *, topic: str = "?", source: str | None = None) -> CdcError:
+    """What an error of the client means for the loop. Unknown ones count as passing: the log decides what is lost."""
+    code = error.code()
+    if code in _REFUSALS:
+        return CdcError(KAFKA_REFUSED, source=source, problem=error.str())
+    if code in _GONE:
+        return CdcError(TOPIC_MISSING, source=source or topic.partition(".")[0], topic=topic)
+    return CdcError(KAFKA_UNREACHABLE, source=source, bootstrap=options["bootstrap.servers"], problem=error.str())
+
+
+class _Errors:
+    """Collects what librdkafka reports beside the calls; `check` raises what cannot pass by itself."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._fatal: CdcError | None = None
+        self.last = "no answer"
+
+    def __call__(self, error: KafkaError) -> None:
+        self.last = error.str()
+        if error.fatal() or error.code() in _REFUSALS:
+            self._fatal = _kafka_error(self._options, error)
+
+    def check(self) -> None:
+        if self._fatal:
+            raise self._fatal
+
+
+class Producer:
+    """Sends records in order per partition. `poll` serves the delivery callbacks in the caller's thread."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.errors = _Errors(options)
+        self._producer = _Producer(
+            {**_PRODUCER, **options, **_fixed("acks", "enable.idempotence", "message.timeout.ms"),
+             "error_cb": self.errors, "logger": _log})
+        self.poll_raw: Callable[[float], int] = self._producer.poll
+        self.produce_raw: Callable[..., None] = self._producer.produce
+        """`produce(topic, value, key, partition, on_delivery)`; BufferError when the queue is full (see `send`)."""
+
+    def poll(self, timeout_s: float = 0.0) -> None:
+        self._producer.poll(timeout_s)
+        self.errors.check()
+
+    def pending(self) -> int:
+        """Records that are neither delivered nor failed."""
+        return len(self._producer)
+
+    def refused(self, error: KafkaException, topic: str, source: str, size: int) -> CdcError:
+        """What a failed `produce` call means."""
+        cause: KafkaError = error.args[0]
+        if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            return CdcError(
+                VALUE_TOO_LARGE, source=source, table=topic.partition(".")[2], size=size, topic=topic,
+                limit=self._options.get("message.max.bytes", "1000000"))
+        return _kafka_error(self._options, cause, topic=topic, source=source)
+
+    def failed(self, error: KafkaError, record: Record, source: str) -> CdcError:
+        """What a failed delivery means: the end of the run, for a reason that passes or not."""
+        topic = record.topic()
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            return CdcError(
+                VALUE_TOO_LARGE, source=source, table=topic.partition(".")[2], topic=topic,
+                size=len(record.value() or b""), limit="fewer")
+        if error.code() in _REFUSALS | _GONE:
+            return _kafka_error(self._options, error, topic=topic, source=source)
+        return CdcError(DELIVERY_FAILED, source=source, topic=topic, problem=error.str())
+
+    def abandon(self) -> None:
+        """Drop what is not delivered: the run is over, and nothing after a failure may go out."""
+        self._producer.purge(in_queue=True, in_flight=True, blocking=False)
+        self._producer.poll(0)
+
+
+def _fixed(*names: str) -> dict[str, str]:
+    return {name: FIXED_OPTIONS[name] for name in names}
+
+
+class Reader:
+    """Reads chosen partitions from chosen offsets. It joins no group and commits nothing."""
+
+    def __init__(self, options: Options, *, client: str = "cdc-reader") -> None:
+        self._options = options
+        self.errors = _Errors(options)
+        self._consumer = Consumer(
+            {**_CONSUMER, **options,
+             **_fixed("enable.auto.commit", "auto.offset.reset", "isolation.level"),
+             "group.id": client, "error_cb": self.errors, "logger": _log})
+
+    def assign(self, offsets: Mapping[Partition, int]) -> None:
+        """Read exactly these partitions, each from the given offset."""
+        self._consumer.assign([TopicPartition(t, p, offset) for (t, p), offset in offsets.items()])
+
+    def add(self, offsets: Mapping[Partition, int]) -> None:
+        """Read these partitions too."""
+        self._consumer.incremental_assign([TopicPartition(t, p, offset) for (t, p), offset in offsets.items()])
+
+    def poll(self, max_records: int, timeout_s: float) -> list[Record]:
+        """The next records, in order per partition; an empty list after the time-out."""
+        records = self._consumer.consume(max_records, timeout_s)
+        self.errors.check()
+        for record in records:
+            if record.error() is not None:
+                raise self._read_error(record)
+        return records
+
+    def _read_error(self, record: Any) -> CdcError:
+        error, topic = record.error(), record.topic() or "?"
+        if error.code() in _LOST:
+            begins = self.watermarks(topic, record.partition())[0]
+            return CdcError(
+                LOG_LOST, source=topic.partition(".")[0], topic=topic, partition=record.partition(), begins=begins,
+                needs=record.offset())
+        return _kafka_error(self._options, error, topic=topic)
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        self._consumer.pause([TopicPartition(t, p) for t, p in partitions])
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        self._consumer.resume([TopicPartition(t, p) for t, p in partitions])
+
+    def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        """First offset that is there, and the one that the next record will get."""
+        try:
+            found = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise _kafka_error(self._options, error.args[0], topic=topic) from None
+        if found is None:
+            raise CdcError(KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last)
+        return found
+
+    def read_range(self, topic: str, partition: int, first: int, end: int,
+                   waiting: Callable[[], None] = lambda: None) -> list[Record]:
+        """Every record with an offset in [first, end). `waiting` is called while it takes long."""
+        records: list[Record] = []
+        if first >= end:
+            return records
+        self.assign({(topic, partition): first})
+        deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+        while not records or records[-1].offset() < end - 1:
+            waiting()
+            batch = self.poll(10_000, 0.2)
+            if batch:
+                records += batch
+                deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+            elif time.monotonic() > deadline:
+                raise CdcError(
+                    KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last)
+        self.assign({})
+        return [record for record in records if record.offset() < end]
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the brokers describe it."""
+
+    name: str
+    id: str
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+
+
+class Admin:
+    """Asks about and creates topics. Only the source creates."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.errors = _Errors(options)
+        known = {k: v for k, v in options.items() if k not in _PRODUCER and k not in _CONSUMER}
+        self._admin = AdminClient({**known, "error_cb": self.errors, "logger": _log})
+
+    def cluster(self) -> tuple[str, int]:
+        """The cluster's id and its number of brokers."""
+        found = self._ask(self._admin.describe_cluster(request_timeout=_REQUEST_TIMEOUT_S))
+        return found.cluster_id, len(found.nodes)
+
+    def describe(self, names: Sequence[str]) -> dict[str, Topic]:
+        """Those of the topics that exist."""
+        if not names:
+            return {}
+        futures = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=_REQUEST_TIMEOUT_S)
+        found = {}
+        for name, future in futures.items():
+            try:
+                description = self._ask(future)
+            except CdcError as error:
+                if error.code is TOPIC_MISSING:
+                    continue
+                raise
+            found[name] = description
+        configs = self._configs(list(found))
+        return {
+            name: Topic(
+                name, str(d.topic_id), len(d.partitions), min((len(p.replicas) for p in d.partitions), default=0),
+                configs[name])
+            for name, d in found.items()}
+
+    def _configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not names:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        futures = self._admin.describe_configs(resources, request_timeout=_REQUEST_TIMEOUT_S)
+        return {
+            resource.name: {key: entry.value for key, entry in self._ask(future).items()}
+            for resource, future in futures.items()}
+
+    def create(self, name: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> None:
+        """Make a topic; one that exists by now is left as it is."""
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=replicas, config=dict(config))
+        future = self._admin.create_topics([topic], request_timeout=_REQUEST_TIMEOUT_S)[name]
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise _kafka_error(self._options, error.args[0], topic=name) from None
+
+    def delete(self, names: Sequence[str]) -> None:
+        if names:
+            for future in self._admin.delete_topics(list(names), operation_timeout=_REQUEST_TIMEOUT_S).values():
+                self._ask(future)
+
+    def topic_names(self) -> list[str]:
+        try:
+            return list(self._admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics)
+        except KafkaException as error:
+            raise _kafka_error(self._options, error.args[0]) from None
+
+    def _ask(self, future: Any) -> Any:
+        try:
+            return future.result(_REQUEST_TIMEOUT_S + 5)
+        except KafkaException as error:
+            self.errors.check()
+            raise _kafka_error(self._options, error.args[0]) from None
+        except TimeoutError:
+            raise CdcError(
+                KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last) from None
