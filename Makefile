@@ -34,8 +34,8 @@ lint: $(STAMP)  ## ruff, mypy --strict, the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: servers lint  ## everything, against real servers; PYTEST="-k word" narrows it
-	$(BIN)/python -m pytest $(PYTEST)
+test: servers lint  ## everything, against real servers; PYTEST="-k word -n 0" narrows it
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 unit: $(STAMP)  ## the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(PYTEST)

@@ -133,6 +133,8 @@ class Kafka:
             "transaction.state.log.num.partitions": 4,
             "transaction.state.log.replication.factor": 1,
             "transaction.state.log.min.isr": 1,
+            "broker.session.timeout.ms": 3000,  # a killed broker may register anew only after it
+            "broker.heartbeat.interval.ms": 500,
             "group.initial.rebalance.delay.ms": 0,
         }
         values.update(properties)
@@ -161,7 +163,8 @@ class Kafka:
             raise RuntimeError(f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}")
 
     def _java(self) -> list[str]:
-        logging = [f"-Dorg.slf4j.simpleLogger.{it}" for it in ("defaultLogLevel=warn", "showDateTime=true")]
+        settings = ("defaultLogLevel=warn", "showDateTime=true", "dateTimeFormat=HH:mm:ss.SSS")
+        logging = [f"-Dorg.slf4j.simpleLogger.{setting}" for setting in settings]
         return [
             "java",
             f"-Xmx{self._heap}",
