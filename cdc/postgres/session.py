@@ -1,0 +1,169 @@
+"""Sessions of ours on a Postgres server: one list of settings, one way in, and what its errors mean.
+
+In: a server's URL with its password beside it. Out: connections whose text does not depend on what somebody
+set on the database or the role (CORRECTNESS 12); every psycopg error as a `CdcError`, whose kind tells a loop
+what to do.
+Refuses: a database whose encoding is SQL_ASCII, where the server cannot say what its bytes mean.
+
+The settings travel in the startup packet, so they also hold for the walsender. A password never reaches a
+message: it is cut out of whatever libpq says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from cdc.errors import (
+    SOURCE_AUTH,
+    SOURCE_PREREQUISITE,
+    SOURCE_UNREACHABLE,
+    TARGET_AUTH,
+    TARGET_REFUSED,
+    TARGET_UNREACHABLE,
+    CdcError,
+)
+
+SESSION: dict[str, str] = {
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "search_path": "",
+    "row_security": "off",
+}
+"""What decides a value's text, or which rows are seen; `client_encoding` is a connection parameter."""
+
+_LIVENESS = {
+    # A vanished peer must not hold a slot or a lock until the kernel's two hours are over.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+_CLIENT = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
+# By class or code: the connection or the moment is at fault, not the statement.
+_PASSING = ("08", "40", "53", "57P01", "57P02", "57P03", "57P05", "55P03", "25P03", "25P04")
+_AUTH = ("28",)
+# A refused login has no SQLSTATE in libpq's answer, only the server's words.
+_AUTH_WORDS = ("authentication failed", "no password supplied", "pg_hba.conf", 'role "', "SASL")
+_REFUSED_WORDS = ('database "', "permission denied", "invalid connection option", "certificate", "SSL")
+
+
+class Side(Enum):
+    SOURCE = "source"
+    TARGET = "sink"
+
+
+def options_string(extra: Mapping[str, str] | None = None) -> str:
+    """The `options` of a startup packet: `SESSION` and `extra` as `-c name=value`."""
+    settings = {**SESSION, **_LIVENESS, **(extra or {})}
+    return " ".join(f"-c {name}={_escaped(value)}" for name, value in settings.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server and which section of the configuration it belongs to."""
+
+    side: Side
+    name: str
+    url: str
+    password: str | None = field(default=None, repr=False)
+
+    def conninfo(self, *, settings: Mapping[str, str] | None = None, **parameters: str) -> str:
+        """Everything libpq needs, the session's settings included; the URL's `options` come before ours."""
+        with self.errors():
+            given = {
+                key: str(value) for key, value in conninfo_to_dict(self.url).items() if value is not None
+            }
+        if self.password is not None:
+            given["password"] = self.password
+        options = " ".join(filter(None, (given.pop("options", ""), options_string(settings))))
+        fixed = {
+            "options": options,
+            "client_encoding": "UTF8",
+            "application_name": f"cdc {self.side.value} {self.name}",
+        }
+        return make_conninfo("", **{**_CLIENT, **given, **fixed, **parameters})
+
+    def connect(
+        self, *, settings: Mapping[str, str] | None = None, autocommit: bool = True
+    ) -> psycopg.Connection:
+        """An ordinary connection."""
+        conninfo = self.conninfo(settings=settings)
+        with self.errors():
+            connection = psycopg.connect(conninfo, autocommit=autocommit)
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            connection.close()
+            raise self._refused("the database has encoding SQL_ASCII: its bytes have no defined characters")
+        return connection
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What psycopg raises inside comes out as a `CdcError`."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise self.error(error) from None
+
+    def error(self, error: psycopg.Error) -> CdcError:
+        """What a psycopg error means: away (try again), login refused, or the server refuses what we ask."""
+        problem = self.problem(error)
+        state = error.sqlstate
+        if state is None:
+            if _needs_password(error) or any(word in problem for word in _AUTH_WORDS):
+                return self._login_refused(problem)
+            if any(word in problem for word in _REFUSED_WORDS) or isinstance(error, psycopg.ProgrammingError):
+                return self._refused(problem)
+            if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+                return self._unreachable(problem)
+            return self._refused(problem)
+        if state.startswith(_AUTH):
+            return self._login_refused(problem)
+        return self._unreachable(problem) if state.startswith(_PASSING) else self._refused(problem)
+
+    def problem(self, error: psycopg.Error) -> str:
+        """The server's words on one line, with its detail, without our password."""
+        detail = error.diag.message_detail
+        text = "; ".join(filter(None, ((error.diag.message_primary or str(error)), detail)))
+        text = " ".join(text.split())
+        return text.replace(self.password, "***") if self.password else text
+
+    def _login_refused(self, problem: str) -> CdcError:
+        user = conninfo_to_dict(self.url).get("user") or "the default user"
+        if self.side is Side.SOURCE:
+            return CdcError(SOURCE_AUTH, source=self.name, user=user, problem=problem)
+        return CdcError(TARGET_AUTH, sink=self.name, user=user, problem=problem)
+
+    def _unreachable(self, problem: str) -> CdcError:
+        if self.side is Side.SOURCE:
+            return CdcError(SOURCE_UNREACHABLE, source=self.name, problem=problem)
+        return CdcError(TARGET_UNREACHABLE, sink=self.name, problem=problem)
+
+    def _refused(self, problem: str) -> CdcError:
+        if self.side is Side.SOURCE:
+            fix = f"see what is missing, and the statement that mends it, with: cdc check {self.name}"
+            return CdcError(SOURCE_PREREQUISITE, source=self.name, problem=problem, fix=fix)
+        return CdcError(TARGET_REFUSED, sink=self.name, problem=problem)
+
+
+def _needs_password(error: psycopg.Error) -> bool:
+    return error.pgconn is not None and error.pgconn.needs_password
