@@ -22,7 +22,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	    else echo "Python's venv module is missing; as root: apt-get install python3-venv"; exit 1; fi; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
 
 servers: $(STAMP)  ## fetch the real servers into .servers/

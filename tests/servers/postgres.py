@@ -180,7 +180,10 @@ class Postgres:
             f"--pwfile={passwords}",
         ]
         options = ["--auth=scram-sha-256", "-E", "UTF8", "--no-locale", "--no-sync"]
-        subprocess.run(["setpriv", *_privileges(), "--", *initdb, *options], check=True, capture_output=True)
+        command = ["setpriv", *_privileges(), "--", *initdb, *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"initdb failed: {done.stderr}")
         passwords.unlink()
 
     def _configure(self, settings: Mapping[str, str | int], *, fsync: bool) -> None:
@@ -264,6 +267,8 @@ def _privileges() -> list[str]:
         f"--regid={user.pw_gid}",
         "--clear-groups",
         # The checkout may have mode 0700, which this user could not enter to read the program itself.
+        # Postgres asks access(2), which forgets capabilities unless the fix-up for changed users is off.
+        "--securebits=+no_setuid_fixup",
         "--inh-caps=-all,+dac_override",
         "--ambient-caps=-all,+dac_override",
     ]

@@ -1,5 +1,7 @@
 """The servers do what the tests rely on."""
 
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,7 +13,8 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.servers.fetch import kcat
+from tests.servers import postgres
+from tests.servers.fetch import POSTGRES_BIN, kcat
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
 from tests.servers.process import Process
@@ -97,6 +100,20 @@ def test_postgres_survives_kill9_freeze_and_reuse(tmp_path: Path) -> None:
     with Postgres(directory) as again:
         assert again.port == port
         assert again.execute("SELECT * FROM t") == [(1,)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a plain user runs Postgres as himself")
+def test_postgres_runs_from_a_checkout_closed_to_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    wheel = POSTGRES_BIN.parents[1]
+    for folder in (wheel, wheel.with_name(f"{wheel.name}.libs")):
+        shutil.copytree(folder, closed / folder.name)
+    monkeypatch.setattr(postgres, "POSTGRES_BIN", closed / wheel.name / "pginstall" / "bin")
+    with Postgres(closed / "server") as server:
+        assert server.execute("SELECT 1") == [(1,)]
 
 
 def test_kafka_keeps_records_through_kill9_and_restart(tmp_path: Path) -> None:
