@@ -287,19 +287,22 @@ def _number(record: dict[str, Any], name: str) -> int:
 class Validity:
     """Which ENDs count, fed with every record of the log in order.
 
-    `start` is the START in force. `ignored` counts the ENDs of other runs, which `status` shows.
+    `start` is the START in force. A reader that goes on in the middle of a run knows only its epoch and run
+    (`in_force`). `ignored` counts the ENDs of other runs, which `status` shows.
     """
 
-    def __init__(self, start: Start | None = None) -> None:
+    def __init__(self, start: Start | None = None, *, in_force: tuple[int, str] | None = None) -> None:
         self.start = start
+        self._in_force = (start.epoch, start.run) if start else in_force
         self.ignored = 0
 
     def admit(self, record: Start | End) -> bool:
         """Whether this record counts: every START does, an END only of the run in force."""
         if isinstance(record, Start):
             self.start = record
+            self._in_force = (record.epoch, record.run)
             return True
-        if self.start is not None and record.run == self.start.run and record.epoch == self.start.epoch:
+        if (record.epoch, record.run) == self._in_force:
             return True
         self.ignored += 1
         return False
