@@ -4,7 +4,7 @@
 
 In: an empty Postgres 18 server (wal_level=logical; database `shop` is made here), an empty Kafka, the jars of
 Kafka Connect and the connector. Out, beside this file: `postgres_exact.jsonl`, every record of every topic
-`shop*` in order of (topic, partition, offset), and `postgres_exact_text.jsonl`, the values as the server's text.
+`shop*` in order of (topic, partition, offset), and `postgres_exact_text.jsonl`, the values as server text.
 Ends with a message when the connector's task fails; the path of its log is printed first.
 """
 
