@@ -127,6 +127,11 @@ SLOT_WITHOUT_LOG = _code(
     "replication slot {slot} exists (confirmed at {confirmed}), but topic {topic} holds no record of it",
     "the topic was deleted, or the slot belongs to somebody else. Copy everything again: cdc source run {source} "
     "--reopen copy-again; or go on from the slot's position: cdc source run {source} --reopen adopt")
+LOG_TRUNCATED = _code(
+    "LOG_TRUNCATED", Kind.STOP,
+    "topic {topic} begins at offset {begins} with no START before its ENDs: retention took the beginning of the run",
+    "set retention.ms=-1 and retention.bytes=-1 on it, then copy everything again: cdc source run {source} --reopen "
+    "copy-again")
 SLOT_AHEAD = _code(
     "SLOT_AHEAD", Kind.STOP,
     "replication slot {slot} is confirmed at {confirmed}, beyond the log's last END at {last}: what lies between is "
@@ -171,6 +176,10 @@ TYPE_UNSUPPORTED = _code(
     "TYPE_UNSUPPORTED", Kind.STOP,
     "column {column} of {table} has type {type}, which is not carried yet",
     "leave the table out: exclude = [\"{table}\"] in [source.{source}]; docs/EVENTS.md lists the types")
+COPY_TORN = _code(
+    "COPY_TORN", Kind.TRANSIENT,
+    "table {table} was rewritten while the copy began",
+    "nothing: the copy begins again by itself")
 NOTHING_TO_CAPTURE = _code(
     "NOTHING_TO_CAPTURE", Kind.STOP,
     "no table in publication {publication} is wanted by tables = {patterns}",

@@ -46,7 +46,7 @@ _PRODUCER = {
     "acks": "all",
     "enable.idempotence": "true",
     "message.timeout.ms": "0",
-    "linger.ms": "5",
+    "linger.ms": "2",
     "batch.size": "262144",
     "compression.type": "lz4",
     # Bounds what an unreachable broker makes us hold; produce() then blocks the stream, not the memory.
@@ -124,13 +124,14 @@ class Producer:
         self._producer = _Producer(
             {**_PRODUCER, **options, **_fixed("acks", "enable.idempotence", "message.timeout.ms"),
              "error_cb": self.errors, "logger": _log})
-        self.poll_raw: Callable[[float], int] = self._producer.poll
         self.produce_raw: Callable[..., None] = self._producer.produce
         """`produce(topic, value, key, partition, on_delivery)`; BufferError when the queue is full (see `send`)."""
 
-    def poll(self, timeout_s: float = 0.0) -> None:
-        self._producer.poll(timeout_s)
+    def poll(self, timeout_s: float = 0.0) -> int:
+        """Serve acknowledgements; how many there were."""
+        served = self._producer.poll(timeout_s)
         self.errors.check()
+        return served
 
     def pending(self) -> int:
         """Records that are neither delivered nor failed."""

@@ -1,0 +1,172 @@
+"""What the source's catalogs and settings say: slot, publication, shapes; and the heartbeat's writing. I/O.
+
+In: an ordinary connection of `session.Server`. Out: values. Refuses: nothing by itself; `source` and `check` judge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import psycopg
+
+from cdc.event import Table
+from cdc.position import Lsn
+from cdc.postgres import messages
+from cdc.postgres.session import Server
+from cdc.postgres.tables import SHAPE, table_from_catalog
+
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A logical slot. `lost` says why the server gave it up, None while it stands."""
+
+    name: str
+    plugin: str
+    database: str
+    active_pid: int | None
+    confirmed: Lsn
+    restart: Lsn | None
+    lost: str | None
+    two_phase: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    schema: str
+    name: str
+    oid: int
+    partitioned: bool
+    narrowed: bool
+    """By a column list or a row filter."""
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication's tables that are wanted, and its options."""
+
+    name: str
+    tables: tuple[PublishedTable, ...]
+    operations: str
+    via_root: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """The same as long as the same changes of the same tables are published."""
+        return hashlib.sha256(orjson.dumps([
+            self.name, self.operations, self.via_root,
+            sorted((t.schema, t.name, t.oid, t.narrowed) for t in self.tables)])).hexdigest()
+
+
+class Catalog:
+    """Questions to one source database."""
+
+    def __init__(self, server: Server, *, statement_timeout: str = "30s") -> None:
+        # A heartbeat that hangs would hold up the stream for ever.
+        self.server = server
+        self.connection: Connection = server.connect(settings={"statement_timeout": statement_timeout})
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self.server.errors():
+            return self.connection.execute(query, parameters).fetchall()  # type: ignore[call-overload]
+
+    def setting(self, name: str) -> str | None:
+        value = self.rows("SELECT pg_catalog.current_setting(%s, true)", name)[0][0]
+        return None if value is None else str(value)
+
+    @property
+    def version(self) -> int:
+        return self.connection.info.server_version
+
+    @property
+    def database(self) -> str:
+        return self.connection.info.dbname
+
+    def in_recovery(self) -> bool:
+        return bool(self.rows("SELECT pg_catalog.pg_is_in_recovery()")[0][0])
+
+    def now_us(self) -> int:
+        return int(self.rows("SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint")[0][0])
+
+    # -- slot ---------------------------------------------------------------------------------------------------
+    def slot(self, name: str) -> Slot | None:
+        reason = "s.invalidation_reason" if self.version >= 170000 else "NULL"
+        found = self.rows(
+            f"SELECT s.plugin, s.database, s.active_pid, s.confirmed_flush_lsn::text, s.restart_lsn::text, "  # noqa: S608
+            f"s.wal_status, {reason}, s.two_phase FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %s", name)
+        if not found:
+            return None
+        plugin, database, pid, confirmed, restart, status, reason, two_phase = found[0]
+        lost = reason or ("wal_status lost" if status == "lost" or restart is None else None)
+        return Slot(
+            name, plugin, database, pid, Lsn.parse(confirmed or "0/0"), Lsn.parse(restart) if restart else None, lost,
+            two_phase)
+
+    def drop_slot(self, name: str) -> None:
+        self.rows("SELECT pg_catalog.pg_drop_replication_slot(%s)", name)
+
+    def try_lock(self, name: str) -> bool:
+        """Hold a source's name while its slot is not held: until `unlock`, or as long as this connection lives."""
+        return bool(self.rows("SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))",
+                              f"cdc source {name}")[0][0])
+
+    def unlock(self, name: str) -> None:
+        self.rows("SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended(%s, 0))", f"cdc source {name}")
+
+    def lock_holder(self, name: str) -> str:
+        """Who holds the name, for the message."""
+        found = self.rows(
+            "SELECT a.pid, a.application_name, coalesce(a.client_addr::text, 'local') FROM pg_catalog.pg_locks l "
+            "JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted AND "
+            "(l.classid::bigint << 32 | l.objid::bigint) = pg_catalog.hashtextextended(%s, 0)", f"cdc source {name}")
+        return f"backend {found[0][0]} ({found[0][1]} from {found[0][2]})" if found else "nobody by now"
+
+    # -- publication and tables ---------------------------------------------------------------------------------
+    def publication(self, name: str, wanted: Callable[[str, str], bool]) -> Publication | None:
+        found = self.rows(
+            "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot "
+            "FROM pg_catalog.pg_publication p WHERE p.pubname = %s", name)
+        if not found:
+            return None
+        *flags, via_root = found[0]
+        rows = self.rows(
+            "SELECT n.nspname, c.relname, c.oid::bigint, c.relkind = 'p', "
+            "coalesce(r.prattrs IS NOT NULL OR r.prqual IS NOT NULL, false) "
+            "FROM pg_catalog.pg_publication p "
+            "JOIN LATERAL pg_catalog.pg_get_publication_tables(p.pubname) g ON true "
+            "JOIN pg_catalog.pg_class c ON c.oid = g.relid "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid "
+            "WHERE p.pubname = %s ORDER BY 1, 2", name)
+        tables = tuple(PublishedTable(*row) for row in rows if wanted(row[0], row[1]))
+        operations = "".join(letter for letter, on in zip("iudt", flags, strict=True) if on)
+        return Publication(name, tables, operations, via_root)
+
+    def shapes(self, oids: Sequence[int]) -> list[Table]:
+        """The shapes of these tables, as this connection's snapshot shows them."""
+        return [table_from_catalog(self.rows(SHAPE + "%s", oid)[0][0], source=self.server.name) for oid in oids]
+
+    # -- logical messages ---------------------------------------------------------------------------------------
+    def secret(self) -> bytes | None:
+        """What proves the event trigger's messages; None without the trigger (or the right to read it)."""
+        found = self.rows(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'cdc_ddl' AND evtenabled <> 'D') "
+            "AND pg_catalog.to_regclass('cdc.secret') IS NOT NULL "
+            "AND pg_catalog.has_table_privilege(pg_catalog.to_regclass('cdc.secret'), 'SELECT')")
+        return bytes(self.rows("SELECT value FROM cdc.secret")[0][0]) if found[0][0] else None
+
+    def heartbeat(self, token: str) -> None:
+        """Commit our token, so that the stream brings it back with a position and a commit time."""
+        self.rows("SELECT pg_catalog.pg_logical_emit_message(true, %s, %s)", messages.HEARTBEAT, token)

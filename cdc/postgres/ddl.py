@@ -1,0 +1,85 @@
+"""What a schema change means for readers: two shapes of a table → effects, or a reason to stop. Pure.
+
+In: the shape that the log holds and the new one, as the event trigger sent it. Out: the effects that readers carry
+out, each with the shape that holds after it; none where the change does not concern them (defaults, unique and
+foreign keys, comments). Refuses: every other change, by `Unfollowable` with a word for it.
+
+A column is the same column if its attnum is: names and places say nothing after a DROP and an ADD.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cdc.event import Column, Table
+from cdc.postgres.wire import Relation
+
+
+class Unfollowable(Exception):
+    """A change that the stream cannot carry yet; the text says which."""
+
+
+def effects(old: Table, new: Table) -> list[tuple[str, Table]]:
+    """The steps from `old` to `new`: `drop_column`, then `add_column`."""
+    _same_table(old, new)
+    before = {column.attnum: column for column in old.columns}
+    after = {column.attnum: column for column in new.columns}
+    for attnum in before.keys() & after.keys():
+        _same_column(before[attnum], after[attnum])
+    dropped = before.keys() - after.keys()
+    added = after.keys() - before.keys()
+    for attnum in added:
+        _addable(after[attnum])
+    steps: list[tuple[str, Table]] = []
+    if dropped:
+        kept = replace(old, columns=tuple(c for c in old.columns if c.attnum in after))
+        steps.append(("drop_column", kept if added else replace(kept, unique=new.unique)))
+    if added:
+        steps.append(("add_column", new))
+    return steps
+
+
+def _same_table(old: Table, new: Table) -> None:
+    if new.oid != old.oid:
+        raise Unfollowable("it was dropped and made again")
+    if (new.schema, new.name) != (old.schema, old.name):
+        raise Unfollowable(f"it was renamed to {new.full_name}")
+    if new.primary_key != old.primary_key:
+        raise Unfollowable(f"its primary key is ({', '.join(new.primary_key)}), was ({', '.join(old.primary_key)})")
+    if (new.replica_identity, new.identity_columns) != (old.replica_identity, old.identity_columns):
+        raise Unfollowable("its replica identity changed")
+
+
+def _same_column(old: Column, new: Column) -> None:
+    if new.name != old.name:
+        raise Unfollowable(f"column {old.name} was renamed to {new.name}")
+    if (new.type_oid, new.typmod) != (old.type_oid, old.typmod):
+        raise Unfollowable(f"column {old.name} is {new.type_expression}, was {old.type_expression}")
+    if new.enum_values != old.enum_values:
+        raise Unfollowable(f"the labels of {old.type_expression} (column {old.name}) changed")
+    if old.not_null and not new.not_null:
+        raise Unfollowable(f"column {old.name} is no longer NOT NULL")
+
+
+def _addable(column: Column) -> None:
+    """A default that is one value for all rows travels as `missing`; any other was computed row by row."""
+    computed = column.default is not None and not column.default.upper().startswith("NULL")
+    if column.auto_increment or (computed and column.missing is None):
+        raise Unfollowable(f"column {column.name} was added with a value of its own in every row")
+
+
+def relation_difference(table: Table, relation: Relation) -> str | None:
+    """Where the stream's description of a table differs from its shape; None if it does not."""
+    if relation.oid != table.oid:
+        return f"its oid is {relation.oid}, was {table.oid}"
+    if relation.replica_identity != table.replica_identity:
+        return f"its replica identity is {relation.replica_identity}, was {table.replica_identity}"
+    now = [(c.name, c.type_oid, c.typmod) for c in relation.columns]
+    was = [(c.name, c.type_oid, c.typmod) for c in table.columns]
+    if now != was:
+        names_now, names_was = [c.name for c in relation.columns], [c.name for c in table.columns]
+        if names_now != names_was:
+            return f"its columns are ({', '.join(names_now)}), were ({', '.join(names_was)})"
+        changed = ", ".join(n[0] for n, w in zip(now, was, strict=True) if n != w)
+        return f"the type of {changed} changed"
+    return None

@@ -1,0 +1,149 @@
+"""What a start does: go on, copy, or refuse. One pure decision from the log, the slot and the server.
+
+In: the log's state, the slot as the catalog shows it, the server's identity, what the operator allowed (`--reopen`).
+Out: a `Plan`. Refuses: every sign that changes may be missing, by name, with the ways out (CORRECTNESS 4–6, 15).
+
+The invariant behind it: the slot is never acknowledged beyond the last END. So a confirmed position beyond it means
+that somebody else moved or re-created the slot, or that the log lost its tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cdc.errors import (
+    LOG_WITHOUT_SLOT,
+    PUBLICATION_CHANGED,
+    SLOT_AHEAD,
+    SLOT_FOREIGN,
+    SLOT_LOST,
+    SLOT_WITHOUT_LOG,
+    SOURCE_FORK,
+    SOURCE_IDENTITY,
+    CdcError,
+)
+from cdc.log import End, Gap, Identity, Opened
+from cdc.logtail import LogState
+from cdc.position import Lsn, PgPosition
+from cdc.postgres.catalog import Slot
+from cdc.topics import log_topic
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server as it is now. `switches`: earlier timelines and where each was left."""
+
+    identity: Identity
+    switches: Sequence[tuple[int, Lsn]]
+    publication: str
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`copy`: make the slot anew and copy; else stream on after `position`. `last_seq`: the last number given."""
+
+    copy: bool
+    epoch: int
+    last_seq: int
+    position: PgPosition | None
+    previous: PgPosition | None
+    opened: Opened | None = None
+    gaps: tuple[Gap, ...] = ()
+
+
+def decide(source: str, state: LogState, slot: Slot | None, server: Server, reopen: str | None) -> Plan:
+    """The plan of a run that holds the source."""
+    if slot is not None:
+        _usable(source, slot, server)
+    if reopen is not None:
+        return _reopened(source, state, slot, server, reopen)
+    if state.start is None:
+        if slot is not None:
+            raise CdcError(
+                SLOT_WITHOUT_LOG, source=source, slot=slot.name, confirmed=slot.confirmed, topic=log_topic(source))
+        return Plan(True, server.now_ms, 0, None, None, Opened("first", None))
+    checkpoint = state.checkpoint
+    if checkpoint is None or state.start.epoch > checkpoint.epoch:
+        return _unfinished_epoch(source, state, slot, server)
+    if _copying(checkpoint):
+        return Plan(True, checkpoint.epoch, checkpoint.txn_seq, None, PgPosition.parse(checkpoint.position))
+    return _continued(source, state, checkpoint, slot, server)
+
+
+def _continued(source: str, state: LogState, checkpoint: End, slot: Slot | None, server: Server) -> Plan:
+    """The ordinary start: everything must fit together."""
+    assert state.checkpoint_start is not None
+    last = PgPosition.parse(checkpoint.position)
+    _same_server(source, state.checkpoint_start.source, server)
+    _on_history(source, last, server)
+    if slot is None:
+        raise CdcError(LOG_WITHOUT_SLOT, source=source, last=last, slot=server.identity.slot)
+    if slot.lost:
+        raise CdcError(SLOT_LOST, source=source, slot=slot.name, reason=slot.lost)
+    if slot.confirmed > last.lsn:
+        raise CdcError(
+            SLOT_AHEAD, source=source, slot=slot.name, confirmed=slot.confirmed, last=last, topic=log_topic(source))
+    if state.checkpoint_start.publication != server.publication:
+        raise CdcError(
+            PUBLICATION_CHANGED, source=source, publication=server.identity.slot, last=last,
+            change="its fingerprint differs from the log's")
+    return Plan(False, checkpoint.epoch, checkpoint.txn_seq, PgPosition(server.identity.timeline, last.lsn), last)
+
+
+def _unfinished_epoch(source: str, state: LogState, slot: Slot | None, server: Server) -> Plan:
+    """An epoch that was opened and has no END yet: our own start, cut short."""
+    start = state.start
+    assert start is not None
+    if start.copy == "initial":
+        return Plan(True, start.epoch, 0, None, None)
+    if slot is None:
+        raise CdcError(LOG_WITHOUT_SLOT, source=source, last="its opening", slot=server.identity.slot)
+    return Plan(False, start.epoch, 0, PgPosition(server.identity.timeline, slot.confirmed), None)
+
+
+def _reopened(source: str, state: LogState, slot: Slot | None, server: Server, reopen: str) -> Plan:
+    """The operator broke continuity: a new epoch, above every one that the log knows."""
+    epoch = max(server.now_ms, (state.start.epoch if state.start else 0) + 1)
+    last = state.checkpoint.position if state.checkpoint else None
+    if reopen == "copy-again":
+        return Plan(True, epoch, 0, None, None, Opened("copy_again", None))
+    if slot is None:
+        raise CdcError(LOG_WITHOUT_SLOT, source=source, last=last or "nothing", slot=server.identity.slot)
+    if slot.lost:
+        raise CdcError(SLOT_LOST, source=source, slot=slot.name, reason=slot.lost)
+    here = PgPosition(server.identity.timeline, slot.confirmed)
+    gap = Gap("adopted", last, str(here), (), "operator")
+    return Plan(False, epoch, 0, here, None, Opened("adopt", str(here)), (gap,))
+
+
+def _copying(checkpoint: End) -> bool:
+    """Whether the base copy that the checkpoint belongs to was still open: a closed one ends with a heartbeat."""
+    return checkpoint.kind == "snapshot" or any(change.effect == "copying" for change in checkpoint.changes)
+
+
+def _usable(source: str, slot: Slot, server: Server) -> None:
+    problem = None
+    if slot.plugin != "pgoutput":
+        problem = f"uses plugin {slot.plugin}, pgoutput is needed"
+    elif slot.database != server.identity.database:
+        problem = f"belongs to database {slot.database}, this is {server.identity.database}"
+    elif slot.two_phase:
+        problem = "decodes two-phase commits, which loses transactions once a PREPARE is acknowledged"
+    if problem:
+        raise CdcError(SLOT_FOREIGN, source=source, slot=slot.name, problem=problem)
+
+
+def _same_server(source: str, before: Identity, server: Server) -> None:
+    was = f"system {before.system_id}, database {before.database}"
+    now = f"system {server.identity.system_id}, database {server.identity.database}"
+    if was != now:
+        raise CdcError(SOURCE_IDENTITY, source=source, before=was, now=now)
+
+
+def _on_history(source: str, last: PgPosition, server: Server) -> None:
+    """The log must not reach beyond the point at which the server left the log's timeline."""
+    for timeline, switch in server.switches:
+        if timeline == last.timeline and last.lsn > switch:
+            raise CdcError(SOURCE_FORK, source=source, last=last, timeline=timeline, switch=switch)

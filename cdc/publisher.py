@@ -1,0 +1,279 @@
+"""Sends transactions and writes their ENDs: the one place where a source's progress advances.
+
+In: records of the open transaction (`send`), then its facts (`commit`). Out: END records in commit order, each after
+Kafka acknowledged every event of its transaction; `durable`, the position of the last END that is acknowledged, which
+is all that the server may ever be told. Refuses: any failed delivery; the run ends with it.
+
+Many transactions are in flight at once. The producer keeps the order within a partition; between partitions nothing
+needs to hold, because readers go by ENDs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from cdc.errors import KAFKA_STALLED, SUPERSEDED, CdcError
+from cdc.failpoint import failpoint
+from cdc.kafka import KafkaError, KafkaException, Producer, Record
+from cdc.log import Change, Chunk, End, Span, log_key
+from cdc.position import PgPosition
+from cdc.topics import log_topic, partition_of, shape_topic
+
+_STALLED_AFTER_S = 30.0
+
+
+class _SpanInFlight:
+    """The events of one transaction in one partition: their offsets as acknowledgements come."""
+
+    __slots__ = ("count", "first", "flight", "last", "partition", "publisher", "topic")
+
+    def __init__(self, publisher: Publisher, flight: _Flight, topic: str, partition: int) -> None:
+        self.publisher, self.flight, self.topic, self.partition = publisher, flight, topic, partition
+        self.first, self.last, self.count = -1, -1, 0
+
+    def delivered(self, error: KafkaError | None, record: Record) -> None:
+        if error is not None:
+            self.publisher.fail(error, record)
+            return
+        self.last = record.offset()
+        if self.first < 0:
+            self.first = self.last
+        self.count += 1
+        self.flight.pending -= 1
+
+    def passed(self, error: KafkaError | None, record: Record) -> None:
+        """A tombstone: it has to arrive, and counts for nothing."""
+        if error is not None:
+            self.publisher.fail(error, record)
+            return
+        self.flight.pending -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What the END of a transaction will say."""
+
+    kind: str
+    id: str
+    txn_seq: int
+    position: PgPosition
+    event_count: int
+    collections: tuple[tuple[str, int], ...] = ()
+    commit_ts_us: int | None = None
+    xid: int | None = None
+    origin: str | None = None
+    changes: tuple[Change, ...] = ()
+    copy: Chunk | None = None
+    publication: str | None = None
+    sequences: tuple[tuple[str, int], ...] = ()
+
+
+class _Flight:
+    """A transaction on its way: `committed` is set when all its events were handed to the producer."""
+
+    __slots__ = ("committed", "pending", "schemas", "spans")
+
+    def __init__(self) -> None:
+        self.pending = 0
+        self.spans: dict[tuple[str, int], _SpanInFlight] = {}
+        self.schemas: tuple[tuple[str, int], ...] = ()
+        self.committed: Committed | None = None
+
+
+class Publisher:
+    """Publishes one run. `waiting` is called whenever it has to wait, to keep the server's connection alive."""
+
+    def __init__(self, producer: Producer, *, source: str, prefix: str, run: str, epoch: int,
+                 partitions: Mapping[str, int], previous: PgPosition | None, log_offset: int,
+                 clock_ms: Callable[[], int], waiting: Callable[[], None] = lambda: None) -> None:
+        self._producer, self._source, self._prefix = producer, source, prefix
+        self._run, self._epoch = run, epoch
+        self._log_topic, self._shape_topic = log_topic(prefix), shape_topic(prefix)
+        self._partitions, self._previous, self._log_offset = partitions, previous, log_offset
+        self._clock_ms, self._waiting = clock_ms, waiting
+        self._open = _Flight()
+        self._flights: deque[_Flight] = deque()
+        self._ends_unacknowledged = 0
+        self._announce: list[tuple[str, int]] = []
+        self._failure: CdcError | None = None
+        self._alive_at = time.monotonic()
+        self._produce = producer.produce_raw
+        self.durable: PgPosition | None = None
+        self.interrupted = False
+        """Somebody else appended to the log between our ENDs: the source looks who."""
+        self.events = 0
+        self.ends = 0
+
+    # -- a transaction's way ------------------------------------------------------------------------------------
+    def announce(self, schemas: Iterable[tuple[str, int]]) -> None:
+        """Shapes that the next END names: (schema id, offset of its record)."""
+        self._announce += schemas
+
+    def send(self, records: Iterable[tuple[str, bytes | None, bytes | None, list[tuple[str, bytes]] | None]]) -> None:
+        """Hand records of the open transaction to the producer, in order."""
+        flight = self._open
+        for topic, key, value, headers in records:
+            partition = partition_of(key, self._partitions[topic])
+            span = flight.spans.get((topic, partition))
+            if span is None:
+                span = flight.spans[topic, partition] = _SpanInFlight(self, flight, topic, partition)
+            flight.pending += 1
+            on_delivery = span.passed if value is None else span.delivered
+            try:
+                if headers is None:
+                    self._produce(topic, value, key, partition, on_delivery)
+                else:
+                    self._produce(topic, value, key, partition, on_delivery, headers=headers)
+            except (BufferError, KafkaException) as error:
+                self._retry(error, topic, value, key, partition, on_delivery, headers)
+
+    def _retry(self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int,
+               on_delivery: Callable[[KafkaError | None, Record], None],
+               headers: list[tuple[str, bytes]] | None) -> None:
+        """The producer's queue is full: wait for room. Anything else ends the run."""
+        while True:
+            if isinstance(error, KafkaException):
+                raise self._producer.refused(error, topic, self._source, len(value or b""))
+            self.poll(0.05)
+            self._waiting()
+            try:
+                self._produce(topic, value, key, partition, on_delivery, headers=headers or [])
+            except (BufferError, KafkaException) as again:
+                error = again
+            else:
+                return
+
+    def commit(self, committed: Committed) -> None:
+        """The open transaction is complete; its END follows when everything before it is acknowledged."""
+        flight, self._open = self._open, _Flight()
+        flight.committed = committed
+        flight.schemas, self._announce = tuple(self._announce), []
+        self.events += committed.event_count
+        self._flights.append(flight)
+
+    def poll(self, timeout_s: float = 0.0) -> None:
+        """Serve acknowledgements and write the ENDs that are due."""
+        self._serve(timeout_s)
+        flights = self._flights
+        while flights and flights[0].pending == 0:
+            self._write_end(flights.popleft())
+        self._check_alive()
+
+    def _serve(self, timeout_s: float) -> None:
+        if self._producer.poll(timeout_s):
+            self._alive_at = time.monotonic()
+        if self._failure:
+            raise self._failure
+
+    def _write_end(self, flight: _Flight) -> None:
+        failpoint("source.before_end")
+        c = flight.committed
+        assert c is not None
+        end = End(
+            id=c.id, event_count=c.event_count, data_collections=c.collections,
+            ts_ms=self._clock_ms() if c.commit_ts_us is None else c.commit_ts_us // 1000,
+            kind=c.kind, run=self._run, epoch=self._epoch, txn_seq=c.txn_seq, position=str(c.position),
+            prev_position=None if self._previous is None else str(self._previous), commit_ts_us=c.commit_ts_us,
+            xid=c.xid, origin=c.origin,
+            offsets=tuple(Span(s.topic, s.partition, s.first, s.last, s.count) for s in flight.spans.values()
+                          if s.count),
+            schemas=flight.schemas, changes=c.changes, copy=c.copy, publication=c.publication, sequences=c.sequences)
+        self._previous = c.position
+
+        def acknowledged(error: KafkaError | None, record: Record) -> None:
+            self._end_acknowledged(error, record, c.position)
+
+        self._ends_unacknowledged += 1
+        value, key = end.to_bytes(), log_key(c.id)
+        try:
+            self._produce(self._log_topic, value, key, 0, acknowledged)
+        except (BufferError, KafkaException) as error:
+            self._retry_end(error, value, key, acknowledged)
+
+    def _retry_end(self, error: Exception, value: bytes, key: bytes,
+                   acknowledged: Callable[[KafkaError | None, Record], None]) -> None:
+        """As `_retry`, but without writing further ENDs meanwhile: their order is the log."""
+        while True:
+            if isinstance(error, KafkaException):
+                raise self._producer.refused(error, self._log_topic, self._source, len(value))
+            self._serve(0.05)
+            self._check_alive()
+            self._waiting()
+            try:
+                self._produce(self._log_topic, value, key, 0, acknowledged)
+            except (BufferError, KafkaException) as again:
+                error = again
+            else:
+                return
+
+    def _end_acknowledged(self, error: KafkaError | None, record: Record, position: PgPosition) -> None:
+        if error is not None:
+            self.fail(error, record)
+            return
+        offset = record.offset()
+        self.interrupted = self.interrupted or offset != self._log_offset + 1
+        self._log_offset = offset
+        self._ends_unacknowledged -= 1
+        self.ends += 1
+        self.durable = position
+        failpoint("source.after_end")
+
+    # -- records that are waited for ----------------------------------------------------------------------------
+    def publish_and_wait(self, topic: str, key: bytes, value: bytes) -> int:
+        """Send one record and wait until it is durable; its offset."""
+        offsets: list[int] = []
+
+        def acknowledged(error: KafkaError | None, record: Record) -> None:
+            if error is not None:
+                self.fail(error, record)
+            else:
+                offsets.append(record.offset())
+
+        try:
+            self._produce(topic, value, key, 0, acknowledged)
+        except (BufferError, KafkaException) as error:
+            self._retry(error, topic, value, key, 0, acknowledged, None)
+        started = time.monotonic()
+        while not offsets:
+            self.poll(0.05)
+            self._waiting()
+            if time.monotonic() - started > _STALLED_AFTER_S:
+                raise self._stalled()
+        return offsets[0]
+
+    def flush(self) -> None:
+        """Wait until everything that was committed is durable."""
+        while not self.idle:
+            self.poll(0.05)
+            self._waiting()
+
+    @property
+    def idle(self) -> bool:
+        return not self._flights and not self._ends_unacknowledged
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flights)
+
+    # -- the end of a run ---------------------------------------------------------------------------------------
+    def fail(self, error: KafkaError, record: Record) -> None:
+        """A delivery failed: nothing after it may go out. The first failure is the one that is told."""
+        if self._failure is None:
+            self._failure = self._producer.failed(error, record, self._source)
+            self._producer.abandon()
+
+    def _check_alive(self) -> None:
+        """CORRECTNESS 9: an unanswered producer must not hold up the database's shutdown."""
+        if self.idle and self._producer.pending() == 0:
+            self._alive_at = time.monotonic()
+        elif time.monotonic() - self._alive_at > _STALLED_AFTER_S:
+            raise self._stalled()
+
+    def _stalled(self) -> CdcError:
+        return CdcError(KAFKA_STALLED, source=self._source, seconds=int(_STALLED_AFTER_S))
+
+    def superseded_by(self, run: str) -> CdcError:
+        return CdcError(SUPERSEDED, source=self._source, other=run, run=self._run)

@@ -1,0 +1,481 @@
+"""The source loop: one database's log to Kafka, every transaction once in the log, whole, in commit order.
+
+In: a source of the configuration. Out: events, then an END each (docs/EVENTS.md). Refuses: to start over a gap, to go
+on over anything it cannot carry; both by name.
+
+    hold → read the log → START → checkpoint → (copy) → stream: publish → END → acknowledge
+
+A run is one pass through that line. What was in flight when a run ended is sent again by the next one; readers ignore
+what no valid END names. Progress is kept in the log alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Protocol, Self
+
+from cdc.config import Source as Settings
+from cdc.envelope import VERSION
+from cdc.errors import (
+    CORRUPT_LOG,
+    LOG_TRUNCATED,
+    NOTHING_TO_CAPTURE,
+    PUBLICATION_CHANGED,
+    PUBLICATION_MISSING,
+    SCHEMA_UNKNOWN,
+    SOURCE_HELD,
+    SOURCE_PREREQUISITE,
+    TABLE_WITHOUT_IDENTITY,
+    CdcError,
+)
+from cdc.event import Table
+from cdc.failpoint import failpoint
+from cdc.kafka import Admin, Options, Producer, Reader, Topic
+from cdc.log import Change, Chunk, Identity, Start, log_key
+from cdc.logtail import LogState, read_log
+from cdc.position import PgPosition
+from cdc.postgres.catalog import Catalog, Publication
+from cdc.postgres.decode import Captured, Decoded, Decoder, Lone, NewShapes, Transaction
+from cdc.postgres.events import OpenTransaction, RunFacts, TableStream
+from cdc.postgres.snapshot import BaseCopy
+from cdc.postgres.startup import Plan, Server, decide
+from cdc.postgres.stream import ReplicationStream
+from cdc.postgres.wire import Row
+from cdc.provision import Provision, Wanted
+from cdc.publisher import Committed, Publisher
+from cdc.shape import SchemaRecord, parse_shape, schema_id, shape_key
+from cdc.topics import log_topic, message_topic, row_topic, row_topics, shape_topic
+
+_POLL_S = 0.1
+_BACKOFF_S = (0.5, 1, 2, 5, 10, 15)
+_STANDBY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands, told about once a second."""
+
+    run: str
+    epoch: int
+    txn_seq: int
+    events: int
+    ends: int
+    in_flight: int
+    durable: PgPosition | None
+    server_wal_end: int
+    foreign_messages: int
+
+
+class Observer(Protocol):
+    """What a source tells those who watch it."""
+
+    def run_started(self, start: Start) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
+    def copying(self, table: str, rows: int, *, done: bool) -> None: ...
+    def retry(self, error: CdcError, wait_s: float) -> None: ...
+
+
+class Source:
+    """A source of the configuration, run after run until it is stopped or somebody has to decide."""
+
+    def __init__(self, settings: Settings, options: Options, replicas: int | None, observer: Observer, *,
+                 no_wait: bool = False, reopen: str | None = None) -> None:
+        self._settings, self._options, self._replicas = settings, options, replicas
+        self._observer, self._no_wait, self._reopen = observer, no_wait, reopen
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        failures = 0
+        while not stop():
+            started = time.monotonic()
+            try:
+                with Run(self._settings, self._options, self._replicas, self._observer, self._reopen) as run:
+                    run.begin()
+                    self._reopen = None
+                    run.stream(stop)
+            except CdcError as error:
+                failures = failures + 1 if time.monotonic() - started < 60 else 1
+                wait_s = self._wait(error, failures)
+                self._observer.retry(error, wait_s)
+                _sleep(wait_s, stop)
+
+    def _wait(self, error: CdcError, failures: int) -> float:
+        """How long until the next try; raises what no try can mend."""
+        if error.transient:
+            return _BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1]
+        if error.code is SOURCE_HELD and not self._no_wait:
+            return _STANDBY_S
+        raise error
+
+
+def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not stop():
+        time.sleep(min(0.1, seconds))
+
+
+class Run:
+    """One run. `begin` holds the source and ends with the checkpoint known; `stream` publishes until stopped."""
+
+    def __init__(self, settings: Settings, options: Options, replicas: int | None, observer: Observer,
+                 reopen: str | None) -> None:
+        self._settings, self._options, self._observer, self._reopen = settings, options, observer, reopen
+        self._name, self._prefix = settings.name, settings.prefix
+        self._replicas = replicas
+        self._run = secrets.token_hex(8)
+        self._server = settings.server()
+        self._resources = ExitStack()
+        self._shapes: dict[str, Table] = {}
+        self._shape_offsets: dict[str, int] = {}
+        self._partitions: dict[str, int] = {log_topic(self._prefix): 1, shape_topic(self._prefix): 1,
+                                            message_topic(self._prefix): 1}
+        self._topic_ids: dict[str, str] = {}
+        self._streaming = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._resources.close()
+
+    # -- the line of a start ------------------------------------------------------------------------------------
+    def begin(self) -> None:
+        """Hold the source, read the log, write START, read on to it; copy if the plan says so."""
+        self._connect()
+        publication = self._publication()
+        self._hold()
+        state = self._read_log()
+        plan = self._decide(state, publication)
+        start_offset = self._write_start(plan, publication)
+        if start_offset > state.end_offset:
+            state = read_log(self._reader, self._prefix, until=start_offset, waiting=self._waiting)
+            plan = replace(self._decide(state, publication), opened=plan.opened)
+        self._open_publisher(plan, start_offset)
+        self._plan = plan
+        if plan.copy:
+            self._copy(publication)
+        else:
+            self._shapes_of_log(state)
+            assert plan.position is not None
+            self._position, self._last_seq = plan.position, plan.last_seq
+        self._catalog.unlock(self._name)
+        self._tokens = frozenset({self._run} | ({state.checkpoint.run} if state.checkpoint else set()))
+
+    def _connect(self) -> None:
+        """Kafka first: a slot that is held without being acknowledged keeps the server from stopping."""
+        admin = Admin(self._options)
+        wanted = Wanted(self._settings.partitions, self._replicas, self._settings.max_record)
+        self._provision = Provision(admin, self._name, self._prefix, wanted)
+        self._provision.log()
+        self._reader = self._resources.enter_context(closing(Reader(self._options, client=f"cdc-{self._name}")))
+        self._producer = Producer({**self._options, "message.max.bytes": str(self._settings.max_record)})
+        self._resources.callback(self._producer.abandon)
+        self._catalog = self._resources.enter_context(closing(Catalog(self._server)))
+        self._stream = self._resources.enter_context(closing(ReplicationStream(self._server)))
+        if self._catalog.in_recovery():
+            raise CdcError(
+                SOURCE_PREREQUISITE, source=self._name, problem="the server is a standby",
+                fix="point the source at the primary")
+
+    def _publication(self) -> Publication:
+        """The publication as it is now; refuses tables that cannot be captured."""
+        name = self._settings.publication
+        publication = self._catalog.publication(name, self._settings.wanted)
+        if publication is None:
+            raise CdcError(PUBLICATION_MISSING, source=self._name, publication=name)
+        if not publication.tables:
+            raise CdcError(
+                NOTHING_TO_CAPTURE, source=self._name, publication=name, patterns=self._settings.tables)
+        for table in publication.tables:
+            if table.narrowed:
+                raise CdcError(
+                    SOURCE_PREREQUISITE, source=self._name, table=table.full_name,
+                    problem=f"publication {name} publishes {table.full_name} by a row filter or column list",
+                    fix=f"ALTER PUBLICATION {name} SET TABLE … without them, or exclude the table")
+        for shape in self._catalog.shapes([table.oid for table in publication.tables]):
+            if shape.replica_identity == "n" or (shape.keyless and shape.replica_identity != "f"):
+                raise CdcError(
+                    TABLE_WITHOUT_IDENTITY, source=self._name, table=shape.full_name,
+                    identity={"d": "DEFAULT", "n": "NOTHING", "i": "USING INDEX"}[shape.replica_identity])
+        return publication
+
+    def _hold(self) -> None:
+        """By the slot; before it exists, and until it streams, by an advisory lock."""
+        if not self._catalog.try_lock(self._name):
+            raise CdcError(SOURCE_HELD, source=self._name, holder=self._catalog.lock_holder(self._name))
+        self._identity = self._stream.identify()
+        self._switches = self._stream.timeline_switches(self._identity.timeline)
+        slot = self._catalog.slot(self._settings.slot)
+        if slot and not slot.lost and slot.plugin == "pgoutput" and slot.database == self._catalog.database:
+            self._stream.start(slot.name, self._settings.publication)
+            self._streaming = True
+
+    def _read_log(self) -> LogState:
+        try:
+            return read_log(self._reader, self._prefix, waiting=self._waiting)
+        except CdcError as error:
+            if error.code is LOG_TRUNCATED and self._reopen:
+                return LogState(self._reader.watermarks(log_topic(self._prefix), 0)[1])
+            raise
+
+    def _decide(self, state: LogState, publication: Publication) -> Plan:
+        identity = Identity(
+            "postgresql", self._identity.system_id, self._identity.timeline, self._catalog.database,
+            self._settings.slot)
+        server = Server(identity, self._switches, publication.fingerprint, time.time_ns() // 1_000_000)
+        return decide(self._name, state, self._catalog.slot(self._settings.slot), server, self._reopen)
+
+    def _write_start(self, plan: Plan, publication: Publication) -> int:
+        self._start = Start(
+            run=self._run, epoch=plan.epoch,
+            source=Identity("postgresql", self._identity.system_id, self._identity.timeline, self._catalog.database,
+                            self._settings.slot),
+            publication=publication.fingerprint, copy="initial" if plan.copy else "none",
+            cluster_id=self._provision.cluster_id, ts_ms=time.time_ns() // 1_000_000, opened=plan.opened,
+            gaps=plan.gaps)
+        publisher = self._publisher_of(plan, log_offset=-1)
+        offset = publisher.publish_and_wait(
+            log_topic(self._prefix), log_key(self._start.id), self._start.to_bytes())
+        failpoint("source.after_start")
+        self._observer.run_started(self._start)
+        return offset
+
+    def _publisher_of(self, plan: Plan, log_offset: int) -> Publisher:
+        return Publisher(
+            self._producer, source=self._name, prefix=self._prefix, run=self._run, epoch=plan.epoch,
+            partitions=self._partitions, previous=plan.previous, log_offset=log_offset,
+            clock_ms=lambda: time.time_ns() // 1_000_000, waiting=self._waiting)
+
+    def _open_publisher(self, plan: Plan, start_offset: int) -> None:
+        self._publisher = self._publisher_of(plan, start_offset)
+        self._facts = RunFacts(self._prefix, self._catalog.database, self._run, plan.epoch)
+
+    def _waiting(self) -> None:
+        if self._streaming:
+            self._stream.keep_alive()
+
+    # -- shapes -------------------------------------------------------------------------------------------------
+    def _shapes_of_log(self, state: LogState) -> None:
+        """The shapes in force at the checkpoint, from the log alone: the catalog may be ahead of the stream."""
+        records = self._shape_records()
+        ids: dict[str, str] = {}
+        for schema, _ in state.announced:
+            if schema in records:
+                ids[records[schema].table.full_name] = schema
+        ids.update(state.changed)
+        for table, schema in ids.items():
+            if schema not in records:
+                raise CdcError(
+                    SCHEMA_UNKNOWN, source=self._name, table=table, schema_id=schema, topic=shape_topic(self._prefix))
+            self._shapes[table] = records[schema].table
+        topics = self._row_topics()
+        known = {record.topic: record.topic_id for record in records.values()}
+        self._describe(self._provision.rows(list(topics.values()), known, create=False))
+        self._publisher.announce((schema_id(t), self._shape_offsets[schema_id(t)]) for t in self._shapes.values())
+
+    def _shape_records(self) -> dict[str, SchemaRecord]:
+        """Every shape that was ever published, the newest record of each."""
+        topic = shape_topic(self._prefix)
+        begins, ends = self._reader.watermarks(topic, 0)
+        found = {}
+        for record in self._reader.read_range(topic, 0, begins, ends, self._waiting):
+            try:
+                parsed = parse_shape(record.value() or b"")
+            except ValueError as error:
+                raise CdcError(CORRUPT_LOG, source=self._name, topic=topic, offset=record.offset(),
+                               problem=str(error)) from None
+            found[parsed.schema_id] = parsed
+            self._shape_offsets[parsed.schema_id] = record.offset()
+        return found
+
+    def _row_topics(self) -> dict[tuple[str, str], str]:
+        return row_topics(self._prefix, [(t.schema, t.name) for t in self._shapes.values()])
+
+    def _describe(self, topics: Mapping[str, Topic]) -> None:
+        for name, topic in topics.items():
+            self._partitions[name], self._topic_ids[name] = topic.partitions, topic.id
+
+    def _publish_shape(self, schema: str, table: Table, seq: int) -> None:
+        topic = row_topic(self._prefix, table.schema, table.name)
+        record = SchemaRecord(schema, table, self._run, self._start.epoch, seq, topic, self._topic_ids[topic])
+        now_ms = time.time_ns() // 1_000_000
+        source = {"version": VERSION, "connector": "postgresql", "name": self._prefix, "ts_ms": now_ms,
+                  "db": self._catalog.database, "schema": table.schema, "table": table.name}
+        offset = self._publisher.publish_and_wait(
+            shape_topic(self._prefix), shape_key(self._catalog.database),
+            record.to_bytes(source=source, ts_ms=now_ms, database=self._catalog.database))
+        self._shape_offsets[schema] = offset
+        self._publisher.announce([(schema, offset)])
+
+    # -- the base copy ------------------------------------------------------------------------------------------
+    def _copy(self, publication: Publication) -> None:
+        """Make the slot and copy every table under its snapshot; each chunk is a numbered transaction.
+
+        The stream that held an earlier slot is closed with it; the advisory lock holds the name meanwhile.
+        """
+        self._renew_slot()
+        slot = self._stream.create_slot(self._settings.slot)
+        position = PgPosition(self._identity.timeline, slot.consistent_point)
+        copy_id, seq = secrets.token_hex(8), self._plan.last_seq
+        with BaseCopy(self._server, slot.snapshot) as copy:
+            tables = [copy.shape(t.oid, t.full_name) for t in publication.tables]
+            self._shapes = {table.full_name: table for table in tables}
+            self._describe(self._provision.rows(list(self._row_topics().values()), {}, create=True))
+            seq = self._open_copy(tables, copy_id, position, seq)
+            partitioned = {t.full_name: t.partitioned for t in publication.tables}
+            marks = CopyMarks([table.full_name for table in tables])
+            for table in tables:
+                chunks = copy.chunks(table, partitioned=partitioned[table.full_name])
+                seq = self._copy_table(table, chunks, copy_id, position, seq, copy.xid, marks)
+        # The END that closes the copy: from here on a start goes on instead of copying again.
+        self._publisher.commit(Committed("heartbeat", f"heartbeat:{position}", seq, position, 0))
+        self._publisher.flush()
+        self._position, self._last_seq = position, seq
+        self._stream.start(self._settings.slot, self._settings.publication)
+        self._streaming = True
+
+    def _renew_slot(self) -> None:
+        if self._streaming:
+            self._stream.close()
+            self._streaming = False
+            self._stream = self._resources.enter_context(closing(ReplicationStream(self._server)))
+        if self._catalog.slot(self._settings.slot) is not None:
+            self._catalog.drop_slot(self._settings.slot)
+
+    def _open_copy(self, tables: Sequence[Table], copy_id: str, position: PgPosition, seq: int) -> int:
+        """The transaction that voids what readers hold of these tables and begins to bring them anew."""
+        changes = []
+        for table in tables:
+            schema = schema_id(table)
+            self._publish_shape(schema, table, seq + 1)
+            changes.append(Change(0, table.full_name, None, schema, "copying", copy_id))
+        self._publisher.commit(
+            Committed("schema", f"copy:{copy_id}:open", seq + 1, position, 0, changes=tuple(changes)))
+        return seq + 1
+
+    def _copy_table(self, table: Table, chunks: Iterator[list[Row]], copy_id: str, position: PgPosition, seq: int,
+                    xid: int, marks: CopyMarks) -> int:
+        """All chunks of one table; an empty one has one chunk without events."""
+        stream = TableStream(table, schema_id(table), row_topic(self._prefix, table.schema, table.name), self._facts)
+        now_ns = time.time_ns()
+        total, number = 0, 0
+        chunk: list[Row] | None = next(chunks, [])
+        while chunk is not None:
+            following = next(chunks, None)
+            seq, number = seq + 1, number + 1
+            txn = OpenTransaction(
+                xid, int(position.lsn), now_ns // 1000, seq, None, now_ns, snapshot=True)
+            for at, row in enumerate(chunk):
+                last = following is None and at == len(chunk) - 1
+                marker = marks.next(table.full_name, last_of_table=last)
+                self._publisher.send(stream.read(txn, row, int(position.lsn), marker))
+            total += len(chunk)
+            self._publisher.commit(Committed(
+                "snapshot", f"copy:{copy_id}:{table.full_name}:{number}", seq, position, len(chunk),
+                ((table.full_name, len(chunk)),) if chunk else (),
+                copy=Chunk(copy_id, table.full_name, number, None, None, str(position), following is None)))
+            self._publisher.poll()
+            failpoint("source.in_copy")
+            self._observer.copying(table.full_name, total, done=following is None)
+            chunk = following
+        return seq
+
+    # -- the stream ---------------------------------------------------------------------------------------------
+    def stream(self, stop: Callable[[], bool]) -> None:
+        """Publish what the server sends until stopped; acknowledge what is durable, nothing else."""
+        decoder = self._decoder()
+        heartbeat_at = told_at = 0.0
+        while not stop():
+            busy = self._publisher.in_flight > 0
+            for lsn, data in self._stream.read(0.0 if busy else _POLL_S):
+                self._dispatch(decoder.feed(data, lsn))
+            self._publisher.poll(0.001 if busy else 0.0)
+            if self._publisher.durable:
+                failpoint("source.before_acknowledge")
+                self._stream.acknowledge(self._publisher.durable.lsn)
+            now = time.monotonic()
+            if now - heartbeat_at >= self._settings.heartbeat_every:
+                self._heartbeat()
+                heartbeat_at = now
+            if now - told_at >= 1:
+                self._tell(decoder)
+                told_at = now
+        self._publisher.flush()
+        if self._publisher.durable:
+            self._stream.acknowledge(self._publisher.durable.lsn)
+            self._stream.keep_alive()
+
+    def _decoder(self) -> Decoder:
+        topics = self._row_topics()
+        captured = Captured(
+            self._shapes, lambda schema, table: topics[schema, table], message_topic(self._prefix),
+            self._settings.wanted)
+        return Decoder(
+            self._facts, captured, after=self._position, last_seq=self._last_seq, tokens=self._tokens,
+            secret=self._catalog.secret(), clock_ns=time.time_ns)
+
+    def _dispatch(self, decoded: Decoded | None) -> None:
+        if isinstance(decoded, list):
+            self._publisher.send(decoded)
+        elif isinstance(decoded, Transaction):
+            self._commit(decoded)
+        elif isinstance(decoded, NewShapes):
+            for schema, table in decoded.shapes:
+                self._publish_shape(schema, table, 0)
+        elif isinstance(decoded, Lone):
+            self._publisher.send(decoded.records)
+            self._commit(decoded.transaction)
+
+    def _commit(self, txn: Transaction) -> None:
+        """Its END, if it carries anything or brings back our heartbeat."""
+        if txn.numbered:
+            self._publisher.commit(Committed(
+                "data" if txn.event_count else "schema", txn.id, txn.seq, txn.position, txn.event_count,
+                txn.collections, txn.commit_ts_us, txn.xid, txn.origin, txn.changes))
+        elif txn.heartbeat:
+            self._publisher.commit(Committed(
+                "heartbeat", f"heartbeat:{txn.position}", txn.seq, txn.position, 0, commit_ts_us=txn.commit_ts_us,
+                publication=self._start.publication))
+
+    def _heartbeat(self) -> None:
+        """Commit a message that the stream brings back, and look whether the ground moved meanwhile."""
+        publication = self._catalog.publication(self._settings.publication, self._settings.wanted)
+        if publication is None:
+            raise CdcError(PUBLICATION_MISSING, source=self._name, publication=self._settings.publication)
+        if publication.fingerprint != self._start.publication:
+            raise CdcError(
+                PUBLICATION_CHANGED, source=self._name, publication=publication.name,
+                last=self._publisher.durable or self._position, change="tables or options were altered")
+        if self._publisher.interrupted:
+            state = read_log(self._reader, self._prefix, waiting=self._waiting)
+            if state.start and state.start.run != self._run:
+                raise self._publisher.superseded_by(state.start.run)
+            self._publisher.interrupted = False
+        self._catalog.heartbeat(self._run)
+
+    def _tell(self, decoder: Decoder) -> None:
+        p = self._publisher
+        self._observer.progress(Progress(
+            self._run, self._start.epoch, decoder.last_seq, p.events, p.ends, p.in_flight, p.durable,
+            int(self._stream.wal_end), decoder.foreign_messages))
+
+
+class CopyMarks:
+    """Debezium's words for a copied row's place: first of all, first or last of its table, last of all."""
+
+    def __init__(self, tables: Sequence[str]) -> None:
+        self._final = tables[-1] if tables else None
+        self._begun = False
+        self._table: str | None = None
+
+    def next(self, table: str, *, last_of_table: bool) -> bytes:
+        first_of_all, first_of_table = not self._begun, table != self._table
+        self._begun, self._table = True, table
+        if last_of_table:
+            return b"last" if table == self._final else b"last_in_data_collection"
+        return b"first" if first_of_all else b"first_in_data_collection" if first_of_table else b"true"
