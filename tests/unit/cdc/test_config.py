@@ -1,0 +1,274 @@
+"""Configuration: what is read, what is refused and in which words, and that no secret shows."""
+
+from pathlib import Path
+
+import pytest
+
+from cdc.config import Config, Source, find, load, parse
+from cdc.errors import CdcError
+from cdc.kafka import FIXED_OPTIONS
+from cdc.secret import redact
+
+FILE = Path("cdc.toml")
+PLAIN = """
+[kafka]
+bootstrap_servers = "kafka1.internal:9092"
+
+[source.shop]
+url = "postgresql://cdc_reader@db1.internal/shop?sslmode=verify-full"
+password = "${SHOP_PASSWORD}"
+tables = ["public.*"]
+
+[sink.eu]
+source = "shop"
+url = "postgresql://cdc_writer@pg-eu.internal/shop"
+password = "${EU_PASSWORD}"
+"""
+
+
+def config(text: str = PLAIN) -> Config:
+    return parse(text, FILE)
+
+
+def with_line(section: str, line: str) -> str:
+    return PLAIN.replace(f"[{section}]", f"[{section}]\n{line}")
+
+
+def refusal(text: str) -> CdcError:
+    with pytest.raises(CdcError) as caught:
+        config(text)
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+def test_defaults_follow_the_section_name() -> None:
+    source = config(PLAIN.replace("shop]", "shop-eu]").replace('"shop"', '"shop-eu"')).source("shop-eu")
+    assert (source.slot, source.publication, source.topic_prefix) == ("cdc_shop_eu", "cdc_shop_eu", "shop-eu")
+    assert (source.heartbeat_every, source.max_record, source.max_retained_wal) == (10.0, 8 * 2**20, None)
+    assert source.partitions == 1
+
+
+def test_durations_and_sizes_have_units() -> None:
+    text = with_line("source.shop", 'heartbeat_every = "500ms"\nmax_retained_wal = "20GiB"')
+    source = config(text).source("shop")
+    assert (source.heartbeat_every, source.max_retained_wal) == (0.5, 20 * 2**30)
+    assert config(with_line("kafka", 'retention = "2d"')).kafka.retention == 172800
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "words"),
+    [
+        ("source.shop", 'heartbeat_every = "10 apples"', "units: ms, s, m, h, d"),
+        ("source.shop", 'max_retained_wal = "20"', "'20' is not like \"20GiB\""),
+        ("source.shop", 'heartbeat_every = "0s"', "[source.shop] heartbeat_every"),
+        ("source.shop", 'format = "avro"', "format: 'avro' is not supported yet, only 'json'"),
+        ("source.shop", 'types = "debezium"', "types: 'debezium' is not supported yet, only 'exact'"),
+        ("source.shop", 'snapshot = "never"', "snapshot: 'never' is not supported yet, only 'initial'"),
+        ("source.shop", 'exclude = ["sessions"]', "'sessions' is not schema.table"),
+        ("source.shop", 'slot = "Shop-1"', "[source.shop] slot"),
+        ("source.shop", "partitions = 0", "[source.shop] partitions"),
+        ("sink.eu", 'existing_rows = "merge"', "'merge' is not supported yet, only 'refuse' or 'truncate'"),
+        ("kafka", "replication_factor = 0", "[kafka] replication_factor"),
+        ("kafka", "options = 1", "[kafka] options: expected a table"),
+    ],
+)
+def test_an_unsupported_value_is_refused_with_its_place(section: str, line: str, words: str) -> None:
+    error = refusal(with_line(section, line))
+    assert error.code.name == "CONFIG_INVALID"
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (PLAIN.replace("postgresql://cdc_reader", "mysql://cdc_reader"), "mysql:// is not supported yet"),
+        (PLAIN.replace('source = "shop"', 'source = "shpo"'), "no [source.shpo]; did you mean shop?"),
+        (PLAIN.replace('tables = ["public.*"]', ""), "[source.shop] tables: is missing"),
+        (PLAIN.replace('tables = ["public.*"]', "tables = []"), "[source.shop] tables"),
+        (PLAIN.replace("[source.shop]", "[source.Shop]"), "does not match [a-z][a-z0-9_-]*"),
+        ("kafka = [", "not TOML"),
+        ('[kafka]\nbootstrap_servers="k:1"\n[source]\nurl = "x"', "a source has a name: [source.NAME]"),
+        (PLAIN + '[source.b]\ntopic_prefix="shop"\nurl="postgresql:///b"\ntables=["*.*"]', "prefix 'shop'"),
+        (PLAIN + '[metrics]\nlisten = "9187"', "'9187' is not like \"127.0.0.1:9187\""),
+        ("", "[kafka] : is missing"),
+    ],
+)
+def test_a_file_that_does_not_hold_together_is_refused(text: str, words: str) -> None:
+    error = refusal(text)
+    assert error.code.name == "CONFIG_INVALID"
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "section", "key", "hint"),
+    [
+        (with_line("source.shop", 'tabels = ["a.b"]'), "source.shop", "tabels", "did you mean tables?"),
+        (
+            with_line("sink.eu", "zzz = 1"),
+            "sink.eu",
+            "zzz",
+            "known there: source, url, password, existing_rows",
+        ),
+        (with_line("kafka", 'bootstrap = "k:1"'), "kafka", "bootstrap", "did you mean bootstrap_servers?"),
+        (with_line("source.shop", 'name = "x"'), "source.shop", "name", "known there: "),
+        (
+            PLAIN + '[archive.main]\nurl = "s3://x"',
+            "top level",
+            "archive",
+            "known there: kafka, source, sink",
+        ),
+        ('file = "x"\n' + PLAIN, "top level", "file", "known there: "),
+        (PLAIN + '[sinks.us]\nsource = "shop"', "top level", "sinks", "did you mean sink?"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known(
+    text: str, section: str, key: str, hint: str
+) -> None:
+    error = refusal(text)
+    assert error.code.name == "CONFIG_UNKNOWN_KEY"
+    assert f"[{section}] has no key {key}" in error.text
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize("name", [*FIXED_OPTIONS, "request.required.acks", "delivery.timeout.ms"])
+def test_a_kafka_option_that_would_break_a_promise_is_refused(name: str) -> None:
+    error = refusal(PLAIN + f'[kafka.options]\n"{name}" = "1"')
+    assert f"{name} cannot be set: the promises rest on" in error.text
+
+
+@pytest.mark.parametrize(
+    "name", ["bootstrap.servers", "metadata.broker.list", "transactional.id", "group.id"]
+)
+def test_a_kafka_option_that_is_ours_is_refused(name: str) -> None:
+    assert f"{name} cannot be set: " in refusal(PLAIN + f'[kafka.options]\n"{name}" = "1"').text
+
+
+def test_kafka_options_may_be_dotted_and_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SASL", "s3cret")
+    text = (
+        PLAIN
+        + """[kafka.options]
+sasl.mechanism = "PLAIN"
+"sasl.password" = "${SASL}"
+"socket.timeout.ms" = 1000
+"socket.keepalive.enable" = true
+"""
+    )
+    assert config(text).kafka_options() == {
+        "bootstrap.servers": "kafka1.internal:9092", "sasl.mechanism": "PLAIN", "sasl.password": "s3cret",
+        "socket.timeout.ms": "1000", "socket.keepalive.enable": "true",
+    }  # fmt: skip
+    assert "s3cret" not in repr(config(text))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://cdc_reader:hunter2@db1/shop",
+        "postgresql://cdc_reader@db1/shop?password=hunter2",
+        "postgresql://cdc_reader:hunter2@db1:5432,db2:5432/shop",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
+    error = refusal(PLAIN.replace("postgresql://cdc_reader@db1.internal/shop?sslmode=verify-full", url))
+    assert error.code.name == "PASSWORD_IN_URL"
+    assert "[source.shop]" in error.text
+    assert "hunter2" not in str(error)
+
+
+@pytest.mark.parametrize("key", ["password = ", '[kafka.options]\n"sasl.password" = '])
+def test_a_secret_in_plain_text_is_refused_and_not_repeated(key: str) -> None:
+    plain = PLAIN.replace('password = "${EU_PASSWORD}"', f'{key}"hunter2"')
+    error = refusal(plain)
+    assert "a secret is not written here" in error.text
+    assert "hunter2" not in str(error)
+
+
+def test_only_the_secrets_asked_for_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EU_PASSWORD", raising=False)
+    monkeypatch.setenv("SHOP_PASSWORD", "s3cret-shop")
+    loaded = config()
+    assert loaded.source("shop").server().password == "s3cret-shop"
+    with pytest.raises(CdcError) as caught:
+        loaded.sink("eu").server()
+    assert caught.value.code.name == "CONFIG_SECRET"
+    assert "[sink.eu] password: environment variable EU_PASSWORD is not set" in caught.value.text
+    assert caught.value.exit_code == 2
+
+
+def test_a_secret_can_stand_in_a_file(tmp_path: Path) -> None:
+    place = tmp_path / "password"
+    text = PLAIN.replace("${SHOP_PASSWORD}", f"file:{place}")
+    source = config(text).source("shop")
+    with pytest.raises(CdcError, match="cannot be read: No such file"):
+        source.server()
+    place.write_bytes(b"\xff")
+    with pytest.raises(CdcError, match="not text in UTF-8"):
+        source.server()
+    place.write_text("\n")
+    with pytest.raises(CdcError, match="is empty"):
+        source.server()
+    place.write_text("s3cret \n")
+    assert source.server().password == "s3cret "
+
+
+def test_a_secret_that_was_read_shows_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", "p@ss/word")
+    loaded = config()
+    server = loaded.source("shop").server()
+    for shown in (repr(loaded), str(loaded), repr(server), loaded.model_dump_json()):
+        assert "p@ss/word" not in shown
+    assert redact("at p@ss/word and p%40ss%2Fword!") == "at *** and ***!"
+    assert redact("a b", ["b", "a b"]) == "***"
+
+
+def test_wanted_goes_by_globs_and_never_takes_our_own_schemas() -> None:
+    source = Source(
+        name="a", url="postgresql:///a", tables=("public.*", "shop.order?", "c*.*"), exclude=("public.tmp_*",)
+    )
+    assert source.wanted("public", "accounts")
+    assert source.wanted("public", "with.dot")
+    assert source.wanted("shop", "orders")
+    assert not source.wanted("public", "tmp_1")
+    assert not source.wanted("shop", "carts")
+    assert not source.wanted("cdc", "secret")
+    everything = Source(name="a", url="postgresql:///a", tables=("*.*",))
+    assert [
+        s for s in ("pg_catalog", "pg_temp_3", "information_schema", "cdc") if everything.wanted(s, "t")
+    ] == []
+
+
+def test_an_unknown_section_name_lists_the_known_ones() -> None:
+    with pytest.raises(CdcError) as caught:
+        config().sink("us")
+    assert caught.value.code.name == "SECTION_UNKNOWN"
+    assert "no [sink.us]" in caught.value.text
+    assert caught.value.hint == "sections there: eu"
+    with pytest.raises(CdcError, match=r"no \[source.eu\]"):
+        config().source("eu")
+
+
+def test_each_unit_has_a_metrics_port_of_its_own() -> None:
+    loaded = config(PLAIN + '[metrics]\nlisten = "127.0.0.1:9187"')
+    assert loaded.metrics_address("source", "shop") == ("127.0.0.1", 9187)
+    assert loaded.metrics_address("sink", "eu") == ("127.0.0.1", 9188)
+    assert config().metrics_address("sink", "eu") is None
+
+
+def test_the_file_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CDC_CONFIG", raising=False)
+    with pytest.raises(CdcError, match=r"looked at cdc\.toml, /etc/cdc/cdc\.toml"):
+        find()
+    named, by_environment = tmp_path / "a.toml", tmp_path / "b.toml"
+    for file in (Path("cdc.toml"), named, by_environment):
+        file.write_text(PLAIN)
+    assert find() == Path("cdc.toml")
+    monkeypatch.setenv("CDC_CONFIG", str(by_environment))
+    assert find() == by_environment
+    assert load(named).file == named
+    with pytest.raises(CdcError, match=r"looked at gone\.toml"):
+        find(Path("gone.toml"))
+    named.write_bytes(b"\xff")
+    with pytest.raises(CdcError, match="cannot be read"):
+        load(named)
