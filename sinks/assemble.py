@@ -167,7 +167,7 @@ class _Merge:
                 came = True
             elif part.complete:
                 self._close(part)
-        if not self._open and not came:
+        if not came and not self.waits_for():
             self._check_end()
         return came
 
