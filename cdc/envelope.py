@@ -72,9 +72,13 @@ def frame(source: bytes, *, transaction_id: str | None, now_ns: int) -> bytes:
     block = NULL
     if transaction_id is not None:
         block = b'{"id":%b,"total_order":%%d,"data_collection_order":%%d}' % quoted(transaction_id)
-    return (
-        b'{"before":%%b,"after":%%b,"source":%b,"transaction":%b,"op":"%%b","ts_ms":%d,"ts_us":%d,"ts_ns":%d%%b}'
-        % (source, block, now_ns // 1_000_000, now_ns // 1000, now_ns))
+    return b'{"before":%%b,"after":%%b,"source":%b,"transaction":%b,"op":"%%b","ts_ms":%d,"ts_us":%d,"ts_ns":%d%%b}' % (
+        source,
+        block,
+        now_ns // 1_000_000,
+        now_ns // 1000,
+        now_ns,
+    )
 
 
 def tail(fields: Mapping[str, bytes]) -> bytes:

@@ -88,266 +88,359 @@ def _code(name: str, kind: Kind, text: str, hint: str) -> Code:
 
 # -- bytes from a peer ------------------------------------------------------------------------------------------
 CORRUPT_WIRE = _code(
-    "CORRUPT_WIRE", Kind.CORRUPT,
+    "CORRUPT_WIRE",
+    Kind.CORRUPT,
     "{what} at byte {offset}: {problem}",
-    "the server sent bytes that its protocol does not allow; keep the log and report it with the server's version")
+    "the server sent bytes that its protocol does not allow; keep the log and report it with the server's version",
+)
 CORRUPT_LOG = _code(
-    "CORRUPT_LOG", Kind.STOP,
+    "CORRUPT_LOG",
+    Kind.STOP,
     "the record at offset {offset} of {topic} cannot be read: {problem}",
     "a newer version wrote it, or something else writes to this topic: upgrade this process, or keep other "
-    "producers away by an ACL")
+    "producers away by an ACL",
+)
 CORRUPT_EVENT = _code(
-    "CORRUPT_EVENT", Kind.STOP,
+    "CORRUPT_EVENT",
+    Kind.STOP,
     "the event at {topic}[{partition}] offset {offset} cannot be read: {problem}",
-    "something else writes to this topic, or a newer version did: keep other producers away by an ACL, or upgrade")
+    "something else writes to this topic, or a newer version did: keep other producers away by an ACL, or upgrade",
+)
 
 # -- source: start ----------------------------------------------------------------------------------------------
 SOURCE_UNREACHABLE = _code(
-    "SOURCE_UNREACHABLE", Kind.TRANSIENT,
+    "SOURCE_UNREACHABLE",
+    Kind.TRANSIENT,
     "the source database does not answer: {problem}",
-    "check the address, the network and pg_hba.conf; the process keeps trying")
+    "check the address, the network and pg_hba.conf; the process keeps trying",
+)
 SOURCE_AUTH = _code(
-    "SOURCE_AUTH", Kind.STOP,
+    "SOURCE_AUTH",
+    Kind.STOP,
     "the source database refuses the login of {user}: {problem}",
-    "set the password in the variable or file that cdc.toml names for [source.{source}]; cdc setup makes the role")
-SOURCE_PREREQUISITE = _code(
-    "SOURCE_PREREQUISITE", Kind.STOP,
-    "{problem}",
-    "{fix}")
+    "set the password in the variable or file that cdc.toml names for [source.{source}]; cdc setup makes the role",
+)
+SOURCE_PREREQUISITE = _code("SOURCE_PREREQUISITE", Kind.STOP, "{problem}", "{fix}")
 SOURCE_HELD = _code(
-    "SOURCE_HELD", Kind.HELD,
+    "SOURCE_HELD",
+    Kind.HELD,
     "another process holds source {source}: {holder}",
-    "stop that one, or run without --no-wait to stand by")
+    "stop that one, or run without --no-wait to stand by",
+)
 LOG_WITHOUT_SLOT = _code(
-    "LOG_WITHOUT_SLOT", Kind.STOP,
+    "LOG_WITHOUT_SLOT",
+    Kind.STOP,
     "the log goes on to {last}, but replication slot {slot} does not exist: changes after that are lost to the stream",
-    "copy everything again with: cdc source run {source} --reopen copy-again")
+    "copy everything again with: cdc source run {source} --reopen copy-again",
+)
 SLOT_WITHOUT_LOG = _code(
-    "SLOT_WITHOUT_LOG", Kind.STOP,
+    "SLOT_WITHOUT_LOG",
+    Kind.STOP,
     "replication slot {slot} exists (confirmed at {confirmed}), but topic {topic} holds no record of it",
     "the topic was deleted, or the slot belongs to somebody else. Copy everything again: cdc source run {source} "
-    "--reopen copy-again; or go on from the slot's position: cdc source run {source} --reopen adopt")
+    "--reopen copy-again; or go on from the slot's position: cdc source run {source} --reopen adopt",
+)
 LOG_TRUNCATED = _code(
-    "LOG_TRUNCATED", Kind.STOP,
+    "LOG_TRUNCATED",
+    Kind.STOP,
     "topic {topic} begins at offset {begins} with no START before its ENDs: retention took the beginning of the run",
     "set retention.ms=-1 and retention.bytes=-1 on it, then copy everything again: cdc source run {source} --reopen "
-    "copy-again")
+    "copy-again",
+)
 SLOT_AHEAD = _code(
-    "SLOT_AHEAD", Kind.STOP,
+    "SLOT_AHEAD",
+    Kind.STOP,
     "replication slot {slot} is confirmed at {confirmed}, beyond the log's last END at {last}: what lies between is "
     "lost. Either somebody moved or re-created the slot, or {topic} lost its tail",
     "copy everything again: cdc source run {source} --reopen copy-again; or accept the gap, which readers then stop "
-    "at: cdc source run {source} --reopen adopt")
+    "at: cdc source run {source} --reopen adopt",
+)
 SLOT_LOST = _code(
-    "SLOT_LOST", Kind.STOP,
+    "SLOT_LOST",
+    Kind.STOP,
     "the server invalidated replication slot {slot} ({reason}): the log it needs is gone",
-    "copy everything again: cdc source run {source} --reopen copy-again; raise max_slot_wal_keep_size before that")
+    "copy everything again: cdc source run {source} --reopen copy-again; raise max_slot_wal_keep_size before that",
+)
 SLOT_FOREIGN = _code(
-    "SLOT_FOREIGN", Kind.STOP,
+    "SLOT_FOREIGN",
+    Kind.STOP,
     "replication slot {slot} {problem}",
-    "name another slot in [source.{source}] (slot = \"…\"), or drop this one: "
-    "SELECT pg_drop_replication_slot('{slot}')")
+    'name another slot in [source.{source}] (slot = "…"), or drop this one: '
+    "SELECT pg_drop_replication_slot('{slot}')",
+)
 SOURCE_IDENTITY = _code(
-    "SOURCE_IDENTITY", Kind.STOP,
+    "SOURCE_IDENTITY",
+    Kind.STOP,
     "the log was written from {before}, this server is {now}",
     "point [source.{source}] at the right server; for a new one choose another section name, or copy everything "
-    "again: cdc source run {source} --reopen copy-again")
+    "again: cdc source run {source} --reopen copy-again",
+)
 SOURCE_FORK = _code(
-    "SOURCE_FORK", Kind.STOP,
+    "SOURCE_FORK",
+    Kind.STOP,
     "the log reaches {last}, but this server left timeline {timeline} at {switch}: the transactions between exist "
     "only downstream",
     "a standby was promoted that had not received them. Copy everything again: cdc source run {source} --reopen "
-    "copy-again")
+    "copy-again",
+)
 PUBLICATION_MISSING = _code(
-    "PUBLICATION_MISSING", Kind.STOP,
+    "PUBLICATION_MISSING",
+    Kind.STOP,
     "publication {publication} does not exist",
-    "create it with: cdc setup {source}")
+    "create it with: cdc setup {source}",
+)
 PUBLICATION_CHANGED = _code(
-    "PUBLICATION_CHANGED", Kind.STOP,
+    "PUBLICATION_CHANGED",
+    Kind.STOP,
     "publication {publication} is not what the log was written under ({change}): changes of these tables may be "
     "missing between {last} and now",
     "copy everything again: cdc source run {source} --reopen copy-again; or accept the gap: cdc source run {source} "
-    "--reopen adopt")
+    "--reopen adopt",
+)
 TABLE_WITHOUT_IDENTITY = _code(
-    "TABLE_WITHOUT_IDENTITY", Kind.STOP,
+    "TABLE_WITHOUT_IDENTITY",
+    Kind.STOP,
     "table {table} has no primary key and replica identity {identity}: its updates and deletes cannot be captured",
-    "ALTER TABLE {table} REPLICA IDENTITY FULL; or leave it out: exclude = [\"{table}\"] in [source.{source}]")
+    'ALTER TABLE {table} REPLICA IDENTITY FULL; or leave it out: exclude = ["{table}"] in [source.{source}]',
+)
 TYPE_UNSUPPORTED = _code(
-    "TYPE_UNSUPPORTED", Kind.STOP,
+    "TYPE_UNSUPPORTED",
+    Kind.STOP,
     "column {column} of {table} has type {type}, which is not carried yet",
-    "leave the table out: exclude = [\"{table}\"] in [source.{source}]; docs/EVENTS.md lists the types")
+    'leave the table out: exclude = ["{table}"] in [source.{source}]; docs/EVENTS.md lists the types',
+)
 COPY_TORN = _code(
-    "COPY_TORN", Kind.TRANSIENT,
+    "COPY_TORN",
+    Kind.TRANSIENT,
     "table {table} was rewritten while the copy began",
-    "nothing: the copy begins again by itself")
+    "nothing: the copy begins again by itself",
+)
 NOTHING_TO_CAPTURE = _code(
-    "NOTHING_TO_CAPTURE", Kind.STOP,
+    "NOTHING_TO_CAPTURE",
+    Kind.STOP,
     "no table in publication {publication} is wanted by tables = {patterns}",
-    "correct tables and exclude in [source.{source}], then: cdc setup {source}")
+    "correct tables and exclude in [source.{source}], then: cdc setup {source}",
+)
 TOPIC_NAMES_COLLIDE = _code(
-    "TOPIC_NAMES_COLLIDE", Kind.STOP,
+    "TOPIC_NAMES_COLLIDE",
+    Kind.STOP,
     "{first} and {second} would share topic {topic}",
-    "leave one out by exclude in [source.{source}], or rename it")
+    "leave one out by exclude in [source.{source}], or rename it",
+)
 
 # -- source: running --------------------------------------------------------------------------------------------
 VALUE_UNREPRESENTABLE = _code(
-    "VALUE_UNREPRESENTABLE", Kind.STOP,
+    "VALUE_UNREPRESENTABLE",
+    Kind.STOP,
     "column {column} of {table} at {position} holds {problem}",
     "the event format has no form for it: correct the value at the source and copy again, or leave the table out by "
-    "exclude in [source.{source}]")
+    "exclude in [source.{source}]",
+)
 VALUE_TOO_LARGE = _code(
-    "VALUE_TOO_LARGE", Kind.STOP,
+    "VALUE_TOO_LARGE",
+    Kind.STOP,
     "an event of {table} is {size} bytes, above the {limit} bytes that topic {topic} accepts",
     "raise max.message.bytes of the topic (kafka-configs --alter) and max_record in [source.{source}], then start "
-    "again: the transaction is sent again whole")
+    "again: the transaction is sent again whole",
+)
 SCHEMA_CHANGE_UNSUPPORTED = _code(
-    "SCHEMA_CHANGE_UNSUPPORTED", Kind.STOP,
+    "SCHEMA_CHANGE_UNSUPPORTED",
+    Kind.STOP,
     "table {table} changed at {position} in a way that is not followed yet: {change}",
-    "copy everything again in the new form: cdc source run {source} --reopen copy-again")
+    "copy everything again in the new form: cdc source run {source} --reopen copy-again",
+)
 RELATION_MISMATCH = _code(
-    "RELATION_MISMATCH", Kind.STOP,
+    "RELATION_MISMATCH",
+    Kind.STOP,
     "table {table} changed before {position} and the stream did not say how: {change}",
     "cdc setup installs the event trigger that carries schema changes; now copy again: cdc source run {source} "
-    "--reopen copy-again")
+    "--reopen copy-again",
+)
 STREAM_OUT_OF_ORDER = _code(
-    "STREAM_OUT_OF_ORDER", Kind.CORRUPT,
+    "STREAM_OUT_OF_ORDER",
+    Kind.CORRUPT,
     "{what}",
-    "the server's stream is not in the order its protocol promises; report it with the server's version")
+    "the server's stream is not in the order its protocol promises; report it with the server's version",
+)
 SUPERSEDED = _code(
-    "SUPERSEDED", Kind.HELD,
+    "SUPERSEDED",
+    Kind.HELD,
     "a later run {other} of source {source} has started; this one ({run}) stops",
-    "nothing: its unfinished work is ignored by every reader")
+    "nothing: its unfinished work is ignored by every reader",
+)
 KAFKA_STALLED = _code(
-    "KAFKA_STALLED", Kind.TRANSIENT,
+    "KAFKA_STALLED",
+    Kind.TRANSIENT,
     "Kafka acknowledged nothing for {seconds} s",
-    "the replication connection is closed so that the database can shut down; the process keeps trying")
+    "the replication connection is closed so that the database can shut down; the process keeps trying",
+)
 
 # -- Kafka ------------------------------------------------------------------------------------------------------
 KAFKA_UNREACHABLE = _code(
-    "KAFKA_UNREACHABLE", Kind.TRANSIENT,
+    "KAFKA_UNREACHABLE",
+    Kind.TRANSIENT,
     "Kafka at {bootstrap} does not answer: {problem}",
-    "check bootstrap_servers in [kafka] and the network; the process keeps trying")
+    "check bootstrap_servers in [kafka] and the network; the process keeps trying",
+)
 KAFKA_REFUSED = _code(
-    "KAFKA_REFUSED", Kind.STOP,
+    "KAFKA_REFUSED",
+    Kind.STOP,
     "Kafka refuses: {problem}",
-    "check the login and the ACLs of this client, and [kafka.options]")
+    "check the login and the ACLs of this client, and [kafka.options]",
+)
 DELIVERY_FAILED = _code(
-    "DELIVERY_FAILED", Kind.TRANSIENT,
+    "DELIVERY_FAILED",
+    Kind.TRANSIENT,
     "a record for {topic} was not delivered: {problem}",
-    "the run ends here and a new one sends the transaction again")
+    "the run ends here and a new one sends the transaction again",
+)
 TOPIC_MISSING = _code(
-    "TOPIC_MISSING", Kind.STOP,
+    "TOPIC_MISSING",
+    Kind.STOP,
     "topic {topic} does not exist any more",
     "it was deleted: its records are lost to readers that had not read them. Copy everything again: cdc source run "
-    "{source} --reopen copy-again")
+    "{source} --reopen copy-again",
+)
 TOPIC_REPLACED = _code(
-    "TOPIC_REPLACED", Kind.STOP,
+    "TOPIC_REPLACED",
+    Kind.STOP,
     "topic {topic} was deleted and made again (id {now}, was {before})",
     "its records are lost to readers that had not read them. Copy everything again: cdc source run {source} "
-    "--reopen copy-again")
+    "--reopen copy-again",
+)
 TOPIC_COMPACTED = _code(
-    "TOPIC_COMPACTED", Kind.STOP,
+    "TOPIC_COMPACTED",
+    Kind.STOP,
     "topic {topic} has cleanup.policy={policy}: compaction removes events that the log counts",
-    "kafka-configs --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete")
+    "kafka-configs --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete",
+)
 TOPIC_PARTITIONS = _code(
-    "TOPIC_PARTITIONS", Kind.STOP,
+    "TOPIC_PARTITIONS",
+    Kind.STOP,
     "topic {topic} has {now} partitions, {wanted} expected",
     "the log and shape topics have exactly one partition, and a row topic never changes its number: order per key "
-    "would break. Make the topic anew and copy again: cdc source run {source} --reopen copy-again")
+    "would break. Make the topic anew and copy again: cdc source run {source} --reopen copy-again",
+)
 
 # -- sink -------------------------------------------------------------------------------------------------------
 TARGET_UNREACHABLE = _code(
-    "TARGET_UNREACHABLE", Kind.TRANSIENT,
+    "TARGET_UNREACHABLE",
+    Kind.TRANSIENT,
     "the target database does not answer: {problem}",
-    "check the address, the network and pg_hba.conf; the process keeps trying")
+    "check the address, the network and pg_hba.conf; the process keeps trying",
+)
 TARGET_AUTH = _code(
-    "TARGET_AUTH", Kind.STOP,
+    "TARGET_AUTH",
+    Kind.STOP,
     "the target database refuses the login of {user}: {problem}",
-    "set the password in the variable or file that cdc.toml names for [sink.{sink}]")
+    "set the password in the variable or file that cdc.toml names for [sink.{sink}]",
+)
 TARGET_REFUSED = _code(
-    "TARGET_REFUSED", Kind.STOP,
+    "TARGET_REFUSED",
+    Kind.STOP,
     "the target refuses a statement: {problem}",
-    "grant the right that is missing (cdc setup {sink} --dry-run prints them all), or mend what it names")
+    "grant the right that is missing (cdc setup {sink} --dry-run prints them all), or mend what it names",
+)
 SINK_HELD = _code(
-    "SINK_HELD", Kind.HELD,
+    "SINK_HELD",
+    Kind.HELD,
     "another process holds sink {sink}: {holder}",
-    "stop that one, or run without --no-wait to stand by")
+    "stop that one, or run without --no-wait to stand by",
+)
 PROGRESS_TAKEN = _code(
-    "PROGRESS_TAKEN", Kind.STOP,
+    "PROGRESS_TAKEN",
+    Kind.STOP,
     "the progress row of {sink} is at (epoch {epoch}, txn {txn_seq}) of writer {writer}; this process stood at "
     "{expected}",
-    "something else wrote cdc.cdc_progress: see who, then start again")
+    "something else wrote cdc.cdc_progress: see who, then start again",
+)
 PROGRESS_UNKNOWN = _code(
-    "PROGRESS_UNKNOWN", Kind.STOP,
+    "PROGRESS_UNKNOWN",
+    Kind.STOP,
     "the log has no END (epoch {epoch}, txn {txn_seq}, run {run}) at offset {offset}, where sink {sink} stopped: "
     "{problem}",
-    "the log lost records that were applied, or was made anew. Copy again: cdc source run {source} --reopen "
-    "copy-again")
+    "the log lost records that were applied, or was made anew. Copy again: cdc source run {source} --reopen copy-again",
+)
 LOG_LOST = _code(
-    "LOG_LOST", Kind.STOP,
-    "{topic}[{partition}] begins at offset {begins}, this reader needs {needs}: retention removed what it had not "
-    "read",
-    "raise retention.ms of the topic, then copy again: cdc source run {source} --reopen copy-again")
+    "LOG_LOST",
+    Kind.STOP,
+    "{topic}[{partition}] begins at offset {begins}, this reader needs {needs}: retention removed what it had not read",
+    "raise retention.ms of the topic, then copy again: cdc source run {source} --reopen copy-again",
+)
 EVENTS_LOST = _code(
-    "EVENTS_LOST", Kind.STOP,
+    "EVENTS_LOST",
+    Kind.STOP,
     "transaction {txn_seq} of {source} names offsets {first}..{last} of {topic}[{partition}], but {problem}",
     "records that were acknowledged are gone (retention, a deleted topic, an unclean election). Copy again: cdc "
-    "source run {source} --reopen copy-again")
+    "source run {source} --reopen copy-again",
+)
 LOG_GAP = _code(
-    "LOG_GAP", Kind.STOP,
+    "LOG_GAP",
+    Kind.STOP,
     "the log goes from (epoch {epoch}, txn {last}, {position}) to txn {found} after {found_prev}",
-    "transactions are missing from the log. Copy again: cdc source run {source} --reopen copy-again")
+    "transactions are missing from the log. Copy again: cdc source run {source} --reopen copy-again",
+)
 EPOCH_GAP = _code(
-    "EPOCH_GAP", Kind.STOP,
+    "EPOCH_GAP",
+    Kind.STOP,
     "epoch {epoch} of {source} opened at {opened} ({reason}), beyond {position} where this reader stands: what lies "
     "between was never published",
-    "copy everything again: cdc source run {source} --reopen copy-again")
+    "copy everything again: cdc source run {source} --reopen copy-again",
+)
 SCHEMA_UNKNOWN = _code(
-    "SCHEMA_UNKNOWN", Kind.STOP,
+    "SCHEMA_UNKNOWN",
+    Kind.STOP,
     "no record of {topic} describes schema {schema_id} of {table}",
-    "the shape topic lost it (retention, deletion). Copy everything again: cdc source run {source} --reopen "
-    "copy-again")
+    "the shape topic lost it (retention, deletion). Copy everything again: cdc source run {source} --reopen copy-again",
+)
 TARGET_MISMATCH = _code(
-    "TARGET_MISMATCH", Kind.STOP,
+    "TARGET_MISMATCH",
+    Kind.STOP,
     "tables of the target do not fit:\n{problems}",
-    "alter or drop them; the sink makes tables that are missing by itself")
+    "alter or drop them; the sink makes tables that are missing by itself",
+)
 TARGET_NOT_EMPTY = _code(
-    "TARGET_NOT_EMPTY", Kind.STOP,
+    "TARGET_NOT_EMPTY",
+    Kind.STOP,
     "target table {table} has rows that no sink brought",
-    "empty it, or allow it in [sink.{sink}]: existing_rows = \"truncate\"")
+    'empty it, or allow it in [sink.{sink}]: existing_rows = "truncate"',
+)
 ROW_DIVERGED = _code(
-    "ROW_DIVERGED", Kind.STOP,
+    "ROW_DIVERGED",
+    Kind.STOP,
     "{op} of {table} {key} in transaction {txn_seq} met {found} rows on the target, 1 expected",
     "somebody changed the target behind the sink. Put the row back as the source has it, or copy again: cdc source "
-    "run {source} --reopen copy-again")
+    "run {source} --reopen copy-again",
+)
 APPLY_FAILED = _code(
-    "APPLY_FAILED", Kind.STOP,
+    "APPLY_FAILED",
+    Kind.STOP,
     "transaction {txn_seq} cannot be applied, at {op} of {table} {key}: {problem}",
-    "mend the target (a constraint or a column it has and the source has not), then start again")
+    "mend the target (a constraint or a column it has and the source has not), then start again",
+)
 
 # -- configuration and commands ---------------------------------------------------------------------------------
 CONFIG_MISSING = _code(
-    "CONFIG_MISSING", Kind.USAGE,
+    "CONFIG_MISSING",
+    Kind.USAGE,
     "no configuration found (looked at {places})",
-    "write one with: cdc init SOURCE-URL --kafka HOST:PORT --sink NAME=URL")
+    "write one with: cdc init SOURCE-URL --kafka HOST:PORT --sink NAME=URL",
+)
 CONFIG_INVALID = _code(
-    "CONFIG_INVALID", Kind.USAGE,
-    "{file}: {problem}",
-    "correct it; cdc init writes a commented example")
-CONFIG_UNKNOWN_KEY = _code(
-    "CONFIG_UNKNOWN_KEY", Kind.USAGE,
-    "{file}: [{section}] has no key {key}",
-    "{nearest}")
+    "CONFIG_INVALID", Kind.USAGE, "{file}: {problem}", "correct it; cdc init writes a commented example"
+)
+CONFIG_UNKNOWN_KEY = _code("CONFIG_UNKNOWN_KEY", Kind.USAGE, "{file}: [{section}] has no key {key}", "{nearest}")
 CONFIG_SECRET = _code(
-    "CONFIG_SECRET", Kind.USAGE,
+    "CONFIG_SECRET",
+    Kind.USAGE,
     "{file}: [{section}] {key}: {problem}",
-    "set the environment variable or the file that it names")
+    "set the environment variable or the file that it names",
+)
 PASSWORD_IN_URL = _code(
-    "PASSWORD_IN_URL", Kind.USAGE,
+    "PASSWORD_IN_URL",
+    Kind.USAGE,
     "the URL of {what} holds a password",
-    "leave it out of the URL, where process lists and logs show it; give it by password = \"${{NAME}}\" or "
-    "\"file:/path\", or by ~/.pgpass")
-SECTION_UNKNOWN = _code(
-    "SECTION_UNKNOWN", Kind.USAGE,
-    "no [{kind}.{name}] in {file}",
-    "sections there: {known}")
+    'leave it out of the URL, where process lists and logs show it; give it by password = "${{NAME}}" or '
+    '"file:/path", or by ~/.pgpass',
+)
+SECTION_UNKNOWN = _code("SECTION_UNKNOWN", Kind.USAGE, "no [{kind}.{name}] in {file}", "sections there: {known}")

@@ -6,17 +6,16 @@ a power cut would be. Without the variable each call is one comparison. Refuses:
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 
 _name, _, _count = os.environ.get("CDC_FAILPOINT", "").partition(":")
-_left = int(_count or 1)
+_hits = itertools.count(1)
+_fatal_hit = int(_count or 1)
 
 
 def failpoint(name: str) -> None:
     """Die here if the test asked for it."""
-    global _left
-    if name == _name:
-        _left -= 1
-        if _left <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+    if name == _name and next(_hits) >= _fatal_hit:
+        os.kill(os.getpid(), signal.SIGKILL)

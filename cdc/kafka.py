@@ -30,6 +30,8 @@ from cdc.errors import (
     CdcError,
 )
 
+__all__ = ["Admin", "KafkaError", "KafkaException", "Options", "Partition", "Producer", "Reader", "Record", "Topic"]
+
 Options = Mapping[str, str]
 Partition = tuple[str, int]
 _log = logging.getLogger(__name__)
@@ -65,12 +67,22 @@ _CONSUMER = {
 }
 _REQUEST_TIMEOUT_S = 30.0
 _REFUSALS = {
-    KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.POLICY_VIOLATION,
-    KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR, KafkaError._SSL,
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.INVALID_CONFIG,
+    KafkaError.INVALID_REPLICATION_FACTOR,
+    KafkaError._SSL,
 }
-_GONE = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION,
-         KafkaError.UNKNOWN_TOPIC_ID}
+_GONE = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_ID,
+}
 _LOST = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
 
 
@@ -122,8 +134,14 @@ class Producer:
         self._options = options
         self.errors = _Errors(options)
         self._producer = _Producer(
-            {**_PRODUCER, **options, **_fixed("acks", "enable.idempotence", "message.timeout.ms"),
-             "error_cb": self.errors, "logger": _log})
+            {
+                **_PRODUCER,
+                **options,
+                **_fixed("acks", "enable.idempotence", "message.timeout.ms"),
+                "error_cb": self.errors,
+                "logger": _log,
+            }
+        )
         self.produce_raw: Callable[..., None] = self._producer.produce
         """`produce(topic, value, key, partition, on_delivery)`; BufferError when the queue is full (see `send`)."""
 
@@ -142,8 +160,13 @@ class Producer:
         cause: KafkaError = error.args[0]
         if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             return CdcError(
-                VALUE_TOO_LARGE, source=source, table=topic.partition(".")[2], size=size, topic=topic,
-                limit=self._options.get("message.max.bytes", "1000000"))
+                VALUE_TOO_LARGE,
+                source=source,
+                table=topic.partition(".")[2],
+                size=size,
+                topic=topic,
+                limit=self._options.get("message.max.bytes", "1000000"),
+            )
         return _kafka_error(self._options, cause, topic=topic, source=source)
 
     def failed(self, error: KafkaError, record: Record, source: str) -> CdcError:
@@ -151,8 +174,13 @@ class Producer:
         topic = record.topic()
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             return CdcError(
-                VALUE_TOO_LARGE, source=source, table=topic.partition(".")[2], topic=topic,
-                size=len(record.value() or b""), limit="fewer")
+                VALUE_TOO_LARGE,
+                source=source,
+                table=topic.partition(".")[2],
+                topic=topic,
+                size=len(record.value() or b""),
+                limit="fewer",
+            )
         if error.code() in _REFUSALS | _GONE:
             return _kafka_error(self._options, error, topic=topic, source=source)
         return CdcError(DELIVERY_FAILED, source=source, topic=topic, problem=error.str())
@@ -174,9 +202,15 @@ class Reader:
         self._options = options
         self.errors = _Errors(options)
         self._consumer = Consumer(
-            {**_CONSUMER, **options,
-             **_fixed("enable.auto.commit", "auto.offset.reset", "isolation.level"),
-             "group.id": client, "error_cb": self.errors, "logger": _log})
+            {
+                **_CONSUMER,
+                **options,
+                **_fixed("enable.auto.commit", "auto.offset.reset", "isolation.level"),
+                "group.id": client,
+                "error_cb": self.errors,
+                "logger": _log,
+            }
+        )
 
     def assign(self, offsets: Mapping[Partition, int]) -> None:
         """Read exactly these partitions, each from the given offset."""
@@ -188,7 +222,7 @@ class Reader:
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """The next records, in order per partition; an empty list after the time-out."""
-        records = self._consumer.consume(max_records, timeout_s)
+        records: list[Any] = self._consumer.consume(max_records, timeout_s)
         self.errors.check()
         for record in records:
             if record.error() is not None:
@@ -200,8 +234,13 @@ class Reader:
         if error.code() in _LOST:
             begins = self.watermarks(topic, record.partition())[0]
             return CdcError(
-                LOG_LOST, source=topic.partition(".")[0], topic=topic, partition=record.partition(), begins=begins,
-                needs=record.offset())
+                LOG_LOST,
+                source=topic.partition(".")[0],
+                topic=topic,
+                partition=record.partition(),
+                begins=begins,
+                needs=record.offset(),
+            )
         return _kafka_error(self._options, error, topic=topic)
 
     def pause(self, partitions: Iterable[Partition]) -> None:
@@ -220,8 +259,9 @@ class Reader:
             raise CdcError(KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last)
         return found
 
-    def read_range(self, topic: str, partition: int, first: int, end: int,
-                   waiting: Callable[[], None] = lambda: None) -> list[Record]:
+    def read_range(
+        self, topic: str, partition: int, first: int, end: int, waiting: Callable[[], None] = lambda: None
+    ) -> list[Record]:
         """Every record with an offset in [first, end). `waiting` is called while it takes long."""
         records: list[Record] = []
         if first >= end:
@@ -236,7 +276,8 @@ class Reader:
                 deadline = time.monotonic() + _REQUEST_TIMEOUT_S
             elif time.monotonic() > deadline:
                 raise CdcError(
-                    KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last)
+                    KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last
+                )
         self.assign({})
         return [record for record in records if record.offset() < end]
 
@@ -262,7 +303,8 @@ class Admin:
         self._options = options
         self.errors = _Errors(options)
         known = {k: v for k, v in options.items() if k not in _PRODUCER and k not in _CONSUMER}
-        self._admin = AdminClient({**known, "error_cb": self.errors, "logger": _log})
+        settings: dict[str, Any] = {**known, "error_cb": self.errors, "logger": _log}
+        self._admin = AdminClient(settings)
 
     def cluster(self) -> tuple[str, int]:
         """The cluster's id and its number of brokers."""
@@ -286,9 +328,14 @@ class Admin:
         configs = self._configs(list(found))
         return {
             name: Topic(
-                name, str(d.topic_id), len(d.partitions), min((len(p.replicas) for p in d.partitions), default=0),
-                configs[name])
-            for name, d in found.items()}
+                name,
+                str(d.topic_id),
+                len(d.partitions),
+                min((len(p.replicas) for p in d.partitions), default=0),
+                configs[name],
+            )
+            for name, d in found.items()
+        }
 
     def _configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         if not names:
@@ -297,7 +344,8 @@ class Admin:
         futures = self._admin.describe_configs(resources, request_timeout=_REQUEST_TIMEOUT_S)
         return {
             resource.name: {key: entry.value for key, entry in self._ask(future).items()}
-            for resource, future in futures.items()}
+            for resource, future in futures.items()
+        }
 
     def create(self, name: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> None:
         """Make a topic; one that exists by now is left as it is."""
@@ -328,4 +376,5 @@ class Admin:
             raise _kafka_error(self._options, error.args[0]) from None
         except TimeoutError:
             raise CdcError(
-                KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last) from None
+                KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last
+            ) from None

@@ -71,19 +71,38 @@ class Start:
 
     def to_bytes(self) -> bytes:
         record: dict[str, Any] = {
-            "status": "START", "id": self.id, "event_count": None, "data_collections": None, "ts_ms": self.ts_ms,
-            "v": VERSION, "run": self.run, "epoch": self.epoch,
+            "status": "START",
+            "id": self.id,
+            "event_count": None,
+            "data_collections": None,
+            "ts_ms": self.ts_ms,
+            "v": VERSION,
+            "run": self.run,
+            "epoch": self.epoch,
             "source": {
-                "connector": self.source.connector, "system_id": self.source.system_id,
-                "timeline": self.source.timeline, "database": self.source.database, "slot": self.source.slot},
-            "publication": self.publication, "copy": self.copy, "cluster_id": self.cluster_id,
+                "connector": self.source.connector,
+                "system_id": self.source.system_id,
+                "timeline": self.source.timeline,
+                "database": self.source.database,
+                "slot": self.source.slot,
+            },
+            "publication": self.publication,
+            "copy": self.copy,
+            "cluster_id": self.cluster_id,
         }
         if self.opened:
             record["opened"] = {"reason": self.opened.reason, "from": self.opened.from_}
         if self.gaps:
             record["gaps"] = [
-                {"kind": g.kind, "from": g.from_, "to": g.to, "tables": g.tables, "accepted_by": g.accepted_by}
-                for g in self.gaps]
+                {
+                    "kind": g.kind,
+                    "from": g.from_,
+                    "to": g.to,
+                    "tables": g.tables,
+                    "accepted_by": g.accepted_by,
+                }
+                for g in self.gaps
+            ]
         return orjson.dumps(record)
 
 
@@ -154,10 +173,18 @@ class End:
 
     def to_bytes(self) -> bytes:
         record: dict[str, Any] = {
-            "status": "END", "id": self.id, "event_count": self.event_count,
+            "status": "END",
+            "id": self.id,
+            "event_count": self.event_count,
             "data_collections": [{"data_collection": t, "event_count": n} for t, n in self.data_collections],
-            "ts_ms": self.ts_ms, "v": VERSION, "kind": self.kind, "run": self.run, "epoch": self.epoch,
-            "txn_seq": self.txn_seq, "position": self.position, "prev_position": self.prev_position,
+            "ts_ms": self.ts_ms,
+            "v": VERSION,
+            "kind": self.kind,
+            "run": self.run,
+            "epoch": self.epoch,
+            "txn_seq": self.txn_seq,
+            "position": self.position,
+            "prev_position": self.prev_position,
         }
         if self.commit_ts_us is not None:
             record["commit_ts_us"] = self.commit_ts_us
@@ -174,8 +201,14 @@ class End:
         if self.copy:
             c = self.copy
             record["copy"] = {
-                "id": c.id, "table": c.table, "chunk": c.chunk, "from": c.from_, "to": c.to,
-                "snapshot_position": c.snapshot_position, "last": c.last}
+                "id": c.id,
+                "table": c.table,
+                "chunk": c.chunk,
+                "from": c.from_,
+                "to": c.to,
+                "snapshot_position": c.snapshot_position,
+                "last": c.last,
+            }
         if self.publication is not None:
             record["publication"] = self.publication
         if self.sequences:
@@ -183,9 +216,9 @@ class End:
         return orjson.dumps(record)
 
 
-def log_key(id: str) -> bytes:
+def log_key(record_id: str) -> bytes:
     """The key of a START or END record, Debezium's `{"id": …}`."""
-    return orjson.dumps({"id": id})
+    return orjson.dumps({"id": record_id})
 
 
 def parse(value: bytes) -> Start | End | None:
@@ -195,7 +228,7 @@ def parse(value: bytes) -> Start | End | None:
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
+        raise ValueError("not a JSON object")  # noqa: TRY004 - bytes of a peer, not an argument of the wrong type
     status = record.get("status")
     if status == "BEGIN":
         return None
@@ -214,16 +247,24 @@ def parse(value: bytes) -> Start | End | None:
 def _parse_start(record: dict[str, Any]) -> Start:
     source, opened = record["source"], record.get("opened")
     return Start(
-        run=_text(record, "run"), epoch=_number(record, "epoch"),
+        run=_text(record, "run"),
+        epoch=_number(record, "epoch"),
         source=Identity(
-            _text(source, "connector"), _text(source, "system_id"), _number(source, "timeline"),
-            _text(source, "database"), _text(source, "slot")),
-        publication=_text(record, "publication"), copy=_text(record, "copy"),
-        cluster_id=_text(record, "cluster_id"), ts_ms=_number(record, "ts_ms"),
+            _text(source, "connector"),
+            _text(source, "system_id"),
+            _number(source, "timeline"),
+            _text(source, "database"),
+            _text(source, "slot"),
+        ),
+        publication=_text(record, "publication"),
+        copy=_text(record, "copy"),
+        cluster_id=_text(record, "cluster_id"),
+        ts_ms=_number(record, "ts_ms"),
         opened=Opened(_text(opened, "reason"), opened["from"]) if opened else None,
         gaps=tuple(
             Gap(_text(g, "kind"), g["from"], g["to"], tuple(g["tables"]), _text(g, "accepted_by"))
-            for g in record.get("gaps", ())),
+            for g in record.get("gaps", ())
+        ),
     )
 
 
@@ -232,11 +273,18 @@ def _parse_end(record: dict[str, Any]) -> End:
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}")
     return End(
-        id=_text(record, "id"), event_count=_number(record, "event_count"),
+        id=_text(record, "id"),
+        event_count=_number(record, "event_count"),
         data_collections=tuple((d["data_collection"], d["event_count"]) for d in record["data_collections"]),
-        ts_ms=_number(record, "ts_ms"), kind=kind, run=_text(record, "run"), epoch=_number(record, "epoch"),
-        txn_seq=_number(record, "txn_seq"), position=_text(record, "position"),
-        prev_position=record["prev_position"], commit_ts_us=record.get("commit_ts_us"), xid=record.get("xid"),
+        ts_ms=_number(record, "ts_ms"),
+        kind=kind,
+        run=_text(record, "run"),
+        epoch=_number(record, "epoch"),
+        txn_seq=_number(record, "txn_seq"),
+        position=_text(record, "position"),
+        prev_position=record["prev_position"],
+        commit_ts_us=record.get("commit_ts_us"),
+        xid=record.get("xid"),
         origin=record.get("origin"),
         offsets=tuple(Span(*span) for span in record.get("offsets", ())),
         schemas=tuple((schema_id, offset) for schema_id, offset in record.get("schemas", ())),
@@ -248,7 +296,13 @@ def _parse_end(record: dict[str, Any]) -> End:
 
 
 def _change_record(change: Change) -> dict[str, Any]:
-    record = {"at": change.at, "table": change.table, "old": change.old, "new": change.new, "effect": change.effect}
+    record = {
+        "at": change.at,
+        "table": change.table,
+        "old": change.old,
+        "new": change.new,
+        "effect": change.effect,
+    }
     if change.copy_id is not None:
         record["copy_id"] = change.copy_id
     return record
@@ -258,16 +312,25 @@ def _parse_change(record: dict[str, Any]) -> Change:
     if record["effect"] not in EFFECTS:
         raise ValueError(f"unknown effect {record['effect']!r}")
     return Change(
-        _number(record, "at"), _text(record, "table"), record["old"], record["new"], record["effect"],
-        record.get("copy_id"))
+        _number(record, "at"),
+        _text(record, "table"),
+        record["old"],
+        record["new"],
+        record["effect"],
+        record.get("copy_id"),
+    )
 
 
 def _parse_chunk(record: dict[str, Any]) -> Chunk:
     return Chunk(
-        id=_text(record, "id"), table=_text(record, "table"), chunk=_number(record, "chunk"),
+        id=_text(record, "id"),
+        table=_text(record, "table"),
+        chunk=_number(record, "chunk"),
         from_=None if record["from"] is None else tuple(record["from"]),
         to=None if record["to"] is None else tuple(record["to"]),
-        snapshot_position=_text(record, "snapshot_position"), last=bool(record["last"]))
+        snapshot_position=_text(record, "snapshot_position"),
+        last=bool(record["last"]),
+    )
 
 
 def _text(record: dict[str, Any], name: str) -> str:

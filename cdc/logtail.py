@@ -48,8 +48,9 @@ class _Segment:
     kept: list[tuple[int, bytes, bytes]] = field(default_factory=list)
 
 
-def read_log(reader: Reader, prefix: str, *, until: int | None = None,
-             waiting: Callable[[], None] = lambda: None) -> LogState:
+def read_log(
+    reader: Reader, prefix: str, *, until: int | None = None, waiting: Callable[[], None] = lambda: None
+) -> LogState:
     """Read the log back from its end (or from offset `until`). `waiting` is called again and again meanwhile."""
     topic = log_topic(prefix)
     begins, ends = reader.watermarks(topic, 0)

@@ -26,6 +26,7 @@ class Wanted:
     partitions: int
     replicas: int | None
     max_record: int
+    retention_s: float
 
 
 class Provision:
@@ -51,12 +52,18 @@ class Provision:
             if name not in found:
                 if not create:
                     raise CdcError(TOPIC_MISSING, source=self._source, topic=name)
-                found[name] = self._ensure(name, partitions=self._wanted.partitions, config={"cleanup.policy": "delete"})
+                found[name] = self._ensure(
+                    name,
+                    partitions=self._wanted.partitions,
+                    config={
+                        "cleanup.policy": "delete",
+                        "retention.ms": str(int(self._wanted.retention_s * 1000)),
+                    },
+                )
             topic = found[name]
             self._not_compacted(topic)
             if not create and known_ids.get(name, topic.id) != topic.id:
-                raise CdcError(
-                    TOPIC_REPLACED, source=self._source, topic=name, now=topic.id, before=known_ids[name])
+                raise CdcError(TOPIC_REPLACED, source=self._source, topic=name, now=topic.id, before=known_ids[name])
         return found
 
     def _ensure(self, name: str, *, partitions: int, config: Mapping[str, str]) -> Topic:
@@ -64,8 +71,15 @@ class Provision:
         if name not in found:
             in_sync = str(min(2, self._replicas))
             self._admin.create(
-                name, partitions=partitions, replicas=self._replicas,
-                config={**config, "min.insync.replicas": in_sync, "max.message.bytes": str(self._wanted.max_record)})
+                name,
+                partitions=partitions,
+                replicas=self._replicas,
+                config={
+                    **config,
+                    "min.insync.replicas": in_sync,
+                    "max.message.bytes": str(self._wanted.max_record),
+                },
+            )
             found = self._admin.describe([name])
             if name not in found:
                 raise CdcError(TOPIC_MISSING, source=self._source, topic=name)

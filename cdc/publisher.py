@@ -20,7 +20,7 @@ from cdc.failpoint import failpoint
 from cdc.kafka import KafkaError, KafkaException, Producer, Record
 from cdc.log import Change, Chunk, End, Span, log_key
 from cdc.position import PgPosition
-from cdc.topics import log_topic, partition_of, shape_topic
+from cdc.topics import log_topic, partition_of
 
 _STALLED_AFTER_S = 30.0
 
@@ -50,6 +50,16 @@ class _SpanInFlight:
             self.publisher.fail(error, record)
             return
         self.flight.pending -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRun:
+    """Whose run it is: the source's name in the configuration, its topics' prefix, the run and its epoch."""
+
+    source: str
+    prefix: str
+    run: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +96,20 @@ class _Flight:
 class Publisher:
     """Publishes one run. `waiting` is called whenever it has to wait, to keep the server's connection alive."""
 
-    def __init__(self, producer: Producer, *, source: str, prefix: str, run: str, epoch: int,
-                 partitions: Mapping[str, int], previous: PgPosition | None, log_offset: int,
-                 clock_ms: Callable[[], int], waiting: Callable[[], None] = lambda: None) -> None:
-        self._producer, self._source, self._prefix = producer, source, prefix
-        self._run, self._epoch = run, epoch
-        self._log_topic, self._shape_topic = log_topic(prefix), shape_topic(prefix)
+    def __init__(
+        self,
+        producer: Producer,
+        run: PublishedRun,
+        *,
+        partitions: Mapping[str, int],
+        previous: PgPosition | None,
+        log_offset: int,
+        waiting: Callable[[], None],
+    ) -> None:
+        self._producer, self._run, self._source = producer, run, run.source
+        self._log_topic = log_topic(run.prefix)
         self._partitions, self._previous, self._log_offset = partitions, previous, log_offset
-        self._clock_ms, self._waiting = clock_ms, waiting
+        self._waiting = waiting
         self._open = _Flight()
         self._flights: deque[_Flight] = deque()
         self._ends_unacknowledged = 0
@@ -130,9 +146,16 @@ class Publisher:
             except (BufferError, KafkaException) as error:
                 self._retry(error, topic, value, key, partition, on_delivery, headers)
 
-    def _retry(self, error: Exception, topic: str, value: bytes | None, key: bytes | None, partition: int,
-               on_delivery: Callable[[KafkaError | None, Record], None],
-               headers: list[tuple[str, bytes]] | None) -> None:
+    def _retry(
+        self,
+        error: Exception,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int,
+        on_delivery: Callable[[KafkaError | None, Record], None],
+        headers: list[tuple[str, bytes]] | None,
+    ) -> None:
         """The producer's queue is full: wait for room. Anything else ends the run."""
         while True:
             if isinstance(error, KafkaException):
@@ -173,14 +196,28 @@ class Publisher:
         c = flight.committed
         assert c is not None
         end = End(
-            id=c.id, event_count=c.event_count, data_collections=c.collections,
-            ts_ms=self._clock_ms() if c.commit_ts_us is None else c.commit_ts_us // 1000,
-            kind=c.kind, run=self._run, epoch=self._epoch, txn_seq=c.txn_seq, position=str(c.position),
-            prev_position=None if self._previous is None else str(self._previous), commit_ts_us=c.commit_ts_us,
-            xid=c.xid, origin=c.origin,
-            offsets=tuple(Span(s.topic, s.partition, s.first, s.last, s.count) for s in flight.spans.values()
-                          if s.count),
-            schemas=flight.schemas, changes=c.changes, copy=c.copy, publication=c.publication, sequences=c.sequences)
+            id=c.id,
+            event_count=c.event_count,
+            data_collections=c.collections,
+            ts_ms=time.time_ns() // 1_000_000 if c.commit_ts_us is None else c.commit_ts_us // 1000,
+            kind=c.kind,
+            run=self._run.run,
+            epoch=self._run.epoch,
+            txn_seq=c.txn_seq,
+            position=str(c.position),
+            prev_position=None if self._previous is None else str(self._previous),
+            commit_ts_us=c.commit_ts_us,
+            xid=c.xid,
+            origin=c.origin,
+            offsets=tuple(
+                Span(s.topic, s.partition, s.first, s.last, s.count) for s in flight.spans.values() if s.count
+            ),
+            schemas=flight.schemas,
+            changes=c.changes,
+            copy=c.copy,
+            publication=c.publication,
+            sequences=c.sequences,
+        )
         self._previous = c.position
 
         def acknowledged(error: KafkaError | None, record: Record) -> None:
@@ -193,8 +230,13 @@ class Publisher:
         except (BufferError, KafkaException) as error:
             self._retry_end(error, value, key, acknowledged)
 
-    def _retry_end(self, error: Exception, value: bytes, key: bytes,
-                   acknowledged: Callable[[KafkaError | None, Record], None]) -> None:
+    def _retry_end(
+        self,
+        error: Exception,
+        value: bytes,
+        key: bytes,
+        acknowledged: Callable[[KafkaError | None, Record], None],
+    ) -> None:
         """As `_retry`, but without writing further ENDs meanwhile: their order is the log."""
         while True:
             if isinstance(error, KafkaException):
@@ -276,4 +318,4 @@ class Publisher:
         return CdcError(KAFKA_STALLED, source=self._source, seconds=int(_STALLED_AFTER_S))
 
     def superseded_by(self, run: str) -> CdcError:
-        return CdcError(SUPERSEDED, source=self._source, other=run, run=self._run)
+        return CdcError(SUPERSEDED, source=self._source, other=run, run=self._run.run)

@@ -34,12 +34,28 @@ class SchemaRecord:
     topic_id: str
 
     def to_bytes(self, *, source: dict[str, Any], ts_ms: int, database: str, ddl: str | None = None) -> bytes:
-        change = {"type": "CREATE" if ddl is None else "ALTER", "id": _debezium_id(self.table),
-                  "table": table_object(self.table)}
-        return orjson.dumps({
-            "source": source, "ts_ms": ts_ms, "databaseName": database, "schemaName": self.table.schema, "ddl": ddl,
-            "tableChanges": [change], "v": VERSION, "schema_id": self.schema_id, "run": self.run,
-            "epoch": self.epoch, "txn_seq": self.txn_seq, "topic": self.topic, "topic_id": self.topic_id})
+        change = {
+            "type": "CREATE" if ddl is None else "ALTER",
+            "id": _debezium_id(self.table),
+            "table": table_object(self.table),
+        }
+        return orjson.dumps(
+            {
+                "source": source,
+                "ts_ms": ts_ms,
+                "databaseName": database,
+                "schemaName": self.table.schema,
+                "ddl": ddl,
+                "tableChanges": [change],
+                "v": VERSION,
+                "schema_id": self.schema_id,
+                "run": self.run,
+                "epoch": self.epoch,
+                "txn_seq": self.txn_seq,
+                "topic": self.topic,
+                "topic_id": self.topic_id,
+            }
+        )
 
 
 def shape_key(database: str) -> bytes:
@@ -48,8 +64,7 @@ def shape_key(database: str) -> bytes:
 
 def schema_id(table: Table) -> str:
     """The first 16 hex digits of the sha256 of the canonical shape."""
-    canonical = orjson.dumps(
-        {"id": _debezium_id(table), "table": table_object(table)}, option=orjson.OPT_SORT_KEYS)
+    canonical = orjson.dumps({"id": _debezium_id(table), "table": table_object(table)}, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(canonical).hexdigest()[:16]
 
 
@@ -61,8 +76,14 @@ def parse_shape(value: bytes) -> SchemaRecord:
             raise ValueError(f"unknown version v = {record.get('v')!r}, this process reads {VERSION}")
         table = _table(record["schemaName"], record["tableChanges"][0])
         parsed = SchemaRecord(
-            record["schema_id"], table, record["run"], record["epoch"], record["txn_seq"], record["topic"],
-            record["topic_id"])
+            record["schema_id"],
+            table,
+            record["run"],
+            record["epoch"],
+            record["txn_seq"],
+            record["topic"],
+            record["topic_id"],
+        )
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     except (KeyError, TypeError, AttributeError, IndexError) as error:
@@ -89,22 +110,42 @@ def table_object(table: Table) -> dict[str, Any]:
         "identity_columns": list(table.identity_columns),
         "unique": [list(columns) for columns in table.unique],
         "foreign_keys": [
-            {"name": k.name, "columns": list(k.columns), "schema": k.schema, "table": k.table,
-             "referenced": list(k.referenced), "on_update": k.on_update, "on_delete": k.on_delete}
-            for k in table.foreign_keys],
+            {
+                "name": k.name,
+                "columns": list(k.columns),
+                "schema": k.schema,
+                "table": k.table,
+                "referenced": list(k.referenced),
+                "on_update": k.on_update,
+                "on_delete": k.on_delete,
+            }
+            for k in table.foreign_keys
+        ],
     }
 
 
 def _column_object(column: Column, position: int) -> dict[str, Any]:
     length, scale = _length_and_scale(column)
     return {
-        "name": column.name, "jdbcType": jdbc_type(column.type), "nativeType": column.type_oid,
-        "typeName": column.type, "typeExpression": column.type_expression, "charsetName": None,
-        "length": length, "scale": scale, "position": position, "optional": not column.not_null,
-        "autoIncremented": column.auto_increment, "generated": False, "comment": None,
+        "name": column.name,
+        "jdbcType": jdbc_type(column.type),
+        "nativeType": column.type_oid,
+        "typeName": column.type,
+        "typeExpression": column.type_expression,
+        "charsetName": None,
+        "length": length,
+        "scale": scale,
+        "position": position,
+        "optional": not column.not_null,
+        "autoIncremented": column.auto_increment,
+        "generated": False,
+        "comment": None,
         "defaultValueExpression": column.default,
         "enumValues": None if column.enum_values is None else list(column.enum_values),
-        "attnum": column.attnum, "type_oid": column.type_oid, "typmod": column.typmod, "not_null": column.not_null,
+        "attnum": column.attnum,
+        "type_oid": column.type_oid,
+        "typmod": column.typmod,
+        "not_null": column.not_null,
         "missing": column.missing,
     }
 
@@ -122,21 +163,41 @@ def _length_and_scale(column: Column) -> tuple[int | None, int | None]:
 def _table(schema: str, change: dict[str, Any]) -> Table:
     record = change["table"]
     return Table(
-        schema=schema, name=record["name"], oid=record["oid"],
+        schema=schema,
+        name=record["name"],
+        oid=record["oid"],
         columns=tuple(_column(column) for column in record["columns"]),
-        primary_key=tuple(record["primaryKeyColumnNames"]), replica_identity=record["replica_identity"],
+        primary_key=tuple(record["primaryKeyColumnNames"]),
+        replica_identity=record["replica_identity"],
         identity_columns=tuple(record["identity_columns"]),
         unique=tuple(tuple(columns) for columns in record["unique"]),
         foreign_keys=tuple(
-            ForeignKey(k["name"], tuple(k["columns"]), k["schema"], k["table"], tuple(k["referenced"]),
-                       k["on_update"], k["on_delete"])
-            for k in record["foreign_keys"]))
+            ForeignKey(
+                k["name"],
+                tuple(k["columns"]),
+                k["schema"],
+                k["table"],
+                tuple(k["referenced"]),
+                k["on_update"],
+                k["on_delete"],
+            )
+            for k in record["foreign_keys"]
+        ),
+    )
 
 
 def _column(record: dict[str, Any]) -> Column:
     enum = record["enumValues"]
     return Column(
-        name=record["name"], type=record["typeName"], type_expression=record["typeExpression"],
-        type_oid=record["type_oid"], typmod=record["typmod"], attnum=record["attnum"], not_null=record["not_null"],
-        default=record["defaultValueExpression"], auto_increment=record["autoIncremented"],
-        missing=record["missing"], enum_values=None if enum is None else tuple(enum))
+        name=record["name"],
+        type=record["typeName"],
+        type_expression=record["typeExpression"],
+        type_oid=record["type_oid"],
+        typmod=record["typmod"],
+        attnum=record["attnum"],
+        not_null=record["not_null"],
+        default=record["defaultValueExpression"],
+        auto_increment=record["autoIncremented"],
+        missing=record["missing"],
+        enum_values=None if enum is None else tuple(enum),
+    )

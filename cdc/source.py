@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
+from cdc.config import Kafka
 from cdc.config import Source as Settings
 from cdc.envelope import VERSION
 from cdc.errors import (
@@ -47,7 +48,7 @@ from cdc.postgres.startup import Plan, Server, decide
 from cdc.postgres.stream import ReplicationStream
 from cdc.postgres.wire import Row
 from cdc.provision import Provision, Wanted
-from cdc.publisher import Committed, Publisher
+from cdc.publisher import Committed, PublishedRun, Publisher
 from cdc.shape import SchemaRecord, parse_shape, schema_id, shape_key
 from cdc.topics import log_topic, message_topic, row_topic, row_topics, shape_topic
 
@@ -83,9 +84,17 @@ class Observer(Protocol):
 class Source:
     """A source of the configuration, run after run until it is stopped or somebody has to decide."""
 
-    def __init__(self, settings: Settings, options: Options, replicas: int | None, observer: Observer, *,
-                 no_wait: bool = False, reopen: str | None = None) -> None:
-        self._settings, self._options, self._replicas = settings, options, replicas
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        kafka: Kafka,
+        observer: Observer,
+        *,
+        no_wait: bool = False,
+        reopen: str | None = None,
+    ) -> None:
+        self._settings, self._options, self._kafka = settings, options, kafka
         self._observer, self._no_wait, self._reopen = observer, no_wait, reopen
 
     def run(self, stop: Callable[[], bool]) -> None:
@@ -93,7 +102,7 @@ class Source:
         while not stop():
             started = time.monotonic()
             try:
-                with Run(self._settings, self._options, self._replicas, self._observer, self._reopen) as run:
+                with Run(self._settings, self._options, self._kafka, self._observer, self._reopen) as run:
                     run.begin()
                     self._reopen = None
                     run.stream(stop)
@@ -121,26 +130,31 @@ def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
 class Run:
     """One run. `begin` holds the source and ends with the checkpoint known; `stream` publishes until stopped."""
 
-    def __init__(self, settings: Settings, options: Options, replicas: int | None, observer: Observer,
-                 reopen: str | None) -> None:
-        self._settings, self._options, self._observer, self._reopen = settings, options, observer, reopen
-        self._name, self._prefix = settings.name, settings.prefix
-        self._replicas = replicas
+    def __init__(
+        self, settings: Settings, options: Options, kafka: Kafka, observer: Observer, reopen: str | None
+    ) -> None:
+        self._settings, self._options, self._kafka = settings, options, kafka
+        self._observer, self._reopen = observer, reopen
+        self._name, self._prefix = settings.name, settings.topic_prefix
         self._run = secrets.token_hex(8)
         self._server = settings.server()
         self._resources = ExitStack()
         self._shapes: dict[str, Table] = {}
         self._shape_offsets: dict[str, int] = {}
-        self._partitions: dict[str, int] = {log_topic(self._prefix): 1, shape_topic(self._prefix): 1,
-                                            message_topic(self._prefix): 1}
+        self._partitions: dict[str, int] = {
+            log_topic(self._prefix): 1,
+            shape_topic(self._prefix): 1,
+            message_topic(self._prefix): 1,
+        }
         self._topic_ids: dict[str, str] = {}
         self._streaming = False
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._resources.close()
 
     # -- the line of a start ------------------------------------------------------------------------------------
@@ -169,7 +183,12 @@ class Run:
     def _connect(self) -> None:
         """Kafka first: a slot that is held without being acknowledged keeps the server from stopping."""
         admin = Admin(self._options)
-        wanted = Wanted(self._settings.partitions, self._replicas, self._settings.max_record)
+        wanted = Wanted(
+            self._settings.partitions,
+            self._kafka.replication_factor,
+            self._settings.max_record,
+            self._kafka.retention,
+        )
         self._provision = Provision(admin, self._name, self._prefix, wanted)
         self._provision.log()
         self._reader = self._resources.enter_context(closing(Reader(self._options, client=f"cdc-{self._name}")))
@@ -179,8 +198,11 @@ class Run:
         self._stream = self._resources.enter_context(closing(ReplicationStream(self._server)))
         if self._catalog.in_recovery():
             raise CdcError(
-                SOURCE_PREREQUISITE, source=self._name, problem="the server is a standby",
-                fix="point the source at the primary")
+                SOURCE_PREREQUISITE,
+                source=self._name,
+                problem="the server is a standby",
+                fix="point the source at the primary",
+            )
 
     def _publication(self) -> Publication:
         """The publication as it is now; refuses tables that cannot be captured."""
@@ -189,19 +211,24 @@ class Run:
         if publication is None:
             raise CdcError(PUBLICATION_MISSING, source=self._name, publication=name)
         if not publication.tables:
-            raise CdcError(
-                NOTHING_TO_CAPTURE, source=self._name, publication=name, patterns=self._settings.tables)
+            raise CdcError(NOTHING_TO_CAPTURE, source=self._name, publication=name, patterns=self._settings.tables)
         for table in publication.tables:
             if table.narrowed:
                 raise CdcError(
-                    SOURCE_PREREQUISITE, source=self._name, table=table.full_name,
+                    SOURCE_PREREQUISITE,
+                    source=self._name,
+                    table=table.full_name,
                     problem=f"publication {name} publishes {table.full_name} by a row filter or column list",
-                    fix=f"ALTER PUBLICATION {name} SET TABLE … without them, or exclude the table")
+                    fix=f"ALTER PUBLICATION {name} SET TABLE … without them, or exclude the table",
+                )
         for shape in self._catalog.shapes([table.oid for table in publication.tables]):
             if shape.replica_identity == "n" or (shape.keyless and shape.replica_identity != "f"):
                 raise CdcError(
-                    TABLE_WITHOUT_IDENTITY, source=self._name, table=shape.full_name,
-                    identity={"d": "DEFAULT", "n": "NOTHING", "i": "USING INDEX"}[shape.replica_identity])
+                    TABLE_WITHOUT_IDENTITY,
+                    source=self._name,
+                    table=shape.full_name,
+                    identity={"d": "DEFAULT", "n": "NOTHING", "i": "USING INDEX"}[shape.replica_identity],
+                )
         return publication
 
     def _hold(self) -> None:
@@ -225,31 +252,48 @@ class Run:
 
     def _decide(self, state: LogState, publication: Publication) -> Plan:
         identity = Identity(
-            "postgresql", self._identity.system_id, self._identity.timeline, self._catalog.database,
-            self._settings.slot)
+            "postgresql",
+            self._identity.system_id,
+            self._identity.timeline,
+            self._catalog.database,
+            self._settings.slot,
+        )
         server = Server(identity, self._switches, publication.fingerprint, time.time_ns() // 1_000_000)
         return decide(self._name, state, self._catalog.slot(self._settings.slot), server, self._reopen)
 
     def _write_start(self, plan: Plan, publication: Publication) -> int:
         self._start = Start(
-            run=self._run, epoch=plan.epoch,
-            source=Identity("postgresql", self._identity.system_id, self._identity.timeline, self._catalog.database,
-                            self._settings.slot),
-            publication=publication.fingerprint, copy="initial" if plan.copy else "none",
-            cluster_id=self._provision.cluster_id, ts_ms=time.time_ns() // 1_000_000, opened=plan.opened,
-            gaps=plan.gaps)
+            run=self._run,
+            epoch=plan.epoch,
+            source=Identity(
+                "postgresql",
+                self._identity.system_id,
+                self._identity.timeline,
+                self._catalog.database,
+                self._settings.slot,
+            ),
+            publication=publication.fingerprint,
+            copy="initial" if plan.copy else "none",
+            cluster_id=self._provision.cluster_id,
+            ts_ms=time.time_ns() // 1_000_000,
+            opened=plan.opened,
+            gaps=plan.gaps,
+        )
         publisher = self._publisher_of(plan, log_offset=-1)
-        offset = publisher.publish_and_wait(
-            log_topic(self._prefix), log_key(self._start.id), self._start.to_bytes())
+        offset = publisher.publish_and_wait(log_topic(self._prefix), log_key(self._start.id), self._start.to_bytes())
         failpoint("source.after_start")
         self._observer.run_started(self._start)
         return offset
 
     def _publisher_of(self, plan: Plan, log_offset: int) -> Publisher:
         return Publisher(
-            self._producer, source=self._name, prefix=self._prefix, run=self._run, epoch=plan.epoch,
-            partitions=self._partitions, previous=plan.previous, log_offset=log_offset,
-            clock_ms=lambda: time.time_ns() // 1_000_000, waiting=self._waiting)
+            self._producer,
+            PublishedRun(self._name, self._prefix, self._run, plan.epoch),
+            partitions=self._partitions,
+            previous=plan.previous,
+            log_offset=log_offset,
+            waiting=self._waiting,
+        )
 
     def _open_publisher(self, plan: Plan, start_offset: int) -> None:
         self._publisher = self._publisher_of(plan, start_offset)
@@ -271,7 +315,12 @@ class Run:
         for table, schema in ids.items():
             if schema not in records:
                 raise CdcError(
-                    SCHEMA_UNKNOWN, source=self._name, table=table, schema_id=schema, topic=shape_topic(self._prefix))
+                    SCHEMA_UNKNOWN,
+                    source=self._name,
+                    table=table,
+                    schema_id=schema,
+                    topic=shape_topic(self._prefix),
+                )
             self._shapes[table] = records[schema].table
         topics = self._row_topics()
         known = {record.topic: record.topic_id for record in records.values()}
@@ -287,8 +336,9 @@ class Run:
             try:
                 parsed = parse_shape(record.value() or b"")
             except ValueError as error:
-                raise CdcError(CORRUPT_LOG, source=self._name, topic=topic, offset=record.offset(),
-                               problem=str(error)) from None
+                raise CdcError(
+                    CORRUPT_LOG, source=self._name, topic=topic, offset=record.offset(), problem=str(error)
+                ) from None
             found[parsed.schema_id] = parsed
             self._shape_offsets[parsed.schema_id] = record.offset()
         return found
@@ -304,11 +354,20 @@ class Run:
         topic = row_topic(self._prefix, table.schema, table.name)
         record = SchemaRecord(schema, table, self._run, self._start.epoch, seq, topic, self._topic_ids[topic])
         now_ms = time.time_ns() // 1_000_000
-        source = {"version": VERSION, "connector": "postgresql", "name": self._prefix, "ts_ms": now_ms,
-                  "db": self._catalog.database, "schema": table.schema, "table": table.name}
+        source = {
+            "version": VERSION,
+            "connector": "postgresql",
+            "name": self._prefix,
+            "ts_ms": now_ms,
+            "db": self._catalog.database,
+            "schema": table.schema,
+            "table": table.name,
+        }
         offset = self._publisher.publish_and_wait(
-            shape_topic(self._prefix), shape_key(self._catalog.database),
-            record.to_bytes(source=source, ts_ms=now_ms, database=self._catalog.database))
+            shape_topic(self._prefix),
+            shape_key(self._catalog.database),
+            record.to_bytes(source=source, ts_ms=now_ms, database=self._catalog.database),
+        )
         self._shape_offsets[schema] = offset
         self._publisher.announce([(schema, offset)])
 
@@ -355,11 +414,20 @@ class Run:
             self._publish_shape(schema, table, seq + 1)
             changes.append(Change(0, table.full_name, None, schema, "copying", copy_id))
         self._publisher.commit(
-            Committed("schema", f"copy:{copy_id}:open", seq + 1, position, 0, changes=tuple(changes)))
+            Committed("schema", f"copy:{copy_id}:open", seq + 1, position, 0, changes=tuple(changes))
+        )
         return seq + 1
 
-    def _copy_table(self, table: Table, chunks: Iterator[list[Row]], copy_id: str, position: PgPosition, seq: int,
-                    xid: int, marks: CopyMarks) -> int:
+    def _copy_table(
+        self,
+        table: Table,
+        chunks: Iterator[list[Row]],
+        copy_id: str,
+        position: PgPosition,
+        seq: int,
+        xid: int,
+        marks: CopyMarks,
+    ) -> int:
         """All chunks of one table; an empty one has one chunk without events."""
         stream = TableStream(table, schema_id(table), row_topic(self._prefix, table.schema, table.name), self._facts)
         now_ns = time.time_ns()
@@ -368,17 +436,23 @@ class Run:
         while chunk is not None:
             following = next(chunks, None)
             seq, number = seq + 1, number + 1
-            txn = OpenTransaction(
-                xid, int(position.lsn), now_ns // 1000, seq, None, now_ns, snapshot=True)
+            txn = OpenTransaction(xid, int(position.lsn), now_ns // 1000, seq, None, now_ns, snapshot=True)
             for at, row in enumerate(chunk):
                 last = following is None and at == len(chunk) - 1
                 marker = marks.next(table.full_name, last_of_table=last)
                 self._publisher.send(stream.read(txn, row, int(position.lsn), marker))
             total += len(chunk)
-            self._publisher.commit(Committed(
-                "snapshot", f"copy:{copy_id}:{table.full_name}:{number}", seq, position, len(chunk),
-                ((table.full_name, len(chunk)),) if chunk else (),
-                copy=Chunk(copy_id, table.full_name, number, None, None, str(position), following is None)))
+            self._publisher.commit(
+                Committed(
+                    "snapshot",
+                    f"copy:{copy_id}:{table.full_name}:{number}",
+                    seq,
+                    position,
+                    len(chunk),
+                    ((table.full_name, len(chunk)),) if chunk else (),
+                    copy=Chunk(copy_id, table.full_name, number, None, None, str(position), following is None),
+                )
+            )
             self._publisher.poll()
             failpoint("source.in_copy")
             self._observer.copying(table.full_name, total, done=following is None)
@@ -413,11 +487,20 @@ class Run:
     def _decoder(self) -> Decoder:
         topics = self._row_topics()
         captured = Captured(
-            self._shapes, lambda schema, table: topics[schema, table], message_topic(self._prefix),
-            self._settings.wanted)
+            self._shapes,
+            lambda schema, table: topics[schema, table],
+            message_topic(self._prefix),
+            self._settings.wanted,
+        )
         return Decoder(
-            self._facts, captured, after=self._position, last_seq=self._last_seq, tokens=self._tokens,
-            secret=self._catalog.secret(), clock_ns=time.time_ns)
+            self._facts,
+            captured,
+            after=self._position,
+            last_seq=self._last_seq,
+            tokens=self._tokens,
+            secret=self._catalog.secret(),
+            clock_ns=time.time_ns,
+        )
 
     def _dispatch(self, decoded: Decoded | None) -> None:
         if isinstance(decoded, list):
@@ -434,13 +517,32 @@ class Run:
     def _commit(self, txn: Transaction) -> None:
         """Its END, if it carries anything or brings back our heartbeat."""
         if txn.numbered:
-            self._publisher.commit(Committed(
-                "data" if txn.event_count else "schema", txn.id, txn.seq, txn.position, txn.event_count,
-                txn.collections, txn.commit_ts_us, txn.xid, txn.origin, txn.changes))
+            self._publisher.commit(
+                Committed(
+                    "data" if txn.event_count else "schema",
+                    txn.id,
+                    txn.seq,
+                    txn.position,
+                    txn.event_count,
+                    txn.collections,
+                    txn.commit_ts_us,
+                    txn.xid,
+                    txn.origin,
+                    txn.changes,
+                )
+            )
         elif txn.heartbeat:
-            self._publisher.commit(Committed(
-                "heartbeat", f"heartbeat:{txn.position}", txn.seq, txn.position, 0, commit_ts_us=txn.commit_ts_us,
-                publication=self._start.publication))
+            self._publisher.commit(
+                Committed(
+                    "heartbeat",
+                    f"heartbeat:{txn.position}",
+                    txn.seq,
+                    txn.position,
+                    0,
+                    commit_ts_us=txn.commit_ts_us,
+                    publication=self._start.publication,
+                )
+            )
 
     def _heartbeat(self) -> None:
         """Commit a message that the stream brings back, and look whether the ground moved meanwhile."""
@@ -449,8 +551,12 @@ class Run:
             raise CdcError(PUBLICATION_MISSING, source=self._name, publication=self._settings.publication)
         if publication.fingerprint != self._start.publication:
             raise CdcError(
-                PUBLICATION_CHANGED, source=self._name, publication=publication.name,
-                last=self._publisher.durable or self._position, change="tables or options were altered")
+                PUBLICATION_CHANGED,
+                source=self._name,
+                publication=publication.name,
+                last=self._publisher.durable or self._position,
+                change="tables or options were altered",
+            )
         if self._publisher.interrupted:
             state = read_log(self._reader, self._prefix, waiting=self._waiting)
             if state.start and state.start.run != self._run:
@@ -460,9 +566,19 @@ class Run:
 
     def _tell(self, decoder: Decoder) -> None:
         p = self._publisher
-        self._observer.progress(Progress(
-            self._run, self._start.epoch, decoder.last_seq, p.events, p.ends, p.in_flight, p.durable,
-            int(self._stream.wal_end), decoder.foreign_messages))
+        self._observer.progress(
+            Progress(
+                self._run,
+                self._start.epoch,
+                decoder.last_seq,
+                p.events,
+                p.ends,
+                p.in_flight,
+                p.durable,
+                int(self._stream.wal_end),
+                decoder.foreign_messages,
+            )
+        )
 
 
 class CopyMarks:

@@ -34,7 +34,7 @@ def message_topic(prefix: str) -> str:
 
 def row_topics(prefix: str, tables: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """The topic of each (schema, table); refuses two tables in one topic, or a table in a topic of ours."""
-    taken = {name: "the service's own" for name in (log_topic(prefix), shape_topic(prefix), message_topic(prefix))}
+    taken = dict.fromkeys((log_topic(prefix), shape_topic(prefix), message_topic(prefix)), "the service's own")
     topics: dict[tuple[str, str], str] = {}
     for schema, table in tables:
         topic = row_topic(prefix, schema, table)

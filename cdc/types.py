@@ -18,7 +18,7 @@ class Form(Enum):
     """How a value is written in JSON."""
 
     INTEGER = "number"
-    FLOAT = "number, or \"NaN\", \"Infinity\", \"-Infinity\""
+    FLOAT = 'number, or "NaN", "Infinity", "-Infinity"'
     BOOLEAN = "true or false"
     TEXT = "string"
     DECIMAL = "string, the server's digits"

@@ -62,9 +62,16 @@ class Publication:
     @property
     def fingerprint(self) -> str:
         """The same as long as the same changes of the same tables are published."""
-        return hashlib.sha256(orjson.dumps([
-            self.name, self.operations, self.via_root,
-            sorted((t.schema, t.name, t.oid, t.narrowed) for t in self.tables)])).hexdigest()
+        return hashlib.sha256(
+            orjson.dumps(
+                [
+                    self.name,
+                    self.operations,
+                    self.via_root,
+                    sorted((t.schema, t.name, t.oid, t.narrowed) for t in self.tables),
+                ]
+            )
+        ).hexdigest()
 
 
 class Catalog:
@@ -80,7 +87,7 @@ class Catalog:
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         with self.server.errors():
-            return self.connection.execute(query, parameters).fetchall()  # type: ignore[call-overload]
+            return self.connection.execute(query, parameters).fetchall()
 
     def setting(self, name: str) -> str | None:
         value = self.rows("SELECT pg_catalog.current_setting(%s, true)", name)[0][0]
@@ -105,22 +112,35 @@ class Catalog:
         reason = "s.invalidation_reason" if self.version >= 170000 else "NULL"
         found = self.rows(
             f"SELECT s.plugin, s.database, s.active_pid, s.confirmed_flush_lsn::text, s.restart_lsn::text, "  # noqa: S608
-            f"s.wal_status, {reason}, s.two_phase FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %s", name)
+            f"s.wal_status, {reason}, s.two_phase FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %s",
+            name,
+        )
         if not found:
             return None
         plugin, database, pid, confirmed, restart, status, reason, two_phase = found[0]
         lost = reason or ("wal_status lost" if status == "lost" or restart is None else None)
         return Slot(
-            name, plugin, database, pid, Lsn.parse(confirmed or "0/0"), Lsn.parse(restart) if restart else None, lost,
-            two_phase)
+            name,
+            plugin,
+            database,
+            pid,
+            Lsn.parse(confirmed or "0/0"),
+            Lsn.parse(restart) if restart else None,
+            lost,
+            two_phase,
+        )
 
     def drop_slot(self, name: str) -> None:
         self.rows("SELECT pg_catalog.pg_drop_replication_slot(%s)", name)
 
     def try_lock(self, name: str) -> bool:
         """Hold a source's name while its slot is not held: until `unlock`, or as long as this connection lives."""
-        return bool(self.rows("SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))",
-                              f"cdc source {name}")[0][0])
+        return bool(
+            self.rows(
+                "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))",
+                f"cdc source {name}",
+            )[0][0]
+        )
 
     def unlock(self, name: str) -> None:
         self.rows("SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended(%s, 0))", f"cdc source {name}")
@@ -130,14 +150,18 @@ class Catalog:
         found = self.rows(
             "SELECT a.pid, a.application_name, coalesce(a.client_addr::text, 'local') FROM pg_catalog.pg_locks l "
             "JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'advisory' AND l.granted AND "
-            "(l.classid::bigint << 32 | l.objid::bigint) = pg_catalog.hashtextextended(%s, 0)", f"cdc source {name}")
+            "(l.classid::bigint << 32 | l.objid::bigint) = pg_catalog.hashtextextended(%s, 0)",
+            f"cdc source {name}",
+        )
         return f"backend {found[0][0]} ({found[0][1]} from {found[0][2]})" if found else "nobody by now"
 
     # -- publication and tables ---------------------------------------------------------------------------------
     def publication(self, name: str, wanted: Callable[[str, str], bool]) -> Publication | None:
         found = self.rows(
             "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot "
-            "FROM pg_catalog.pg_publication p WHERE p.pubname = %s", name)
+            "FROM pg_catalog.pg_publication p WHERE p.pubname = %s",
+            name,
+        )
         if not found:
             return None
         *flags, via_root = found[0]
@@ -149,7 +173,9 @@ class Catalog:
             "JOIN pg_catalog.pg_class c ON c.oid = g.relid "
             "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
             "LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid "
-            "WHERE p.pubname = %s ORDER BY 1, 2", name)
+            "WHERE p.pubname = %s ORDER BY 1, 2",
+            name,
+        )
         tables = tuple(PublishedTable(*row) for row in rows if wanted(row[0], row[1]))
         operations = "".join(letter for letter, on in zip("iudt", flags, strict=True) if on)
         return Publication(name, tables, operations, via_root)
@@ -164,7 +190,8 @@ class Catalog:
         found = self.rows(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_event_trigger WHERE evtname = 'cdc_ddl' AND evtenabled <> 'D') "
             "AND pg_catalog.to_regclass('cdc.secret') IS NOT NULL "
-            "AND pg_catalog.has_table_privilege(pg_catalog.to_regclass('cdc.secret'), 'SELECT')")
+            "AND pg_catalog.has_table_privilege(pg_catalog.to_regclass('cdc.secret'), 'SELECT')"
+        )
         return bytes(self.rows("SELECT value FROM cdc.secret")[0][0]) if found[0][0] else None
 
     def heartbeat(self, token: str) -> None:

@@ -2,7 +2,7 @@
 
 In: the shape that the log holds and the new one, as the event trigger sent it. Out: the effects that readers carry
 out, each with the shape that holds after it; none where the change does not concern them (defaults, unique and
-foreign keys, comments). Refuses: every other change, by `Unfollowable` with a word for it.
+foreign keys, comments). Refuses: every other change, by `UnfollowableError` with a word for it.
 
 A column is the same column if its attnum is: names and places say nothing after a DROP and an ADD.
 """
@@ -15,7 +15,7 @@ from cdc.event import Column, Table
 from cdc.postgres.wire import Relation
 
 
-class Unfollowable(Exception):
+class UnfollowableError(Exception):
     """A change that the stream cannot carry yet; the text says which."""
 
 
@@ -41,31 +41,33 @@ def effects(old: Table, new: Table) -> list[tuple[str, Table]]:
 
 def _same_table(old: Table, new: Table) -> None:
     if new.oid != old.oid:
-        raise Unfollowable("it was dropped and made again")
+        raise UnfollowableError("it was dropped and made again")
     if (new.schema, new.name) != (old.schema, old.name):
-        raise Unfollowable(f"it was renamed to {new.full_name}")
+        raise UnfollowableError(f"it was renamed to {new.full_name}")
     if new.primary_key != old.primary_key:
-        raise Unfollowable(f"its primary key is ({', '.join(new.primary_key)}), was ({', '.join(old.primary_key)})")
+        raise UnfollowableError(
+            f"its primary key is ({', '.join(new.primary_key)}), was ({', '.join(old.primary_key)})"
+        )
     if (new.replica_identity, new.identity_columns) != (old.replica_identity, old.identity_columns):
-        raise Unfollowable("its replica identity changed")
+        raise UnfollowableError("its replica identity changed")
 
 
 def _same_column(old: Column, new: Column) -> None:
     if new.name != old.name:
-        raise Unfollowable(f"column {old.name} was renamed to {new.name}")
+        raise UnfollowableError(f"column {old.name} was renamed to {new.name}")
     if (new.type_oid, new.typmod) != (old.type_oid, old.typmod):
-        raise Unfollowable(f"column {old.name} is {new.type_expression}, was {old.type_expression}")
+        raise UnfollowableError(f"column {old.name} is {new.type_expression}, was {old.type_expression}")
     if new.enum_values != old.enum_values:
-        raise Unfollowable(f"the labels of {old.type_expression} (column {old.name}) changed")
+        raise UnfollowableError(f"the labels of {old.type_expression} (column {old.name}) changed")
     if old.not_null and not new.not_null:
-        raise Unfollowable(f"column {old.name} is no longer NOT NULL")
+        raise UnfollowableError(f"column {old.name} is no longer NOT NULL")
 
 
 def _addable(column: Column) -> None:
     """A default that is one value for all rows travels as `missing`; any other was computed row by row."""
     computed = column.default is not None and not column.default.upper().startswith("NULL")
     if column.auto_increment or (computed and column.missing is None):
-        raise Unfollowable(f"column {column.name} was added with a value of its own in every row")
+        raise UnfollowableError(f"column {column.name} was added with a value of its own in every row")
 
 
 def relation_difference(table: Table, relation: Relation) -> str | None:

@@ -19,7 +19,7 @@ from cdc.event import Table
 from cdc.log import Change
 from cdc.position import Lsn, PgPosition
 from cdc.postgres import messages
-from cdc.postgres.ddl import Unfollowable, effects, relation_difference
+from cdc.postgres.ddl import UnfollowableError, effects, relation_difference
 from cdc.postgres.events import MessageStream, OpenTransaction, Record, RunFacts, TableStream
 from cdc.postgres.tables import table_from_catalog
 from cdc.postgres.wire import (
@@ -94,14 +94,24 @@ class Captured:
 class Decoder:
     """Decodes one run's stream. `tokens` are the heartbeats that count as ours; `secret` proves a DDL message."""
 
-    def __init__(self, facts: RunFacts, captured: Captured, *, after: PgPosition, last_seq: int,
-                 tokens: frozenset[str], secret: bytes | None, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        facts: RunFacts,
+        captured: Captured,
+        *,
+        after: PgPosition,
+        last_seq: int,
+        tokens: frozenset[str],
+        secret: bytes | None,
+        clock_ns: Callable[[], int],
+    ) -> None:
         self._facts, self._captured, self._after = facts, captured, after
         self._tokens, self._secret, self._clock_ns = tokens, secret, clock_ns
         self._seq = last_seq
         self._streams = {
             name: TableStream(table, schema_id(table), captured.topic_of(table.schema, table.name), facts)
-            for name, table in captured.shapes.items()}
+            for name, table in captured.shapes.items()
+        }
         self._messages = MessageStream(captured.message_topic, facts)
         self._relations: dict[int, Relation] = {}
         self._by_oid: dict[int, TableStream | None] = {}
@@ -168,7 +178,8 @@ class Decoder:
             self._skipping = True
             return
         self._txn = OpenTransaction(
-            begin.xid, begin.final_lsn, begin.commit_ts_us, self._seq + 1, self._last_commit, self._clock_ns())
+            begin.xid, begin.final_lsn, begin.commit_ts_us, self._seq + 1, self._last_commit, self._clock_ns()
+        )
         self._changes, self._heartbeat = [], False
 
     def _commit(self, commit: Commit) -> Transaction | None:
@@ -178,17 +189,27 @@ class Decoder:
         self._last_commit = commit.end_lsn
         txn = self._open(commit.commit_lsn)
         if txn.final_lsn != commit.commit_lsn:
-            raise self._disorder(f"COMMIT of {Lsn(commit.commit_lsn)} after BEGIN of {Lsn(txn.final_lsn)}",
-                                 commit.commit_lsn)
+            raise self._disorder(
+                f"COMMIT of {Lsn(commit.commit_lsn)} after BEGIN of {Lsn(txn.final_lsn)}", commit.commit_lsn
+            )
         self._txn = None
         return self._finish(txn, PgPosition(self._after.timeline, Lsn(commit.end_lsn)), txn.id, txn.xid)
 
-    def _finish(self, txn: OpenTransaction, position: PgPosition, id: str, xid: int | None) -> Transaction:
+    def _finish(self, txn: OpenTransaction, position: PgPosition, name: str, xid: int | None) -> Transaction:
         if txn.ordinal or self._changes:
             self._seq = txn.seq
         return Transaction(
-            id, xid, self._seq, position, txn.commit_ts_us, txn.ordinal,
-            tuple(txn.counts.items()), tuple(self._changes), self._heartbeat, txn.origin)
+            name,
+            xid,
+            self._seq,
+            position,
+            txn.commit_ts_us,
+            txn.ordinal,
+            tuple(txn.counts.items()),
+            tuple(self._changes),
+            self._heartbeat,
+            txn.origin,
+        )
 
     def _open(self, lsn: int) -> OpenTransaction:
         if self._txn is None:
@@ -220,7 +241,8 @@ class Decoder:
         difference = relation_difference(stream.table, relation)
         if difference:
             raise CdcError(
-                RELATION_MISMATCH, source=self._facts.source, table=name, position=Lsn(lsn), change=difference)
+                RELATION_MISMATCH, source=self._facts.source, table=name, position=Lsn(lsn), change=difference
+            )
         return stream
 
     def _truncate(self, truncate: Truncate, lsn: int) -> list[Record] | None:
@@ -257,7 +279,7 @@ class Decoder:
         name = stream.table.full_name
         try:
             steps = effects(stream.table, table_from_catalog(record, source=self._facts.source))
-        except Unfollowable as change:
+        except UnfollowableError as change:
             raise self._changed(name, lsn, str(change)) from None
         if not steps:
             return None
@@ -287,7 +309,12 @@ class Decoder:
     # -- refusals -----------------------------------------------------------------------------------------------
     def _changed(self, table: str, lsn: int, change: str) -> CdcError:
         return CdcError(
-            SCHEMA_CHANGE_UNSUPPORTED, source=self._facts.source, table=table, position=Lsn(lsn), change=change)
+            SCHEMA_CHANGE_UNSUPPORTED,
+            source=self._facts.source,
+            table=table,
+            position=Lsn(lsn),
+            change=change,
+        )
 
     def _disorder(self, what: str, lsn: int) -> CdcError:
         return CdcError(STREAM_OUT_OF_ORDER, source=self._facts.source, position=Lsn(lsn), what=what)

@@ -16,7 +16,7 @@ from cdc.envelope import NULL, VERSION, compile_key, compile_row, frame, name_li
 from cdc.errors import VALUE_UNREPRESENTABLE, CdcError
 from cdc.event import UNAVAILABLE, Column, Table
 from cdc.position import Lsn
-from cdc.postgres.values import Unrepresentable, encoder
+from cdc.postgres.values import UnrepresentableError, encoder
 from cdc.postgres.wire import UNCHANGED, Message, Row
 from cdc.types import Form, element, is_array
 
@@ -75,8 +75,7 @@ class TableStream:
         self._encoders = encoders
         self._row = compile_row(names, encoders)
         self._key_at = [names.index(name) for name in table.key]
-        self._key = (
-            compile_key(table.key, self._key_at, [encoders[at] for at in self._key_at]) if table.key else None)
+        self._key = compile_key(table.key, self._key_at, [encoders[at] for at in self._key_at]) if table.key else None
         absent = [name for name in names if name not in table.key]
         self._key_image_tail = tail({"before_absent": name_list(absent)}) if absent else b""
         self._placeholders = [_placeholder(column) for column in table.columns]
@@ -123,8 +122,9 @@ class TableStream:
     def truncate(self, txn: OpenTransaction, lsn: int) -> list[Record]:
         return [Record(self.topic, None, self._event(txn, NULL, NULL, lsn, b"t"))]
 
-    def _moved(self, txn: OpenTransaction, kind: bytes, old: Row, row: Row, unchanged: list[str],
-               lsn: int) -> list[Record]:
+    def _moved(
+        self, txn: OpenTransaction, kind: bytes, old: Row, row: Row, unchanged: list[str], lsn: int
+    ) -> list[Record]:
         """A changed key: a delete at the old one and an insert at the new one, each naming the other."""
         assert self._key is not None
         old_key, key = self._key(old), self._key(row)
@@ -137,7 +137,8 @@ class TableStream:
         newkey = [("__debezium.newkey", key)]
         deleted = self._event(txn, self._image(old, lsn), NULL, lsn, b"d", gone)
         created = self._event(
-            txn, NULL, self._partial(row, lsn) if unchanged else self._image(row, lsn), lsn, b"c", came)
+            txn, NULL, self._partial(row, lsn) if unchanged else self._image(row, lsn), lsn, b"c", came
+        )
         return [
             Record(self.topic, old_key, deleted, newkey),
             Record(self.topic, old_key, None, newkey),
@@ -145,8 +146,9 @@ class TableStream:
         ]
 
     # -- bytes --------------------------------------------------------------------------------------------------
-    def _event(self, txn: OpenTransaction, before: bytes, after: bytes, lsn: int, op: bytes,
-               extra: bytes = b"") -> bytes:
+    def _event(
+        self, txn: OpenTransaction, before: bytes, after: bytes, lsn: int, op: bytes, extra: bytes = b""
+    ) -> bytes:
         if txn is not self._transaction:
             self._open(txn)
         txn.ordinal = ordinal = txn.ordinal + 1
@@ -160,36 +162,58 @@ class TableStream:
         last = b"null" if txn.last_commit_lsn is None else b'\\"%d\\"' % txn.last_commit_lsn
         us = txn.commit_ts_us
         source = self._source % (
-            us // 1000, b"true" if txn.snapshot else b"false", last, us, us * 1000, txn.xid, txn.seq, txn.final_lsn,
-            us)
+            us // 1000,
+            b"true" if txn.snapshot else b"false",
+            last,
+            us,
+            us * 1000,
+            txn.xid,
+            txn.seq,
+            txn.final_lsn,
+            us,
+        )
         self._template = frame(source, transaction_id=None if txn.snapshot else txn.id, now_ns=txn.now_ns)
 
     def _source_template(self) -> bytes:
         """The `source` block. Places with one % are the transaction's, with two the event's: LSN twice, ordinal."""
         facts = self.facts
-        return b"".join((
-            b'{"version":', _twice(VERSION), b',"connector":"postgresql","name":', _twice(facts.source),
-            b',"ts_ms":%d,"snapshot":"%b","db":', _twice(facts.database),
-            b',"sequence":"[%b,\\"%%d\\"]","ts_us":%d,"ts_ns":%d,"schema":', _twice(self.table.schema),
-            b',"table":', _twice(self.table.name), b',"txId":%d,"lsn":%%d,"xmin":null,"origin":null,"origin_lsn":null,"run":', _twice(facts.run),
-            b',"epoch":%d' % facts.epoch, b',"txn_seq":%d,"ordinal":%%d,"schema_id":', _twice(self.schema_id),
-            b',"commit_lsn":%d,"commit_ts_us":%d}'))
+        return b"".join(
+            (
+                b'{"version":',
+                _twice(VERSION),
+                b',"connector":"postgresql","name":',
+                _twice(facts.source),
+                b',"ts_ms":%d,"snapshot":"%b","db":',
+                _twice(facts.database),
+                b',"sequence":"[%b,\\"%%d\\"]","ts_us":%d,"ts_ns":%d,"schema":',
+                _twice(self.table.schema),
+                b',"table":',
+                _twice(self.table.name),
+                b',"txId":%d,"lsn":%%d,"xmin":null,"origin":null,"origin_lsn":null,"run":',
+                _twice(facts.run),
+                b',"epoch":%d' % facts.epoch,
+                b',"txn_seq":%d,"ordinal":%%d,"schema_id":',
+                _twice(self.schema_id),
+                b',"commit_lsn":%d,"commit_ts_us":%d}',
+            )
+        )
 
     def _image(self, row: Row, lsn: int) -> bytes:
         try:
             return self._row(row)
-        except (Unrepresentable, ValueError, TypeError, KeyError, IndexError) as error:
+        except (UnrepresentableError, ValueError, TypeError, KeyError, IndexError) as error:
             raise self._unrepresentable(row, lsn, error) from None
 
     def _partial(self, row: Row, lsn: int) -> bytes:
         """A row with columns that the log did not carry: Debezium's placeholder stands for them."""
         parts = []
         for column, encode, placeholder, value in zip(
-                self.table.columns, self._encoders, self._placeholders, row, strict=True):
+            self.table.columns, self._encoders, self._placeholders, row, strict=True
+        ):
             name = orjson.dumps(column.name)
             try:
                 text = NULL if value is None else placeholder if value is UNCHANGED else encode(value)  # type: ignore[arg-type]
-            except (Unrepresentable, ValueError, TypeError, KeyError, IndexError) as error:
+            except (UnrepresentableError, ValueError, TypeError, KeyError, IndexError) as error:
                 raise self._unrepresentable(row, lsn, error) from None
             parts.append(b"%b:%b" % (name, text))
         return b"{" + b",".join(parts) + b"}"
@@ -215,13 +239,20 @@ class TableStream:
                 try:
                     if value is not None:
                         encode(value)  # type: ignore[arg-type]
-                except (Unrepresentable, ValueError, TypeError, KeyError, IndexError) as cause:
+                except (UnrepresentableError, ValueError, TypeError, KeyError, IndexError) as cause:
                     column = shape.name
-                    problem = str(cause) if isinstance(cause, Unrepresentable) else f"a text that no {shape.type} has"
+                    problem = (
+                        str(cause) if isinstance(cause, UnrepresentableError) else f"a text that no {shape.type} has"
+                    )
                     break
         return CdcError(
-            VALUE_UNREPRESENTABLE, source=self.facts.source, table=self.table.full_name, position=Lsn(lsn),
-            column=column, problem=problem)
+            VALUE_UNREPRESENTABLE,
+            source=self.facts.source,
+            table=self.table.full_name,
+            position=Lsn(lsn),
+            column=column,
+            problem=problem,
+        )
 
 
 class MessageStream:
@@ -236,15 +267,35 @@ class MessageStream:
         txn.counts[""] = count = txn.counts.get("", 0) + 1
         last = None if txn.last_commit_lsn is None else str(txn.last_commit_lsn)
         value = {
-            "op": "m", "ts_ms": txn.now_ns // 1_000_000,
+            "op": "m",
+            "ts_ms": txn.now_ns // 1_000_000,
             "source": {
-                "version": VERSION, "connector": "postgresql", "name": facts.source, "ts_ms": us // 1000,
-                "snapshot": "false", "db": facts.database, "sequence": orjson.dumps([last, str(lsn)]).decode(),
-                "ts_us": us, "ts_ns": us * 1000, "schema": "", "table": "", "txId": txn.xid or None, "lsn": lsn,
-                "xmin": None, "origin": None, "origin_lsn": None, "run": facts.run, "epoch": facts.epoch,
-                "txn_seq": txn.seq, "ordinal": txn.ordinal, "commit_lsn": txn.final_lsn, "commit_ts_us": us},
+                "version": VERSION,
+                "connector": "postgresql",
+                "name": facts.source,
+                "ts_ms": us // 1000,
+                "snapshot": "false",
+                "db": facts.database,
+                "sequence": orjson.dumps([last, str(lsn)]).decode(),
+                "ts_us": us,
+                "ts_ns": us * 1000,
+                "schema": "",
+                "table": "",
+                "txId": txn.xid or None,
+                "lsn": lsn,
+                "xmin": None,
+                "origin": None,
+                "origin_lsn": None,
+                "run": facts.run,
+                "epoch": facts.epoch,
+                "txn_seq": txn.seq,
+                "ordinal": txn.ordinal,
+                "commit_lsn": txn.final_lsn,
+                "commit_ts_us": us,
+            },
             "transaction": {"id": txn.id, "total_order": txn.ordinal, "data_collection_order": count},
-            "message": {"prefix": message.prefix, "content": b64encode(message.content).decode()}}
+            "message": {"prefix": message.prefix, "content": b64encode(message.content).decode()},
+        }
         return Record(self._topic, orjson.dumps({"prefix": message.prefix}), orjson.dumps(value))
 
 

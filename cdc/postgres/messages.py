@@ -39,7 +39,8 @@ def parse_ddl(content: bytes, secret: bytes | None, xid: int) -> dict[str, Any] 
 
 
 EVENT_TRIGGER = f"""
-CREATE TABLE IF NOT EXISTS cdc.secret (only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one), value bytea NOT NULL);
+CREATE TABLE IF NOT EXISTS cdc.secret (
+  only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one), value bytea NOT NULL);
 REVOKE ALL ON cdc.secret FROM PUBLIC;
 INSERT INTO cdc.secret (value) SELECT sha256(string_agg(gen_random_uuid()::text, '')::bytea) FROM generate_series(1, 4)
   ON CONFLICT DO NOTHING;

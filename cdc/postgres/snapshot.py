@@ -49,14 +49,16 @@ class BaseCopy:
         with server.errors():
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
-        self.xid = int(self._catalog.rows("SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text")
-                       [0][0]) % (1 << 32)
+        self.xid = int(
+            self._catalog.rows("SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text")[0][0]
+        ) % (1 << 32)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._catalog.close()
 
     def shape(self, oid: int, name: str) -> Table:
@@ -64,7 +66,8 @@ class BaseCopy:
         schema, _, table = name.partition(".")
         with self._catalog.server.errors():
             self._catalog.connection.execute(
-                sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, table)))
+                sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, table))
+            )
         if self._catalog.rows(_REWRITTEN, oid)[0][0]:
             raise CdcError(COPY_TORN, source=self._catalog.server.name, table=name)
         return self._catalog.shapes([oid])[0]
@@ -74,7 +77,8 @@ class BaseCopy:
         columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
         only = sql.SQL("" if partitioned else "ONLY ")
         query = sql.SQL("COPY (SELECT {} FROM {}{}) TO STDOUT").format(
-            columns, only, sql.Identifier(table.schema, table.name))
+            columns, only, sql.Identifier(table.schema, table.name)
+        )
         rows: list[Row] = []
         size = 0
         with self._catalog.server.errors(), self._catalog.connection.cursor().copy(query) as copy:

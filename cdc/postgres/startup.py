@@ -62,7 +62,12 @@ def decide(source: str, state: LogState, slot: Slot | None, server: Server, reop
     if state.start is None:
         if slot is not None:
             raise CdcError(
-                SLOT_WITHOUT_LOG, source=source, slot=slot.name, confirmed=slot.confirmed, topic=log_topic(source))
+                SLOT_WITHOUT_LOG,
+                source=source,
+                slot=slot.name,
+                confirmed=slot.confirmed,
+                topic=log_topic(source),
+            )
         return Plan(True, server.now_ms, 0, None, None, Opened("first", None))
     checkpoint = state.checkpoint
     if checkpoint is None or state.start.epoch > checkpoint.epoch:
@@ -84,11 +89,21 @@ def _continued(source: str, state: LogState, checkpoint: End, slot: Slot | None,
         raise CdcError(SLOT_LOST, source=source, slot=slot.name, reason=slot.lost)
     if slot.confirmed > last.lsn:
         raise CdcError(
-            SLOT_AHEAD, source=source, slot=slot.name, confirmed=slot.confirmed, last=last, topic=log_topic(source))
+            SLOT_AHEAD,
+            source=source,
+            slot=slot.name,
+            confirmed=slot.confirmed,
+            last=last,
+            topic=log_topic(source),
+        )
     if state.checkpoint_start.publication != server.publication:
         raise CdcError(
-            PUBLICATION_CHANGED, source=source, publication=server.identity.slot, last=last,
-            change="its fingerprint differs from the log's")
+            PUBLICATION_CHANGED,
+            source=source,
+            publication=server.identity.slot,
+            last=last,
+            change="its fingerprint differs from the log's",
+        )
     return Plan(False, checkpoint.epoch, checkpoint.txn_seq, PgPosition(server.identity.timeline, last.lsn), last)
 
 

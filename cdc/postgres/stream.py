@@ -56,8 +56,7 @@ class ReplicationStream:
         with server.errors():
             self._pgconn = pq.PGconn.connect(server.conninfo(replication="database").encode())
             if self._pgconn.status != pq.ConnStatus.OK:
-                raise psycopg.OperationalError(
-                    self._pgconn.error_message.decode(errors="replace"), pgconn=self._pgconn)
+                raise psycopg.OperationalError(self._pgconn.error_message.decode(errors="replace"), pgconn=self._pgconn)
         self.server_version = self._pgconn.server_version
         self._acknowledged = Lsn(0)
         self._reported = Lsn(0)
@@ -88,7 +87,9 @@ class ReplicationStream:
     def start(self, slot: str, publication: str) -> None:
         """Begin to stream from the slot's confirmed position. From here on the slot is ours."""
         names = _quoted(publication).replace("'", "''")
-        options = f"proto_version '{protocol_version(self.server_version)}', publication_names '{names}', messages 'true'"
+        options = (
+            f"proto_version '{protocol_version(self.server_version)}', publication_names '{names}', messages 'true'"
+        )
         result = self._execute(f"START_REPLICATION SLOT {_quoted(slot)} LOGICAL 0/0 ({options})")
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise self._failed("the server did not begin to stream")
@@ -105,8 +106,7 @@ class ReplicationStream:
             if result.status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE):
                 error = errors.error_from_result(result)
                 if isinstance(error, errors.ObjectInUse):
-                    raise CdcError(
-                        SOURCE_HELD, source=self._server.name, holder=self._server.problem(error)) from None
+                    raise CdcError(SOURCE_HELD, source=self._server.name, holder=self._server.problem(error)) from None
                 raise error
         return result
 

@@ -77,15 +77,25 @@ def table_from_catalog(record: dict[str, Any], *, source: str | None = None) -> 
         "f": tuple(column.name for column in columns),
     }
     table = Table(
-        schema=record["schema"], name=record["name"], oid=record["oid"], columns=columns, primary_key=primary,
-        replica_identity=identity, identity_columns=by_identity.get(identity, ()),
+        schema=record["schema"],
+        name=record["name"],
+        oid=record["oid"],
+        columns=columns,
+        primary_key=primary,
+        replica_identity=identity,
+        identity_columns=by_identity.get(identity, ()),
         unique=tuple(tuple(i["columns"]) for i in indexes if not i["primary"]),
-        foreign_keys=tuple(_foreign_key(key) for key in record["foreign_keys"] or []))
+        foreign_keys=tuple(_foreign_key(key) for key in record["foreign_keys"] or []),
+    )
     for column in columns:
         if column.type.removesuffix("[]") not in TYPES:
             raise CdcError(
-                TYPE_UNSUPPORTED, source=source, table=table.full_name, column=column.name,
-                type=column.type_expression)
+                TYPE_UNSUPPORTED,
+                source=source,
+                table=table.full_name,
+                column=column.name,
+                type=column.type_expression,
+            )
     return table
 
 
@@ -93,13 +103,27 @@ def _column(record: dict[str, Any]) -> Column:
     default = record["default"]
     enum = record["enum_values"]
     return Column(
-        name=record["name"], type=record["type"], type_expression=record["type_expression"],
-        type_oid=record["type_oid"], typmod=record["typmod"], attnum=record["attnum"], not_null=record["not_null"],
-        default=default, auto_increment=record["identity"] or bool(default and default.startswith("nextval(")),
-        missing=record["missing"], enum_values=None if enum is None else tuple(enum))
+        name=record["name"],
+        type=record["type"],
+        type_expression=record["type_expression"],
+        type_oid=record["type_oid"],
+        typmod=record["typmod"],
+        attnum=record["attnum"],
+        not_null=record["not_null"],
+        default=default,
+        auto_increment=record["identity"] or bool(default and default.startswith("nextval(")),
+        missing=record["missing"],
+        enum_values=None if enum is None else tuple(enum),
+    )
 
 
 def _foreign_key(record: dict[str, Any]) -> ForeignKey:
     return ForeignKey(
-        record["name"], tuple(record["columns"]), record["schema"], record["table"], tuple(record["referenced"]),
-        _ACTIONS[record["on_update"]], _ACTIONS[record["on_delete"]])
+        record["name"],
+        tuple(record["columns"]),
+        record["schema"],
+        record["table"],
+        tuple(record["referenced"]),
+        _ACTIONS[record["on_update"]],
+        _ACTIONS[record["on_delete"]],
+    )

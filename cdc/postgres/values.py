@@ -3,7 +3,7 @@
 In: the text that `text` output gives under our session settings (ISO dates, hex bytea, UTC), from the log or a COPY
 alike. Out: the JSON bytes of the value (`encoder`), and the way back from a parsed JSON value to text (`to_text`).
 Refuses: a value that its form cannot hold (an array with several dimensions or a lower bound other than 1), by
-`Unrepresentable`; a type without a row in `cdc.types`, by `KeyError` (the catalog refuses those first).
+`UnrepresentableError`; a type without a row in `cdc.types`, by `KeyError` (the catalog refuses those first).
 
 Both directions are one-to-one. Text goes through `orjson` for its escapes; numbers are written from the server's own
 digits, never through a Python float.
@@ -26,18 +26,22 @@ ToText = Callable[[Any], str]
 _dumps = orjson.dumps
 
 
-class Unrepresentable(ValueError):
+class UnrepresentableError(ValueError):
     """The value has no form in an event."""
 
 
 # -- text → JSON ------------------------------------------------------------------------------------------------
 _SPECIAL_FLOATS = {
-    b"NaN": b'"NaN"', b"Infinity": b'"Infinity"', b"-Infinity": b'"-Infinity"',
+    b"NaN": b'"NaN"',
+    b"Infinity": b'"Infinity"',
+    b"-Infinity": b'"-Infinity"',
     # "-0" is a valid JSON number that most parsers read as the integer 0.
     b"-0": b"-0.0",
 }
 _SPECIAL_DECIMALS = {
-    b"NaN": b'"NAN"', b"Infinity": b'"POSITIVE_INFINITY"', b"-Infinity": b'"NEGATIVE_INFINITY"',
+    b"NaN": b'"NAN"',
+    b"Infinity": b'"POSITIVE_INFINITY"',
+    b"-Infinity": b'"NEGATIVE_INFINITY"',
 }
 _BOOLEANS = {b"t": b"true", b"f": b"false"}
 
@@ -134,12 +138,12 @@ def encoder(type_name: str, typmod: int = -1) -> Encoder:
 def split_array(literal: bytes) -> list[bytes | None]:
     """The elements of an array literal of one dimension from 1: `{1,NULL,"a \\"b\\""}`."""
     if literal[:1] != b"{":
-        raise Unrepresentable("an array whose lower bound is not 1")
+        raise UnrepresentableError("an array whose lower bound is not 1")
     if literal == b"{}":
         return []
     if b'"' not in literal:
         if b"{" in literal[1:]:
-            raise Unrepresentable("an array of several dimensions")
+            raise UnrepresentableError("an array of several dimensions")
         return [None if v == b"NULL" else v for v in literal[1:-1].split(b",")]
     return _split_quoted(literal)
 
@@ -149,7 +153,7 @@ def _split_quoted(literal: bytes) -> list[bytes | None]:
     at, end = 1, len(literal) - 1
     while at < end:
         if literal[at] == 0x7B:  # {
-            raise Unrepresentable("an array of several dimensions")
+            raise UnrepresentableError("an array of several dimensions")
         if literal[at] != 0x22:  # "
             comma = literal.find(b",", at, end)
             stop = end if comma < 0 else comma
@@ -170,7 +174,7 @@ def _split_quoted(literal: bytes) -> list[bytes | None]:
 
 
 # -- JSON value → text ------------------------------------------------------------------------------------------
-def _back_boolean(value: bool) -> str:
+def _back_boolean(value: bool) -> str:  # noqa: FBT001 - it is the value
     return "t" if value else "f"
 
 

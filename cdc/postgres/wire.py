@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from struct import Struct, error as StructError
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - struct calls its exception like a module
 
 from cdc.errors import CORRUPT_WIRE, CdcError
 
