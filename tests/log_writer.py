@@ -6,7 +6,7 @@ copied into a real Kafka (tests/system).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,8 +53,7 @@ def table(name: str, columns: Mapping[str, str], key: Sequence[str] = (), **fact
         name=short,
         oid=16384,
         columns=tuple(
-            column(name, type_name, at, not_null=name in key)
-            for at, (name, type_name) in enumerate(columns.items(), 1)
+            column(name, type_name, at, not_null=name in key) for at, (name, type_name) in enumerate(columns.items(), 1)
         ),
         primary_key=tuple(key),
         **given,
@@ -112,10 +111,11 @@ class Run:
         self._log(start.id, start.to_bytes())
         return start
 
-    def events(self, events: Iterable[Event]) -> tuple[Span, ...]:
-        """Append the events of the next transaction, numbered from 1; where they lie."""
+    def events(self, events: Iterable[Event], between: Callable[[], object] = lambda: None) -> tuple[Span, ...]:
+        """Append the events of the next transaction, numbered from 1, and something `between` them."""
         spans: dict[Partition, Span] = {}
         for ordinal, event in enumerate(events, 1):
+            between()
             topic = row_topic(self.topics.prefix, event.table.schema, event.table.name)
             where = topic, partition_of(event.key, self.topics.partitions)
             offset = self.topics.append(where, event.key, self._event(event, ordinal))

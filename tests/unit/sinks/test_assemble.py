@@ -1,6 +1,7 @@
 """`sinks.assemble`, `sinks.continuity`: whole valid transactions in order, whatever else is in the topics."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -140,11 +141,13 @@ def histories(draw: st.DrawFn) -> tuple[Topics, list[Handed]]:
             live = Run(topics, f"{number:016x}", txn_seq=live.txn_seq, position=live.position)
         live.start(copy="none" if number else "initial", opened=None if number else FIRST)
         for _ in range(draw(st.integers(0, 5))):
-            action = draw(st.sampled_from(["commit", "commit", "heartbeat", "again", "woken"]))
+            action = draw(st.sampled_from(["commit", "commit", "mixed", "heartbeat", "again", "woken"]))
             position = f"1:0/{len(topics.log):X}"
             events = draw(batches)
-            if action == "commit":
-                live.transaction(events, position=position)
+            if action == "commit" or (action == "mixed" and dead):
+                woken = [draw(st.sampled_from(dead)) for _ in events] if action == "mixed" else []
+                noise = iter([(other, draw(batches)) for other in woken])
+                live.end(_interleaved(live, events, noise), position=position)
                 counted.append((1, live.txn_seq, [(e.op, dict(e.after or {})) for e in events]))
             elif action == "heartbeat":
                 live.heartbeat(position=position)
@@ -158,11 +161,19 @@ def histories(draw: st.DrawFn) -> tuple[Topics, list[Handed]]:
     return topics, counted
 
 
+def _interleaved(live: Run, events: list[Event], noise: Iterator[tuple[Run, list[Event]]]) -> Sequence[Span]:
+    """The events of one run with those of others between them."""
+
+    def between() -> None:
+        for run, others in itertools.islice(noise, 1):
+            run.events(others)
+
+    return live.events(events, between)
+
+
 @settings(max_examples=300, deadline=None)
 @given(histories(), st.randoms(use_true_random=False))
-def test_hands_on_exactly_the_valid_transactions_in_order(
-    history: tuple[Topics, list[Handed]], random: Any
-) -> None:
+def test_hands_on_exactly_the_valid_transactions_in_order(history: tuple[Topics, list[Handed]], random: Any) -> None:
     topics, counted = history
     seen: list[Handed] = []
     for transaction in Feeder(topics).drain(random.choice):
@@ -185,9 +196,7 @@ def test_goes_on_behind_any_end_as_if_it_had_never_stopped(
 
 @settings(max_examples=200, deadline=None)
 @given(histories(), st.randoms(use_true_random=False))
-def test_a_streamed_transaction_has_the_same_events(
-    history: tuple[Topics, list[Handed]], random: Any
-) -> None:
+def test_a_streamed_transaction_has_the_same_events(history: tuple[Topics, list[Handed]], random: Any) -> None:
     topics, counted = history
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sinks.assemble, "STREAMED_EVENTS", 1)
@@ -220,6 +229,15 @@ def test_events_of_a_dead_run_inside_a_range_are_ignored_and_counted(topics: Top
     assert feeder.assembler.ignored == 1
 
 
+def test_events_of_another_transaction_inside_a_range_are_not_taken(topics: Topics, run: Run) -> None:
+    (span,) = run.events([note("of 1")])
+    run.txn_seq = 1
+    run.events([note("of 2"), note("of 2")])
+    run.txn_seq = 0
+    run.end([Span(span.topic, 0, 0, 2, 1)], position="1:0/2")
+    assert [rows for _, _, rows in read(topics)] == [[("c", {"v": "of 1"})]]
+
+
 def test_an_old_run_may_still_add_ends_before_the_next_start(topics: Topics, run: Run) -> None:
     run.transaction([insert(1)], position="1:0/1")
     run.transaction([insert(2)], position="1:0/2")
@@ -244,9 +262,7 @@ def test_an_end_without_commit_time_leaves_the_last_one(topics: Topics, run: Run
 
 
 def test_tombstones_are_in_no_count(topics: Topics, run: Run) -> None:
-    run.transaction(
-        [insert(1), Event(ACCOUNTS, "d", before={"id": 1, "v": None}), insert(1)], position="1:0/1"
-    )
+    run.transaction([insert(1), Event(ACCOUNTS, "d", before={"id": 1, "v": None}), insert(1)], position="1:0/1")
     assert [op for op, _ in read(topics)[0][2]] == ["c", "d", "c"]
 
 
@@ -339,9 +355,7 @@ def test_a_part_of_a_split_event_is_not_taken_for_a_whole(topics: Topics, run: R
 
 
 @pytest.mark.parametrize("garbage", [None, b"", b"{", b'{"status":"WAIT"}', b'{"status":"END","v":2}'])
-def test_a_log_record_that_cannot_be_read_stops_in_its_turn(
-    topics: Topics, run: Run, garbage: bytes | None
-) -> None:
+def test_a_log_record_that_cannot_be_read_stops_in_its_turn(topics: Topics, run: Run, garbage: bytes | None) -> None:
     run.transaction([insert(1)], position="1:0/1")
     topics.append((log_topic("shop"), 0), None, garbage)
     seen, code = stopped(topics)
