@@ -145,8 +145,8 @@ def histories(draw: st.DrawFn) -> tuple[Topics, list[Handed]]:
             position = f"1:0/{len(topics.log):X}"
             events = draw(batches)
             if action == "commit" or (action == "mixed" and dead):
-                woken = [draw(st.sampled_from(dead)) for _ in events] if action == "mixed" else []
-                noise = iter([(other, draw(batches)) for other in woken])
+                others = [draw(st.sampled_from(dead)).run for _ in events] if action == "mixed" else []
+                noise = iter([(Run(topics, run, txn_seq=live.txn_seq), draw(batches)) for run in others])
                 live.end(_interleaved(live, events, noise), position=position)
                 counted.append((1, live.txn_seq, [(e.op, dict(e.after or {})) for e in events]))
             elif action == "heartbeat":
