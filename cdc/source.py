@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
 from cdc.config import Kafka
 from cdc.config import Source as Settings
-from cdc.envelope import VERSION
+from cdc.copy import Copy
 from cdc.errors import (
-    CORRUPT_LOG,
     LOG_TRUNCATED,
     NOTHING_TO_CAPTURE,
     PUBLICATION_CHANGED,
     PUBLICATION_MISSING,
-    SCHEMA_UNKNOWN,
     SOURCE_HELD,
     SOURCE_PREREQUISITE,
     TABLE_WITHOUT_IDENTITY,
@@ -36,20 +35,19 @@ from cdc.errors import (
 )
 from cdc.event import Table
 from cdc.failpoint import failpoint
-from cdc.kafka import Admin, Options, Producer, Reader, Topic
-from cdc.log import Change, Chunk, Identity, Start, log_key
+from cdc.kafka import Admin, Options, Producer, Reader
+from cdc.log import Identity, Start, log_key
 from cdc.logtail import LogState, read_log
 from cdc.position import PgPosition
 from cdc.postgres.catalog import Catalog, Publication
 from cdc.postgres.decode import Captured, Decoded, Decoder, Lone, NewShapes, Transaction
-from cdc.postgres.events import OpenTransaction, RunFacts, TableStream
+from cdc.postgres.events import RunFacts
 from cdc.postgres.snapshot import BaseCopy
 from cdc.postgres.startup import Plan, Server, decide
 from cdc.postgres.stream import ReplicationStream
-from cdc.postgres.wire import Row
 from cdc.provision import Provision, Wanted
 from cdc.publisher import Committed, PublishedRun, Publisher
-from cdc.shape import SchemaRecord, parse_shape, schema_id, shape_key
+from cdc.shapes import ShapeTopic
 from cdc.topics import log_topic, message_topic, row_topic, row_topics, shape_topic
 
 _POLL_S = 0.1
@@ -77,7 +75,7 @@ class Observer(Protocol):
 
     def run_started(self, start: Start) -> None: ...
     def progress(self, progress: Progress) -> None: ...
-    def copying(self, table: str, rows: int, *, done: bool) -> None: ...
+    def copying(self, table: str, rows: int, done: bool, /) -> None: ...  # noqa: FBT001
     def retry(self, error: CdcError, wait_s: float) -> None: ...
 
 
@@ -140,7 +138,7 @@ class Run:
         self._server = settings.server()
         self._resources = ExitStack()
         self._shapes: dict[str, Table] = {}
-        self._shape_offsets: dict[str, int] = {}
+        self._shape_topic = ShapeTopic(self._name, self._prefix)
         self._partitions: dict[str, int] = {
             log_topic(self._prefix): 1,
             shape_topic(self._prefix): 1,
@@ -168,17 +166,17 @@ class Run:
         start_offset = self._write_start(plan, publication)
         if start_offset > state.end_offset:
             state = read_log(self._reader, self._prefix, until=start_offset, waiting=self._waiting)
-            plan = replace(self._decide(state, publication), opened=plan.opened)
-        self._open_publisher(plan, start_offset)
-        self._plan = plan
+            # What an earlier run added meanwhile moves the checkpoint; the epoch stands in START by now.
+            plan = replace(self._decide(state, publication), epoch=plan.epoch, opened=plan.opened, gaps=plan.gaps)
+        self._publisher = self._publisher_at(plan, start_offset)
+        self._shape_topic.load(self._reader, self._waiting)
         if plan.copy:
-            self._copy(publication)
+            self._copy(plan, publication)
         else:
-            self._shapes_of_log(state)
-            assert plan.position is not None
-            self._position, self._last_seq = plan.position, plan.last_seq
+            self._continue(plan, state, publication)
         self._catalog.unlock(self._name)
-        self._tokens = frozenset({self._run} | ({state.checkpoint.run} if state.checkpoint else set()))
+        earlier = {record.run for record in (state.checkpoint, state.start) if record}
+        self._tokens = frozenset({self._run} | earlier)
 
     def _connect(self) -> None:
         """Kafka first: a slot that is held without being acknowledged keeps the server from stopping."""
@@ -235,8 +233,11 @@ class Run:
         """By the slot; before it exists, and until it streams, by an advisory lock."""
         if not self._catalog.try_lock(self._name):
             raise CdcError(SOURCE_HELD, source=self._name, holder=self._catalog.lock_holder(self._name))
-        self._identity = self._stream.identify()
-        self._switches = self._stream.timeline_switches(self._identity.timeline)
+        system = self._stream.identify()
+        self._identity = Identity(
+            "postgresql", system.system_id, system.timeline, self._catalog.database, self._settings.slot
+        )
+        self._switches = self._stream.timeline_switches(system.timeline)
         slot = self._catalog.slot(self._settings.slot)
         if slot and not slot.lost and slot.plugin == "pgoutput" and slot.database == self._catalog.database:
             self._stream.start(slot.name, self._settings.publication)
@@ -251,27 +252,16 @@ class Run:
             raise
 
     def _decide(self, state: LogState, publication: Publication) -> Plan:
-        identity = Identity(
-            "postgresql",
-            self._identity.system_id,
-            self._identity.timeline,
-            self._catalog.database,
-            self._settings.slot,
-        )
-        server = Server(identity, self._switches, publication.fingerprint, time.time_ns() // 1_000_000)
+        server = Server(self._identity, self._switches, publication.fingerprint, time.time_ns() // 1_000_000)
         return decide(self._name, state, self._catalog.slot(self._settings.slot), server, self._reopen)
 
     def _write_start(self, plan: Plan, publication: Publication) -> int:
+        self._published = PublishedRun(self._name, self._prefix, self._run, plan.epoch)
+        self._facts = RunFacts(self._prefix, self._catalog.database, self._run, plan.epoch)
         self._start = Start(
             run=self._run,
             epoch=plan.epoch,
-            source=Identity(
-                "postgresql",
-                self._identity.system_id,
-                self._identity.timeline,
-                self._catalog.database,
-                self._settings.slot,
-            ),
+            source=self._identity,
             publication=publication.fingerprint,
             copy="initial" if plan.copy else "none",
             cluster_id=self._provision.cluster_id,
@@ -279,126 +269,67 @@ class Run:
             opened=plan.opened,
             gaps=plan.gaps,
         )
-        publisher = self._publisher_of(plan, log_offset=-1)
+        publisher = self._publisher_at(plan, log_offset=-1)
         offset = publisher.publish_and_wait(log_topic(self._prefix), log_key(self._start.id), self._start.to_bytes())
         failpoint("source.after_start")
         self._observer.run_started(self._start)
         return offset
 
-    def _publisher_of(self, plan: Plan, log_offset: int) -> Publisher:
+    def _publisher_at(self, plan: Plan, log_offset: int) -> Publisher:
         return Publisher(
             self._producer,
-            PublishedRun(self._name, self._prefix, self._run, plan.epoch),
+            self._published,
             partitions=self._partitions,
             previous=plan.previous,
             log_offset=log_offset,
             waiting=self._waiting,
         )
 
-    def _open_publisher(self, plan: Plan, start_offset: int) -> None:
-        self._publisher = self._publisher_of(plan, start_offset)
-        self._facts = RunFacts(self._prefix, self._catalog.database, self._run, plan.epoch)
-
     def _waiting(self) -> None:
         if self._streaming:
             self._stream.keep_alive()
 
-    # -- shapes -------------------------------------------------------------------------------------------------
-    def _shapes_of_log(self, state: LogState) -> None:
-        """The shapes in force at the checkpoint, from the log alone: the catalog may be ahead of the stream."""
-        records = self._shape_records()
-        ids: dict[str, str] = {}
-        for schema, _ in state.announced:
-            if schema in records:
-                ids[records[schema].table.full_name] = schema
-        ids.update(state.changed)
-        for table, schema in ids.items():
-            if schema not in records:
-                raise CdcError(
-                    SCHEMA_UNKNOWN,
-                    source=self._name,
-                    table=table,
-                    schema_id=schema,
-                    topic=shape_topic(self._prefix),
-                )
-            self._shapes[table] = records[schema].table
-        topics = self._row_topics()
-        known = {record.topic: record.topic_id for record in records.values()}
-        self._describe(self._provision.rows(list(topics.values()), known, create=False))
-        self._publisher.announce((schema_id(t), self._shape_offsets[schema_id(t)]) for t in self._shapes.values())
+    # -- where the stream begins --------------------------------------------------------------------------------
+    def _continue(self, plan: Plan, state: LogState, publication: Publication) -> None:
+        """Go on at the checkpoint, with the shapes that the log holds for it."""
+        adopted = plan.last_seq == 0
+        self._shapes = self._shape_topic.in_force(state)
+        unknown = [table.oid for table in publication.tables if table.full_name not in self._shapes]
+        live = self._catalog.shapes(unknown) if adopted else []
+        self._shapes |= {table.full_name: table for table in live}
+        self._know_topics(create=adopted)
+        for table in self._shapes.values():
+            if table in live:
+                self._publish_shape(table, 1)
+            else:
+                self._publisher.announce([self._shape_topic.offset(table)])
+        assert plan.position is not None
+        self._position, self._last_seq = plan.position, plan.last_seq
 
-    def _shape_records(self) -> dict[str, SchemaRecord]:
-        """Every shape that was ever published, the newest record of each."""
-        topic = shape_topic(self._prefix)
-        begins, ends = self._reader.watermarks(topic, 0)
-        found = {}
-        for record in self._reader.read_range(topic, 0, begins, ends, self._waiting):
-            try:
-                parsed = parse_shape(record.value() or b"")
-            except ValueError as error:
-                raise CdcError(
-                    CORRUPT_LOG, source=self._name, topic=topic, offset=record.offset(), problem=str(error)
-                ) from None
-            found[parsed.schema_id] = parsed
-            self._shape_offsets[parsed.schema_id] = record.offset()
-        return found
-
-    def _row_topics(self) -> dict[tuple[str, str], str]:
-        return row_topics(self._prefix, [(t.schema, t.name) for t in self._shapes.values()])
-
-    def _describe(self, topics: Mapping[str, Topic]) -> None:
-        for name, topic in topics.items():
-            self._partitions[name], self._topic_ids[name] = topic.partitions, topic.id
-
-    def _publish_shape(self, schema: str, table: Table, seq: int) -> None:
-        topic = row_topic(self._prefix, table.schema, table.name)
-        record = SchemaRecord(schema, table, self._run, self._start.epoch, seq, topic, self._topic_ids[topic])
-        now_ms = time.time_ns() // 1_000_000
-        source = {
-            "version": VERSION,
-            "connector": "postgresql",
-            "name": self._prefix,
-            "ts_ms": now_ms,
-            "db": self._catalog.database,
-            "schema": table.schema,
-            "table": table.name,
-        }
-        offset = self._publisher.publish_and_wait(
-            shape_topic(self._prefix),
-            shape_key(self._catalog.database),
-            record.to_bytes(source=source, ts_ms=now_ms, database=self._catalog.database),
-        )
-        self._shape_offsets[schema] = offset
-        self._publisher.announce([(schema, offset)])
-
-    # -- the base copy ------------------------------------------------------------------------------------------
-    def _copy(self, publication: Publication) -> None:
-        """Make the slot and copy every table under its snapshot; each chunk is a numbered transaction.
-
-        The stream that held an earlier slot is closed with it; the advisory lock holds the name meanwhile.
-        """
+    def _copy(self, plan: Plan, publication: Publication) -> None:
+        """Make the slot anew and copy every table under its snapshot; then stream from its consistent point."""
         self._renew_slot()
         slot = self._stream.create_slot(self._settings.slot)
-        position = PgPosition(self._identity.timeline, slot.consistent_point)
-        copy_id, seq = secrets.token_hex(8), self._plan.last_seq
-        with BaseCopy(self._server, slot.snapshot) as copy:
-            tables = [copy.shape(t.oid, t.full_name) for t in publication.tables]
+        self._position = PgPosition(self._identity.timeline, slot.consistent_point)
+        copy = Copy(
+            self._publisher, self._facts, secrets.token_hex(8), self._position, plan.last_seq, self._observer.copying
+        )
+        with BaseCopy(self._server, slot.snapshot) as snapshot:
+            tables = [snapshot.shape(table.oid, table.full_name) for table in publication.tables]
             self._shapes = {table.full_name: table for table in tables}
-            self._describe(self._provision.rows(list(self._row_topics().values()), {}, create=True))
-            seq = self._open_copy(tables, copy_id, position, seq)
-            partitioned = {t.full_name: t.partitioned for t in publication.tables}
-            marks = CopyMarks([table.full_name for table in tables])
+            self._know_topics(create=True)
             for table in tables:
-                chunks = copy.chunks(table, partitioned=partitioned[table.full_name])
-                seq = self._copy_table(table, chunks, copy_id, position, seq, copy.xid, marks)
-        # The END that closes the copy: from here on a start goes on instead of copying again.
-        self._publisher.commit(Committed("heartbeat", f"heartbeat:{position}", seq, position, 0))
-        self._publisher.flush()
-        self._position, self._last_seq = position, seq
+                self._publish_shape(table, copy.seq + 1)
+            copy.open(tables)
+            for table, published in zip(tables, publication.tables, strict=True):
+                copy.table(table, snapshot.xid, snapshot.chunks(table, partitioned=published.partitioned))
+        copy.close()
+        self._last_seq = copy.seq
         self._stream.start(self._settings.slot, self._settings.publication)
         self._streaming = True
 
     def _renew_slot(self) -> None:
+        """The connection that held an earlier slot ends with it; the advisory lock holds the name meanwhile."""
         if self._streaming:
             self._stream.close()
             self._streaming = False
@@ -406,58 +337,14 @@ class Run:
         if self._catalog.slot(self._settings.slot) is not None:
             self._catalog.drop_slot(self._settings.slot)
 
-    def _open_copy(self, tables: Sequence[Table], copy_id: str, position: PgPosition, seq: int) -> int:
-        """The transaction that voids what readers hold of these tables and begins to bring them anew."""
-        changes = []
-        for table in tables:
-            schema = schema_id(table)
-            self._publish_shape(schema, table, seq + 1)
-            changes.append(Change(0, table.full_name, None, schema, "copying", copy_id))
-        self._publisher.commit(
-            Committed("schema", f"copy:{copy_id}:open", seq + 1, position, 0, changes=tuple(changes))
-        )
-        return seq + 1
+    def _know_topics(self, *, create: bool) -> None:
+        topics = row_topics(self._prefix, [(t.schema, t.name) for t in self._shapes.values()])
+        found = self._provision.rows(list(topics.values()), self._shape_topic.topic_ids(), create=create)
+        for name, topic in found.items():
+            self._partitions[name], self._topic_ids[name] = topic.partitions, topic.id
 
-    def _copy_table(
-        self,
-        table: Table,
-        chunks: Iterator[list[Row]],
-        copy_id: str,
-        position: PgPosition,
-        seq: int,
-        xid: int,
-        marks: CopyMarks,
-    ) -> int:
-        """All chunks of one table; an empty one has one chunk without events."""
-        stream = TableStream(table, schema_id(table), row_topic(self._prefix, table.schema, table.name), self._facts)
-        now_ns = time.time_ns()
-        total, number = 0, 0
-        chunk: list[Row] | None = next(chunks, [])
-        while chunk is not None:
-            following = next(chunks, None)
-            seq, number = seq + 1, number + 1
-            txn = OpenTransaction(xid, int(position.lsn), now_ns // 1000, seq, None, now_ns, snapshot=True)
-            for at, row in enumerate(chunk):
-                last = following is None and at == len(chunk) - 1
-                marker = marks.next(table.full_name, last_of_table=last)
-                self._publisher.send(stream.read(txn, row, int(position.lsn), marker))
-            total += len(chunk)
-            self._publisher.commit(
-                Committed(
-                    "snapshot",
-                    f"copy:{copy_id}:{table.full_name}:{number}",
-                    seq,
-                    position,
-                    len(chunk),
-                    ((table.full_name, len(chunk)),) if chunk else (),
-                    copy=Chunk(copy_id, table.full_name, number, None, None, str(position), following is None),
-                )
-            )
-            self._publisher.poll()
-            failpoint("source.in_copy")
-            self._observer.copying(table.full_name, total, done=following is None)
-            chunk = following
-        return seq
+    def _publish_shape(self, table: Table, seq: int) -> None:
+        self._shape_topic.publish(self._publisher, self._published, table, seq, self._catalog.database, self._topic_ids)
 
     # -- the stream ---------------------------------------------------------------------------------------------
     def stream(self, stop: Callable[[], bool]) -> None:
@@ -485,10 +372,9 @@ class Run:
             self._stream.keep_alive()
 
     def _decoder(self) -> Decoder:
-        topics = self._row_topics()
         captured = Captured(
             self._shapes,
-            lambda schema, table: topics[schema, table],
+            partial(row_topic, self._prefix),
             message_topic(self._prefix),
             self._settings.wanted,
         )
@@ -508,8 +394,8 @@ class Run:
         elif isinstance(decoded, Transaction):
             self._commit(decoded)
         elif isinstance(decoded, NewShapes):
-            for schema, table in decoded.shapes:
-                self._publish_shape(schema, table, 0)
+            for _, table in decoded.shapes:
+                self._publish_shape(table, decoded.seq)
         elif isinstance(decoded, Lone):
             self._publisher.send(decoded.records)
             self._commit(decoded.transaction)
@@ -579,19 +465,3 @@ class Run:
                 decoder.foreign_messages,
             )
         )
-
-
-class CopyMarks:
-    """Debezium's words for a copied row's place: first of all, first or last of its table, last of all."""
-
-    def __init__(self, tables: Sequence[str]) -> None:
-        self._final = tables[-1] if tables else None
-        self._begun = False
-        self._table: str | None = None
-
-    def next(self, table: str, *, last_of_table: bool) -> bytes:
-        first_of_all, first_of_table = not self._begun, table != self._table
-        self._begun, self._table = True, table
-        if last_of_table:
-            return b"last" if table == self._final else b"last_in_data_collection"
-        return b"first" if first_of_all else b"first_in_data_collection" if first_of_table else b"true"

@@ -44,6 +44,7 @@ _INSERT, _UPDATE, _DELETE = b"IUD"
 class NewShapes:
     """A table's shape changed, in one step or two: the records must be durable before the next event is sent."""
 
+    seq: int
     shapes: tuple[tuple[str, Table], ...]
 
 
@@ -291,7 +292,7 @@ class Decoder:
         self._streams[name] = TableStream(shapes[-1][1], old, stream.topic, self._facts)
         self._by_oid.pop(stream.table.oid, None)
         self._relations.pop(stream.table.oid, None)
-        return NewShapes(tuple(shapes))
+        return NewShapes(self._open(lsn).seq, tuple(shapes))
 
     def _foreign(self, message: Message, lsn: int) -> list[Record] | Lone:
         """Somebody else's message: an event of its transaction, or a transaction of its own."""

@@ -1,0 +1,94 @@
+"""The base copy: every table under the slot's snapshot, published as numbered transactions (kind `snapshot`).
+
+In: an open snapshot, tables, a publisher. Out: one schema transaction that voids what readers hold of the tables
+(`copying`), then chunks, then a heartbeat END, which closes the copy. Refuses: nothing of its own.
+
+Cut short, it begins again: the next run makes the slot anew and opens a copy with another id.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from cdc.event import Table
+from cdc.failpoint import failpoint
+from cdc.log import Change, Chunk
+from cdc.position import PgPosition
+from cdc.postgres.events import OpenTransaction, RunFacts, TableStream
+from cdc.postgres.wire import Row
+from cdc.publisher import Committed, Publisher
+from cdc.shape import schema_id
+from cdc.topics import row_topic
+
+OnRows = Callable[[str, int, bool], None]
+
+
+class Copy:
+    """One base copy. `seq` is the last number given."""
+
+    def __init__(
+        self, publisher: Publisher, facts: RunFacts, copy_id: str, position: PgPosition, seq: int, on_rows: OnRows
+    ) -> None:
+        self._publisher, self._facts, self._id, self._position = publisher, facts, copy_id, position
+        self._on_rows = on_rows
+        self.seq = seq
+
+    def open(self, tables: Sequence[Table]) -> None:
+        """From here on the tables are COPYING."""
+        self.seq += 1
+        changes = tuple(Change(0, table.full_name, None, schema_id(table), "copying", self._id) for table in tables)
+        self._publisher.commit(
+            Committed("schema", f"copy:{self._id}:open", self.seq, self._position, 0, changes=changes)
+        )
+        self._marks = _Marks([table.full_name for table in tables])
+
+    def table(self, table: Table, xid: int, chunks: Iterator[list[Row]]) -> None:
+        """All chunks of one table; an empty one has one chunk without events."""
+        topic = row_topic(self._facts.source, table.schema, table.name)
+        stream = TableStream(table, schema_id(table), topic, self._facts)
+        now_ns = time.time_ns()
+        lsn, total, number = int(self._position.lsn), 0, 0
+        chunk: list[Row] | None = next(chunks, [])
+        while chunk is not None:
+            following = next(chunks, None)
+            self.seq, number, total = self.seq + 1, number + 1, total + len(chunk)
+            txn = OpenTransaction(xid, lsn, now_ns // 1000, self.seq, None, now_ns, snapshot=True)
+            for at, row in enumerate(chunk, 1):
+                last = following is None and at == len(chunk)
+                self._publisher.send(stream.read(txn, row, lsn, self._marks.next(table.full_name, last_of_table=last)))
+            self._publisher.commit(
+                Committed(
+                    "snapshot",
+                    f"copy:{self._id}:{table.full_name}:{number}",
+                    self.seq,
+                    self._position,
+                    len(chunk),
+                    ((table.full_name, len(chunk)),) if chunk else (),
+                    copy=Chunk(self._id, table.full_name, number, None, None, str(self._position), following is None),
+                )
+            )
+            self._publisher.poll()
+            failpoint("source.in_copy")
+            self._on_rows(table.full_name, total, following is None)
+            chunk = following
+
+    def close(self) -> None:
+        """The END behind which a start goes on instead of copying again."""
+        self._publisher.commit(Committed("heartbeat", f"heartbeat:{self._position}", self.seq, self._position, 0))
+        self._publisher.flush()
+
+
+class _Marks:
+    """Debezium's words for a copied row's place: first of all, first or last of its table, last of all."""
+
+    def __init__(self, tables: Sequence[str]) -> None:
+        self._final = tables[-1]
+        self._table: str | None = None
+
+    def next(self, table: str, *, last_of_table: bool) -> bytes:
+        first_of_all, first_of_table = self._table is None, table != self._table
+        self._table = table
+        if last_of_table:
+            return b"last" if table == self._final else b"last_in_data_collection"
+        return b"first" if first_of_all else b"first_in_data_collection" if first_of_table else b"true"
