@@ -444,3 +444,22 @@ PASSWORD_IN_URL = _code(
     '"file:/path", or by ~/.pgpass',
 )
 SECTION_UNKNOWN = _code("SECTION_UNKNOWN", Kind.USAGE, "no [{kind}.{name}] in {file}", "sections there: {known}")
+FILE_EXISTS = _code(
+    "FILE_EXISTS",
+    Kind.USAGE,
+    "{file} exists already",
+    "it is left as it is: edit it, or write another one by --config PATH",
+)
+ARGUMENT_INVALID = _code(
+    "ARGUMENT_INVALID",
+    Kind.USAGE,
+    "{problem}",
+    "{fix}",
+)
+SETUP_REFUSED = _code(
+    "SETUP_REFUSED",
+    Kind.STOP,
+    "[{section}] {problem}",
+    "run it as a role that may, by --admin-url postgresql://ADMIN@HOST/DATABASE (its password by PGPASSWORD or "
+    "~/.pgpass), or hand the SQL of --dry-run to somebody who may",
+)
