@@ -1,7 +1,7 @@
 """A run of transactions → its net effect per row. Pure; what writes the result decides how.
 
 In: pieces of transactions in order, and the shape behind each schema id. Out: steps in order: `Net` per
-table, with barriers between them (`Truncate`, `Turn` for a schema change or the end of a base copy).
+table, with barriers between them (`Truncate`, `Turn` for schema changes or the end of a base copy).
 Refuses: a sequence that no database can have produced (`FoldConflict`: an insert of a key that is there, a
 change of one that is not): the caller applies the same events row by row, where the target says what is
 wrong.
@@ -63,49 +63,59 @@ class Truncate:
 
 @dataclass(slots=True)
 class Turn:
-    """A point where a table changes its shape or its state."""
+    """A point where tables change their shape or their state; what holds at one point stays together."""
 
     end: End
-    what: Change | Chunk
+    changes: list[Change | Chunk]
 
 
 Step = Net | Truncate | Turn
+_NO_ROWS = frozenset({"t", "m"})
 
 
 def fold(parts: Iterable[Part], table_of: Callable[[str], Table]) -> Iterator[Step]:
     """The steps of these pieces, in order. Nothing of a piece is held once its step is out."""
     rows: dict[str, _Keyed | _Keyless] = {}
-    truncated: list[str] = []
+    barrier: Truncate | Turn | None = None
     for part in parts:
         for item in part.items:
-            if isinstance(item, RowEvent):
-                if item.op == "t":
+            if isinstance(item, RowEvent) and item.op not in _NO_ROWS:
+                if barrier is not None:
+                    yield barrier
+                    barrier = None
+                table = rows.get(item.table)
+                if table is None or table.schema_id != item.schema_id:
                     yield from _flush(rows)
-                    truncated.append(item.table)
-                    continue
-                if item.op == "m":
-                    continue
-            if truncated:
-                yield Truncate(truncated)
-                truncated = []
-            if not isinstance(item, RowEvent):
+                    table = rows[item.table] = _rows_of(table_of(item.schema_id), item.schema_id)
+                table.add(item)
+            elif not isinstance(item, RowEvent) or item.op == "t":
                 yield from _flush(rows)
-                yield Turn(part.end, item)
-                continue
-            table = rows.get(item.table)
-            if table is None or table.schema_id != item.schema_id:
-                yield from _flush(rows)
-                table = rows[item.table] = _rows_of(table_of(item.schema_id), item.schema_id)
-            table.add(item)
+                joined = _joined(barrier, part.end, item)
+                if barrier is not None and joined is not barrier:
+                    yield barrier
+                barrier = joined
     yield from _flush(rows)
-    if truncated:
-        yield Truncate(truncated)
+    if barrier is not None:
+        yield barrier
 
 
 def _flush(rows: dict[str, _Keyed | _Keyless]) -> Iterator[Net]:
     for table in rows.values():
         yield table.net()
     rows.clear()
+
+
+def _joined(barrier: Truncate | Turn | None, end: End, item: RowEvent | Change | Chunk) -> Truncate | Turn:
+    """The barrier with the item in it: the given one if they belong together, else a new one."""
+    if isinstance(item, RowEvent):
+        if isinstance(barrier, Truncate):
+            barrier.tables.append(item.table)
+            return barrier
+        return Truncate([item.table])
+    if isinstance(barrier, Turn) and barrier.end is end:
+        barrier.changes.append(item)
+        return barrier
+    return Turn(end, [item])
 
 
 def _rows_of(table: Table, schema_id: str) -> _Keyed | _Keyless:

@@ -287,6 +287,15 @@ def test_a_schema_change_cuts_the_fold_where_it_holds() -> None:
     (part,) = parts(ChangeTransaction(end, None, 0, rows), 100)
     steps = list(fold([part], TABLES.__getitem__))
     assert [type(step) for step in steps] == [Net, Turn, Net]
+    assert steps[1] == Turn(end, [change])
+
+
+def test_changes_that_hold_at_one_point_stay_together() -> None:
+    changes = tuple(Change(0, name, None, schema_id(KEYED), "copying", "c") for name in ("public.keyed", "public.x"))
+    end = End("1:1", 0, (), 0, "schema", "r", 1, 1, "1:0/1", None, changes=changes)
+    other = End("2:1", 0, (), 0, "schema", "r", 1, 2, "1:0/2", "1:0/1", changes=changes[:1])
+    pieces = [piece for e in (end, other) for piece in parts(ChangeTransaction(e, None, 0, []), 9)]
+    assert list(fold(pieces, TABLES.__getitem__)) == [Turn(end, list(changes)), Turn(other, [changes[0]])]
 
 
 def test_a_new_shape_of_a_table_is_never_folded_into_the_old_one() -> None:
