@@ -57,7 +57,8 @@ def fetch() -> None:
     _check_postgres()
     _provide_java()
     if not KAFKA_LIBS.exists():
-        _fetch_kafka()
+        _say("kafka     collecting jars with Maven")
+        copy_jars(KAFKA_POM, KAFKA_LIBS)
     _say(f"kafka     {len(list(KAFKA_LIBS.glob('*.jar')))} jars in {_shown(KAFKA_LIBS)}")
     if not kcat().exists():
         _fetch_kcat()
@@ -101,11 +102,11 @@ def _java_version() -> int:
     return int(found[1]) if found else 0
 
 
-def _fetch_kafka() -> None:
-    _say("kafka     collecting jars with Maven")
-    with _piece(KAFKA_LIBS) as partial:
+def copy_jars(pom: Path, libs: Path) -> None:
+    """Collect what a pom.xml depends on in a folder, by Maven."""
+    with _piece(libs) as partial:
         _run([
-            *("mvn", "--batch-mode", "--quiet", "--strict-checksums", "--file", str(KAFKA_POM)),
+            *("mvn", "--batch-mode", "--quiet", "--strict-checksums", "--file", str(pom)),
             f"-Dmaven.repo.local={SERVERS / 'maven'}",
             *("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"),
         ])  # fmt: skip

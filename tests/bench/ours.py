@@ -1,0 +1,156 @@
+"""Our source and our sink, by commands: a cdc.toml, `cdc setup`, `cdc source run`, `cdc sink run`.
+
+The source makes its slot at its first start, under whose snapshot it copies the still empty table; so it is
+started once before the changes exist, until it heartbeats, and then again to drain them.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench import topics
+from tests.bench.contender import Task, expect
+from tests.bench.measure import Drain, watch
+from tests.bench.workload import TABLE, Milestones, create_table, digest, parse_lsn
+from tests.servers.process import Process
+
+CDC = Path(sys.executable).with_name("cdc")
+
+
+class OurSource:
+    """Source log → Kafka, with an END for every transaction."""
+
+    name = "ours"
+
+    def prepare(self, task: Task) -> None:
+        """See `Contender`."""
+        source = task.name(self.name)
+        config = _write_config(task, source)
+        _run_to_end(task, config, "setup")
+        ends = topics.counter(task.bench.kafka.bootstrap, f"{source}.transaction")
+        with _running(task, config, "source", source) as program:
+            expect_at_least(ends, 3, program)  # START, the copy's END, a heartbeat's END
+
+    def drain(self, task: Task, milestones: Milestones) -> Drain:
+        """See `Contender`."""
+        del milestones
+        workload, source, bootstrap = task.workload, task.name(self.name), task.bench.kafka.bootstrap
+        rows = topics.counter(bootstrap, f"{source}.public.{TABLE}")
+        ends = topics.counter(bootstrap, f"{source}.transaction")
+        before = ends()
+        with _running(task, _config_path(task, source), "source", source) as program:
+            drain = watch(
+                self.name,
+                workload.name,
+                task.run,
+                events=workload.events,
+                arrived=lambda: workload.events_of_records(rows()),
+                pids=program.family,
+                explain=program.tail,
+            )
+            expect(f"records of {source}", rows, workload.records)
+            expect_at_least(ends, before + workload.transactions, program)
+        return drain
+
+
+class OurSink:
+    """Kafka → target table, from the topics that our source's first run has filled."""
+
+    name = "our_sink"
+
+    def prepare(self, task: Task) -> None:
+        """See `Contender`; it needs no slot."""
+
+    def drain(self, task: Task, milestones: Milestones) -> Drain:
+        """See `Contender`."""
+        source = f"{OurSource.name}_{task.workload.name}_1"
+        name = task.name(self.name)
+        target = task.bench.target.create_database(name)
+        create_table(target)
+        config = _write_config(task, source, sink=name)
+        with _running(task, config, "sink", name) as program, target.connect() as connection:
+
+            def arrived() -> float:
+                made = connection.execute("SELECT to_regclass('cdc.cdc_progress')").fetchall()[0][0]
+                found = made and connection.execute("SELECT position FROM cdc.cdc_progress").fetchone()
+                return milestones.events_at(parse_lsn(found[0].partition(":")[2])) if found else 0.0
+
+            drain = watch(
+                self.name,
+                task.workload.name,
+                task.run,
+                events=task.workload.events,
+                arrived=arrived,
+                pids=program.family,
+                explain=program.tail,
+            )
+            expect(f"rows of {name}", lambda: digest(target), digest(task.database))
+        target.drop()
+        return drain
+
+
+def expect_at_least(count: topics.Count, least: int, program: Process, timeout: float = 60) -> None:
+    """Wait for records of a topic."""
+    deadline = time.monotonic() + timeout
+    while (found := count()) < least:
+        if not program.running or time.monotonic() > deadline:
+            raise RuntimeError(f"{found} records instead of {least}: {program.tail()}")
+        time.sleep(0.2)
+
+
+def _config_path(task: Task, source: str) -> Path:
+    return task.bench.directory / f"{source}.toml"
+
+
+def _write_config(task: Task, source: str, sink: str | None = None) -> Path:
+    bench = task.bench
+    text = (
+        f'[kafka]\nbootstrap_servers = "{bench.kafka.bootstrap}"\n\n'
+        f'[source.{source}]\nurl = "{task.database.url()}"\npassword = "${{BENCH_SOURCE_PASSWORD}}"\n'
+        f'tables = ["public.{TABLE}"]\n'
+    )
+    path = _config_path(task, sink or source)
+    if sink:
+        text += (
+            f'\n[sink.{sink}]\nsource = "{source}"\nurl = "{bench.target.url(sink)}"\n'
+            'password = "${BENCH_TARGET_PASSWORD}"\n'
+        )
+    path.write_text(text)
+    return path
+
+
+def _environment(task: Task) -> dict[str, str]:
+    passwords = {
+        "BENCH_SOURCE_PASSWORD": task.bench.source.password,
+        "BENCH_TARGET_PASSWORD": task.bench.target.password,
+    }
+    return os.environ | passwords
+
+
+def _run_to_end(task: Task, config: Path, *command: str) -> None:
+    done = subprocess.run(
+        [CDC, *command, "--config", config],
+        env=_environment(task),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"cdc {' '.join(command)} failed: {done.stdout}{done.stderr}")
+
+
+@contextmanager
+def _running(task: Task, config: Path, kind: str, name: str) -> Iterator[Process]:
+    log = task.bench.directory / f"{name}.log"
+    program = Process([CDC, kind, "run", name, "--config", config], log, env=_environment(task))
+    try:
+        yield program
+        program.stop()
+    finally:
+        if program.running:
+            program.kill9()
