@@ -1,6 +1,7 @@
 """Records what a real Postgres sends over pgoutput: `python -m tests.golden.pgoutput.record`.
 
-Out: `postgres-18.jsonl`, one message a line (`lsn`, `tag`, `hex`), of the statements below.
+Out: `postgres-18.jsonl`, one message a line (`lsn`, `tag`, `hex`), of the statements below; and beside it
+`postgres-18.shapes.json`, the tables' shapes before them as schema records, and the event trigger's secret.
 """
 
 import json
@@ -8,8 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from cdc.postgres.catalog import Catalog
+from cdc.postgres.messages import EVENT_TRIGGER
 from cdc.postgres.session import Server, Side
 from cdc.postgres.stream import ReplicationStream
+from cdc.shape import SchemaRecord, schema_id
 from tests.servers.postgres import Postgres
 
 SQL = """
@@ -32,6 +36,7 @@ INSERT INTO wide (id) VALUES (4);
 SELECT pg_replication_origin_session_reset();
 """
 TABLES = """
+CREATE SCHEMA cdc;
 CREATE TYPE mood AS ENUM ('ok');
 CREATE TABLE wide (id int PRIMARY KEY, b text, c numeric, big text, arr int[], m mood);
 ALTER TABLE wide ALTER COLUMN big SET STORAGE EXTERNAL;
@@ -48,8 +53,10 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="pgoutput-") as directory,
         Postgres(Path(directory) / "postgres") as postgres,
     ):
-        postgres.execute(TABLES)
-        stream = ReplicationStream(Server(Side.SOURCE, "golden", postgres.url(), postgres.password))
+        postgres.execute(TABLES + EVENT_TRIGGER)
+        server = Server(Side.SOURCE, "golden", postgres.url(), postgres.password)
+        _shapes(Catalog(server))
+        stream = ReplicationStream(server)
         stream.create_slot("golden")
         with postgres.connect() as connection:
             for statement in filter(None, (line.strip() for line in SQL.splitlines())):
@@ -63,6 +70,20 @@ def main() -> None:
         stream.close()
         Path(__file__).with_name("postgres-18.jsonl").write_text("\n".join(lines) + "\n")
         print(f"{len(lines)} messages")
+
+
+def _shapes(catalog: Catalog) -> None:
+    publication = catalog.publication("golden", lambda schema, _: schema == "public")
+    assert publication is not None
+    tables = catalog.shapes([table.oid for table in publication.tables])
+    records = [
+        SchemaRecord(schema_id(table), table, "", 0, 0, "", "").to_bytes(source={}, ts_ms=0, database="golden")
+        for table in tables
+    ]
+    secret = catalog.secret()
+    assert secret is not None
+    written = {"secret": secret.hex(), "shapes": [json.loads(record) for record in records]}
+    Path(__file__).with_name("postgres-18.shapes.json").write_text(json.dumps(written, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -69,5 +69,5 @@ def test_a_record_that_does_not_hash_to_its_id_is_refused() -> None:
 
 @pytest.mark.parametrize("bad", [b"", b"[]", b"{}", b'{"v":2}', b'{"v":1}'])
 def test_other_bytes_are_refused(bad: bytes) -> None:
-    with pytest.raises(ValueError, match="not|unknown"):
+    with pytest.raises(ValueError, match=r"not|unknown"):
         parse_shape(bad)

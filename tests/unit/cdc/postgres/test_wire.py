@@ -57,7 +57,7 @@ def test_control_messages_of_the_golden_stream() -> None:
     truncate = wire.parse_control(of("T")[0])
     assert isinstance(truncate, wire.Truncate)
     assert (len(truncate.oids), truncate.cascade, truncate.restart_identity) == (2, True, True)
-    inside, alone = (wire.parse_control(message) for message in of("M"))
+    inside, alone = (wire.parse_control(message) for message in of("M")[1:])
     assert isinstance(inside, wire.Message)
     assert isinstance(alone, wire.Message)
     assert (inside.transactional, inside.prefix, inside.content) == (True, "note", b"transactional")
@@ -91,7 +91,10 @@ def test_any_bytes_are_read_or_refused_by_name(data: bytes) -> None:
         try:
             parse(prefix + data)
         except CdcError as error:
-            assert error.code is CORRUPT_WIRE
+            refused = error.code
+        else:
+            continue
+        assert refused is CORRUPT_WIRE
 
 
 def test_frames() -> None:
