@@ -99,7 +99,7 @@ def watch(
         if not warm_at and done >= events * WARM_FROM:
             strangers_at_warm, warm_at = strangers_cpu_seconds(), now
         if done >= events:
-            strangers = (strangers_cpu_seconds() - strangers_at_warm) / max(now - warm_at, INTERVAL)
+            strangers = max(0.0, strangers_cpu_seconds() - strangers_at_warm) / max(now - warm_at, INTERVAL)
             return Drain(contender, workload, run, events, peak, strangers, samples)
         if now - moved > STALLED_AFTER:
             raise RuntimeError(f"{contender} stands still at {done:.0f} of {events} changes: {explain()}")
