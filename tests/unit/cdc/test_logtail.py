@@ -27,13 +27,13 @@ def end(run: str, seq: int, **more: object) -> End:
 @dataclass
 class _Stored:
     at: int
-    bytes: bytes
+    content: bytes
 
     def offset(self) -> int:
         return self.at
 
     def value(self) -> bytes:
-        return self.bytes
+        return self.content
 
 
 class Log:
