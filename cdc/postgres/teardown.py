@@ -1,7 +1,7 @@
 """What `cdc teardown` takes away from a source and a target: slot first, since an orphaned one fills a disk.
 
 In: a section, an administrator's connection, what other sections still use. Out: steps to print or to run, and what
-is left on purpose. Refuses: a slot that somebody holds (SOURCE_HELD).
+is left on purpose. Refuses: a slot or a sink that somebody holds (SOURCE_HELD, SINK_HELD).
 
 Each step stands alone: what cannot go (a role that owns things elsewhere) stays, and is said.
 """
@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from cdc.config import Sink, Source
-from cdc.errors import SOURCE_HELD, CdcError
+from cdc.errors import SINK_HELD, SOURCE_HELD, CdcError
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.setup import Plan, Step, role_of
 
@@ -58,6 +58,14 @@ def _source_steps(catalog: Catalog, source: Source, shared: Shared, *, has_slot:
 
 def plan_target(catalog: Catalog, sink: Sink, shared: Shared) -> Plan:
     """This sink's progress, its role; the replica's tables stay and change their owner."""
+    busy = catalog.rows(
+        "SELECT a.pid FROM pg_catalog.pg_stat_activity a WHERE a.application_name = %s AND a.datname = %s "
+        "AND a.pid <> pg_catalog.pg_backend_pid()",
+        f"cdc sink {sink.name}",
+        catalog.database,
+    )
+    if busy:
+        raise CdcError(SINK_HELD, sink=sink.name, holder=f"backend {busy[0][0]}")
     return Plan([*_target_steps(catalog, sink, shared)])
 
 

@@ -1,0 +1,52 @@
+"""Log lines: one per change of state, `time level event key=value …`, to stderr, without secrets.
+
+In: structlog's calls of our own modules, the standard library's of our clients. Out: lines. Nothing but `configure`
+is called from here; modules say `structlog.get_logger()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from cdc.secret import redact
+
+
+def configure() -> None:
+    """Once, by the command that runs."""
+    common: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=common,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+
+
+def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    """`2026-11-22T03:10:00.000001Z info run started source=shop position=1:0/1A2B3C`."""
+    head = f"{event.pop('timestamp')} {event.pop('level')} {event.pop('event')}"
+    pairs = (f"{key}={_value(value)}" for key, value in event.items() if value is not None)
+    return redact(" ".join([head, *pairs]))
+
+
+def _value(value: object) -> str:
+    text = " ".join(str(value).split())
+    return f'"{text}"' if not text or " " in text or "=" in text else text

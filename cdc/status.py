@@ -1,0 +1,242 @@
+"""`cdc status`: where each stage stands, how far behind, how long production's disk holds. A pure report of facts.
+
+In: the end of the commit log, what source and targets say. Out: `Report`, with one stable JSON form.
+Refuses: nothing; a stage that cannot be asked is reported with its problem, the others as they are.
+
+A source lags behind its server's clock; a sink behind the last END of the log. Heartbeats end up in the log every few
+seconds, so both lags stay small when nothing is written, and a lag that grows means that something stands still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cdc.errors import CORRUPT_LOG, CdcError
+from cdc.kafka import Reader
+from cdc.log import End, Start, Validity, parse
+from cdc.position import parse_position
+from cdc.postgres.status import SourceFacts, TargetFacts
+from cdc.topics import log_topic
+
+VERSION = 1
+PROMISE = "every committed transaction once, whole, in commit order"
+_BLOCK = 2_000
+_RATE_WINDOW_US = 600_000_000
+
+
+# -- the log ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of the log. `ends` are the valid ones of its last records, oldest first."""
+
+    ends: tuple[End, ...]
+
+    @property
+    def last(self) -> End | None:
+        return self.ends[-1] if self.ends else None
+
+    @property
+    def copying(self) -> str | None:
+        """The table of a base copy that is not closed; an END of another kind closes it."""
+        last = self.last
+        if last is None:
+            return None
+        if last.copy is not None:
+            return last.copy.table
+        return next((change.table for change in last.changes if change.effect == "copying"), None)
+
+
+def read_tail(reader: Reader, prefix: str) -> Tail:
+    """The last records of the log, back to where it is plain which run is in force."""
+    topic = log_topic(prefix)
+    begins, end = reader.watermarks(topic, 0)
+    block = _BLOCK
+    while True:
+        low = max(begins, end - block)
+        records = [_parsed(topic, r.offset(), r.value() or b"") for r in reader.read_range(topic, 0, low, end)]
+        known = [record for record in records if record is not None]
+        runs = {record.run for record in known}
+        if low == begins or len(runs) <= 1 or any(isinstance(record, Start) for record in known):
+            return Tail(tuple(_valid(known)))
+        block *= 4
+
+
+def _parsed(topic: str, offset: int, value: bytes) -> Start | End | None:
+    try:
+        return parse(value)
+    except ValueError as error:
+        problem = str(error)
+    raise CdcError(CORRUPT_LOG, topic=topic, offset=offset, problem=problem)
+
+
+def _valid(records: Sequence[Start | End]) -> list[End]:
+    """ENDs before the first START seen belong to the run that wrote most of them: a dead one writes few."""
+    before = []
+    for record in records:
+        if isinstance(record, Start):
+            break
+        before.append((record.epoch, record.run))
+    validity = Validity(in_force=max(before, key=before.count) if before else None)
+    return [record for record in records if validity.admit(record) and isinstance(record, End)]
+
+
+# -- stages -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Wal:
+    """What the slot keeps on the server. `limit` names what ends that, None where nothing does.
+
+    `seconds_left` is how long until the limit if the source stopped now, at the rate of the last minutes.
+    """
+
+    retained_bytes: int
+    bytes_per_second: float | None
+    limit: str | None
+    limit_bytes: int | None
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    name: str
+    state: str
+    position: str | None = None
+    epoch: int | None = None
+    txn_seq: int | None = None
+    run: str | None = None
+    lag_seconds: float | None = None
+    copying: str | None = None
+    wal: Wal | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStatus:
+    name: str
+    source: str
+    state: str
+    mode: str = "transaction"
+    promise: str = PROMISE
+    position: str | None = None
+    epoch: int | None = None
+    txn_seq: int | None = None
+    lag_seconds: float | None = None
+    lag_transactions: int | None = None
+    copying: tuple[str, ...] = ()
+    known_divergence: int = 0
+    """A sink in transaction mode stops at the first row that differs, so it never runs with another number."""
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    at: str
+    sources: tuple[SourceStatus, ...]
+    sinks: tuple[SinkStatus, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"v": VERSION, **asdict(self)}
+
+
+def source_status(
+    name: str, tail: Tail, facts: SourceFacts | None, max_retained_wal: int | None, problem: str | None
+) -> SourceStatus:
+    """`facts` is None where the source's server could not be asked; `problem` says why."""
+    last = tail.last
+    wal = None
+    if facts is not None and facts.slot is not None:
+        wal = _wal(facts, tail, max_retained_wal)
+    if facts is not None and facts.slot is not None and facts.slot.lost:
+        problem = f"the server gave up the slot ({facts.slot.lost}): cdc source run {name} --reopen copy-again"
+    elif wal is not None and max_retained_wal is not None and wal.retained_bytes > max_retained_wal:
+        problem = f"WAL kept on the server is above max_retained_wal ({max_retained_wal} bytes)"
+    return SourceStatus(
+        name,
+        _source_state(tail, facts),
+        position=last.position if last else None,
+        epoch=last.epoch if last else None,
+        txn_seq=last.txn_seq if last else None,
+        run=last.run if last else None,
+        lag_seconds=_seconds(facts.now_us, _commit_us(last)) if facts and last else None,
+        copying=tail.copying,
+        wal=wal,
+        problem=problem,
+    )
+
+
+def _source_state(tail: Tail, facts: SourceFacts | None) -> str:
+    if facts is None:
+        return "unknown"
+    if not facts.connected:
+        return "never started" if tail.last is None and facts.slot is None else "stopped"
+    if tail.copying is not None:
+        return "copying"
+    return "streaming" if facts.slot and facts.slot.active else "starting"
+
+
+def sink_status(name: str, source: str, tail: Tail, facts: TargetFacts | None, problem: str | None) -> SinkStatus:
+    """As `source_status`."""
+    applied, last = (facts.applied if facts else None), tail.last
+    if facts is None:
+        state = "unknown"
+    elif not facts.connected:
+        state = "never started" if applied is None else "stopped"
+    else:
+        state = "copying" if facts.copying else "applying"
+    if applied is None or facts is None:
+        return SinkStatus(name, source, state, problem=problem)
+    same = last is not None and last.epoch == applied.epoch
+    return SinkStatus(
+        name,
+        source,
+        state,
+        position=applied.position,
+        epoch=applied.epoch,
+        txn_seq=applied.txn_seq,
+        lag_seconds=_seconds(_commit_us(last), applied.commit_ts_us) if last else None,
+        lag_transactions=max(0, last.txn_seq - applied.txn_seq) if last and same else None,
+        copying=facts.copying,
+        problem=problem,
+    )
+
+
+def _commit_us(end: End | None) -> int | None:
+    if end is None:
+        return None
+    return end.ts_ms * 1000 if end.commit_ts_us is None else end.commit_ts_us
+
+
+def _seconds(later_us: int | None, earlier_us: int | None) -> float | None:
+    if later_us is None or earlier_us is None:
+        return None
+    return round(max(0, later_us - earlier_us) / 1e6, 3)
+
+
+def _wal(facts: SourceFacts, tail: Tail, max_retained_wal: int | None) -> Wal:
+    """The nearer of the operator's alarm and the server's own limit."""
+    slot = facts.slot
+    assert slot is not None
+    limits = []
+    if max_retained_wal is not None:
+        limits.append((max_retained_wal - slot.retained_bytes, max_retained_wal, "max_retained_wal"))
+    if slot.safe_bytes is not None:
+        limits.append((slot.safe_bytes, slot.retained_bytes + slot.safe_bytes, "max_slot_wal_keep_size"))
+    rate = _rate(facts, tail)
+    if not limits:
+        return Wal(slot.retained_bytes, rate, None, None, None)
+    left, limit_bytes, limit = min(limits)
+    seconds = max(0.0, round(left / rate, 1)) if rate else None
+    return Wal(slot.retained_bytes, rate, limit, limit_bytes, seconds)
+
+
+def _rate(facts: SourceFacts, tail: Tail) -> float | None:
+    """Bytes of WAL a second, since the oldest END of the last ten minutes, or the last END there is."""
+    timed = [(end.commit_ts_us, end.position) for end in tail.ends if end.commit_ts_us is not None]
+    recent = [entry for entry in timed if entry[0] >= facts.now_us - _RATE_WINDOW_US] or timed[-1:]
+    if not recent:
+        return None
+    since_us, position = recent[0]
+    seconds = (facts.now_us - since_us) / 1e6
+    written = int(facts.wal_end) - int(parse_position(position).lsn)
+    return round(written / seconds, 1) if seconds >= 1 and written >= 0 else None
