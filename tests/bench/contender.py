@@ -58,10 +58,12 @@ def create_slot(task: Task, slot: str) -> None:
     task.database.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
 
 
-def expect(what: str, seen: Callable[[], object], expected: object, timeout: float = 30) -> None:
+def expect(
+    what: str, seen: Callable[[], object], expected: object, explain: Callable[[], str], timeout: float = 60
+) -> None:
     """Wait until `seen` is as expected; a contender that loses or doubles changes has no figures."""
     deadline = time.monotonic() + timeout
     while (found := seen()) != expected:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{what}: {found} instead of {expected}")
+            raise RuntimeError(f"{what}: {found} instead of {expected}: {explain()}")
         time.sleep(0.5)

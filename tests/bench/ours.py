@@ -7,7 +7,6 @@ started once before the changes exist, until it heartbeats, and then again to dr
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +32,8 @@ class OurSource:
         _run_to_end(task, config, "setup")
         ends = topics.counter(task.bench.kafka.bootstrap, f"{source}.transaction")
         with _running(task, config, "source", source) as program:
-            expect_at_least(ends, 3, program)  # START, the copy's END, a heartbeat's END
+            # START, the END of the copy, the END of a heartbeat
+            expect(f"log of {source}", lambda: min(ends(), 3), 3, program.tail)
 
     def drain(self, task: Task, milestones: Milestones) -> Drain:
         """See `Contender`."""
@@ -52,8 +52,13 @@ class OurSource:
                 pids=program.family,
                 explain=program.tail,
             )
-            expect(f"records of {source}", rows, workload.records)
-            expect_at_least(ends, before + workload.transactions, program)
+            sent = workload.records, workload.transactions
+            expect(
+                f"records and transactions of {source}",
+                lambda: (rows(), min(ends() - before, workload.transactions)),
+                sent,
+                program.tail,
+            )
         return drain
 
 
@@ -88,18 +93,9 @@ class OurSink:
                 pids=program.family,
                 explain=program.tail,
             )
-            expect(f"rows of {name}", lambda: digest(target), digest(task.database))
+            expect(f"rows of {name}", lambda: digest(target), digest(task.database), program.tail)
         target.drop()
         return drain
-
-
-def expect_at_least(count: topics.Count, least: int, program: Process, timeout: float = 60) -> None:
-    """Wait for records of a topic."""
-    deadline = time.monotonic() + timeout
-    while (found := count()) < least:
-        if not program.running or time.monotonic() > deadline:
-            raise RuntimeError(f"{found} records instead of {least}: {program.tail()}")
-        time.sleep(0.2)
 
 
 def _config_path(task: Task, source: str) -> Path:

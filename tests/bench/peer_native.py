@@ -47,7 +47,8 @@ class Native:
                 pids=pids,
                 explain=bench.target.process.tail,
             )
-            expect(f"rows of {name}", lambda: digest(target), digest(task.database))
+            tail = bench.target.process.tail
+            expect(f"rows of {name}", lambda: digest(target), digest(task.database), tail)
             connection.execute(f"ALTER SUBSCRIPTION {name} DISABLE".encode())
             connection.execute(f"ALTER SUBSCRIPTION {name} SET (slot_name = NONE)".encode())
             connection.execute(f"DROP SUBSCRIPTION {name}".encode())
