@@ -106,9 +106,7 @@ def start_connect(dsn: str, bootstrap: str, libs: Path, work: Path) -> subproces
     """Connect standalone with the two property files, filled in."""
     params = conninfo_to_dict(dsn)
     fill = {"bootstrap": bootstrap, "offsets": work / "offsets"}
-    fill |= {name: params[name] for name in ("host", "port", "user")} | {
-        "password": params.get("password", "")
-    }
+    fill |= {name: params[name] for name in ("host", "port", "user")} | {"password": params.get("password", "")}
     files = [work / "worker.properties", work / "connector.properties"]
     for file in files:
         file.write_text((HERE / file.name).read_text().format(**fill))
