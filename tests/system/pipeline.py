@@ -1,0 +1,184 @@
+"""A whole pipeline for tests: a source database, Kafka, a replica, and the two commands as their users run them.
+
+In: databases and a broker that exist. Out: processes of `cdc source run` and `cdc sink run`, the log as records, and
+the comparison that every fault test ends with: replica = source, log dense, nothing acknowledged beyond it.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cdc.kafka import Reader
+from cdc.log import End, Start, Validity, parse
+from cdc.position import Lsn, PgPosition
+from cdc.postgres.messages import EVENT_TRIGGER
+from cdc.topics import log_topic
+from tests.servers.postgres import Database
+from tests.servers.process import Process
+
+CDC = Path(sys.executable).with_name("cdc")
+TIMEOUT_S = 60.0
+
+
+def wait_until(met: Callable[[], bool], what: str, timeout_s: float = TIMEOUT_S) -> None:
+    """Ask again and again; an error that names what never came."""
+    deadline = time.monotonic() + timeout_s
+    while not met():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+class Pipeline:
+    """Source section `name`, sink section `eu`. Options are lines of the sections, as TOML values."""
+
+    def __init__(
+        self,
+        directory: Path,
+        source: Database,
+        target: Database,
+        bootstrap: str,
+        *,
+        source_options: Mapping[str, Any] | None = None,
+        sink_options: Mapping[str, Any] | None = None,
+        kafka_options: Mapping[str, str] | None = None,
+        target_port: int | None = None,
+        source_port: int | None = None,
+    ) -> None:
+        self.directory, self.source, self.target = directory, source, target
+        self.name = source.name
+        self.bootstrap = bootstrap
+        self.config = directory / "cdc.toml"
+        self._started = 0
+        sections = {
+            "kafka": {"bootstrap_servers": bootstrap},
+            "kafka.options": dict(kafka_options or {}),
+            f"source.{self.name}": {
+                "url": source.url(port=source_port),
+                "password": "${SOURCE_PASSWORD}",
+                "tables": ["public.*"],
+                "heartbeat_every": "1s",
+                **(source_options or {}),
+            },
+            "sink.eu": {
+                "source": self.name,
+                "url": target.url(port=target_port),
+                "password": "${TARGET_PASSWORD}",
+                **(sink_options or {}),
+            },
+        }
+        self.config.write_text(
+            "\n".join(
+                f"[{section}]\n" + "\n".join(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in keys.items())
+                for section, keys in sections.items()
+            )
+        )
+
+    def publish(self, tables: str = "FOR TABLES IN SCHEMA public") -> None:
+        """What `cdc setup` makes, made by the superuser."""
+        self.source.execute("CREATE SCHEMA IF NOT EXISTS cdc")
+        self.source.execute(EVENT_TRIGGER)
+        self.source.execute(f"CREATE PUBLICATION cdc_{self.name} {tables}")
+
+    # -- processes ----------------------------------------------------------------------------------------------
+    def run(self, *arguments: str, failpoint: str | None = None, env: Mapping[str, str] | None = None) -> Process:
+        """`cdc …` in the background, its output in a log of its own."""
+        self._started += 1
+        environment = {
+            **os.environ,
+            "CDC_CONFIG": str(self.config),
+            "SOURCE_PASSWORD": self.source.server.password,
+            "TARGET_PASSWORD": self.target.server.password,
+            **({"CDC_FAILPOINT": failpoint} if failpoint else {}),
+            **(env or {}),
+        }
+        log = self.directory / f"{self._started:02}-{'-'.join(arguments[:2])}.log"
+        return Process([str(CDC), *arguments], log, env=environment)
+
+    @contextmanager
+    def source_running(self, *arguments: str, failpoint: str | None = None) -> Iterator[Process]:
+        with self._running("source", "run", self.name, *arguments, failpoint=failpoint) as process:
+            yield process
+
+    @contextmanager
+    def sink_running(self, *arguments: str, failpoint: str | None = None) -> Iterator[Process]:
+        with self._running("sink", "run", "eu", *arguments, failpoint=failpoint) as process:
+            yield process
+
+    @contextmanager
+    def _running(self, *arguments: str, failpoint: str | None) -> Iterator[Process]:
+        process = self.run(*arguments, failpoint=failpoint)
+        try:
+            yield process
+        except AssertionError as error:
+            error.add_note(f"--- {process.log.name}\n{process.tail()}")
+            raise
+        finally:
+            if process.running:
+                process.kill9()
+
+    # -- what it came to ----------------------------------------------------------------------------------------
+    def progress(self) -> PgPosition | None:
+        """The replica's position; None before there is one."""
+        if self.target.execute("SELECT to_regclass('cdc.cdc_progress') IS NULL")[0][0]:
+            return None
+        rows = self.target.execute("SELECT position FROM cdc.cdc_progress WHERE pipeline = 'eu'")
+        return PgPosition.parse(rows[0][0]) if rows and rows[0][0] else None
+
+    def wait_caught_up(self, timeout_s: float = TIMEOUT_S) -> None:
+        """Until the replica is beyond everything that the source has committed by now; a heartbeat takes it there."""
+        now = Lsn.parse(self.source.execute("SELECT pg_current_wal_insert_lsn()::text")[0][0])
+        wait_until(
+            lambda: (position := self.progress()) is not None and position.lsn >= now and not self.copying(),
+            f"replica at {now} (it is at {self.progress()})",
+            timeout_s,
+        )
+
+    def copying(self) -> list[str]:
+        rows = self.target.execute("SELECT source_table FROM cdc.cdc_table WHERE pipeline = 'eu' AND state <> 'ready'")
+        return [row[0] for row in rows]
+
+    def rows(self, database: Database, table: str) -> list[str]:
+        return [row[0] for row in database.execute(f"SELECT t::text FROM {table} t ORDER BY 1")]
+
+    def tables(self) -> list[str]:
+        rows = self.source.execute(
+            "SELECT format('%I.%I', schemaname, tablename) FROM pg_publication_tables WHERE pubname = %s ORDER BY 1",
+            [f"cdc_{self.name}"],
+        )
+        return [row[0] for row in rows]
+
+    def assert_equal(self) -> None:
+        """Replica = source, the log dense, the slot not beyond it."""
+        for table in self.tables():
+            assert self.rows(self.target, table) == self.rows(self.source, table), table
+        ends = self.valid_ends()
+        numbered = [end.txn_seq for end in ends if end.numbered and end.epoch == ends[-1].epoch]
+        assert numbered == list(range(1, len(numbered) + 1))
+        self.assert_not_acknowledged_beyond_the_log()
+
+    def assert_not_acknowledged_beyond_the_log(self) -> None:
+        rows = self.source.execute(
+            "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s", [f"cdc_{self.name}"]
+        )
+        last = PgPosition.parse(self.valid_ends()[-1].position)
+        assert Lsn.parse(rows[0][0]) <= last.lsn
+
+    def log(self) -> list[Start | End]:
+        """Every record of the log topic."""
+        reader = Reader({"bootstrap.servers": self.bootstrap})
+        try:
+            first, end = reader.watermarks(log_topic(self.name), 0)
+            records = (parse(record.value() or b"") for record in reader.read_range(log_topic(self.name), 0, first, end))
+            return [record for record in records if record]
+        finally:
+            reader.close()
+
+    def valid_ends(self) -> list[End]:
+        validity = Validity()
+        return [record for record in self.log() if validity.admit(record) and isinstance(record, End)]
