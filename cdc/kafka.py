@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka import Producer as _Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from cdc.errors import (
     DELIVERY_FAILED,
@@ -311,6 +311,13 @@ class Admin:
         found = self._ask(self._admin.describe_cluster(request_timeout=_REQUEST_TIMEOUT_S))
         return found.cluster_id, len(found.nodes)
 
+    def broker_config(self) -> dict[str, str]:
+        """The settings of one broker, which topics have where they set nothing themselves."""
+        found = self._ask(self._admin.describe_cluster(request_timeout=_REQUEST_TIMEOUT_S))
+        broker = ConfigResource(ResourceType.BROKER, str(found.nodes[0].id))
+        future = self._admin.describe_configs([broker], request_timeout=_REQUEST_TIMEOUT_S)[broker]
+        return {key: entry.value for key, entry in self._ask(future).items()}
+
     def describe(self, names: Sequence[str]) -> dict[str, Topic]:
         """Those of the topics that exist."""
         if not names:
@@ -361,6 +368,15 @@ class Admin:
         if names:
             for future in self._admin.delete_topics(list(names), operation_timeout=_REQUEST_TIMEOUT_S).values():
                 self._ask(future)
+
+    def configure(self, name: str, config: Mapping[str, str]) -> None:
+        """Set these properties of a topic, leave the others."""
+        entries = [
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in config.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+        for future in self._admin.incremental_alter_configs([resource]).values():
+            self._ask(future)
 
     def topic_names(self) -> list[str]:
         try:

@@ -43,7 +43,8 @@ class Step:
     def text(self) -> str:
         """As `--dry-run` prints it."""
         note = f"  (where it is refused: {self.lost})" if self.lost else ""
-        return f"-- {self.why}{note}\n{(self.shown or self.statement).as_string(None).strip()}"
+        head = f"-- {self.why}{note}\n" if self.why or note else ""
+        return head + (self.shown or self.statement).as_string(None).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,13 @@ def role_of(url: str, section: str) -> str:
 
 
 # -- the source -------------------------------------------------------------------------------------------------
-def plan_source(catalog: Catalog, source: Source) -> Plan:
+def plan_source(catalog: Catalog, source: Source, password: str | None) -> Plan:
     """Role, rights, event trigger, publication."""
     inventory = take_inventory(catalog, source.name, source.wanted)
     if not inventory.capture:
         raise refused(catalog.server, f"no table that can be captured matches tables = {', '.join(source.tables)}")
     role = role_of(source.url, source.name)
-    steps = [*_reader(catalog, source, role, inventory), _event_trigger(role)]
+    steps = [*_reader(catalog, source, role, password, inventory), _event_trigger(role)]
     publication = catalog.publication(source.publication, lambda _schema, _table: True)
     change = _publication(catalog, source.publication, publication, inventory)
     notes = [f"left out: {out.table.full_name}: {out.why}" for out in inventory.stay_out]
@@ -102,10 +103,10 @@ def plan_source(catalog: Catalog, source: Source) -> Plan:
     return Plan([*steps, *change], notes)
 
 
-def _reader(catalog: Catalog, source: Source, role: str, inventory: Inventory) -> Iterator[Step]:
+def _reader(catalog: Catalog, source: Source, role: str, password: str | None, inventory: Inventory) -> Iterator[Step]:
     provider = recognise(catalog)
     attribute = "" if provider.replication_role else " REPLICATION"
-    yield from _role(catalog, role, attribute, source.server().password, f"source.{source.name}")
+    yield from _role(catalog, role, attribute, password, f"source.{source.name}")
     if provider.replication_role:
         yield Step("it may replicate", _sql("GRANT {} TO {}", provider.replication_role, role))
     schemas = sorted({table.schema for table in inventory.capture})
@@ -175,27 +176,28 @@ def _functions_kept_back(catalog: Catalog) -> list[str]:
 
 
 # -- the target -------------------------------------------------------------------------------------------------
-def plan_target(catalog: Catalog, sink: Sink, source: Source, progress_tables: str) -> Plan:
+def plan_target(catalog: Catalog, sink: Sink, source: Source, password: str | None, progress_tables: str) -> Plan:
     """Role, rights, progress tables. The schemas are those that the source's `tables` name."""
     role = role_of(sink.url, sink.name)
-    named = sorted({glob.partition(".")[0] for glob in source.tables})
-    schemas = [schema for schema in named if not _GLOB & set(schema)]
-    return Plan(list(_writer(catalog, sink, source, role, schemas, progress_tables, every=schemas != named)))
-
-
-def _writer(
-    catalog: Catalog, sink: Sink, source: Source, role: str, schemas: list[str], progress_tables: str, *, every: bool
-) -> Iterator[Step]:
-    yield from _role(catalog, role, "", sink.server().password, f"sink.{sink.name}")
-    yield Step("progress is kept beside the rows", sql.SQL("CREATE SCHEMA IF NOT EXISTS cdc"))
-    yield Step("", sql.SQL(progress_tables))
-    yield Step("", _sql("GRANT USAGE ON SCHEMA cdc TO {}", role))
-    yield Step("", _sql("GRANT SELECT, INSERT, UPDATE, DELETE ON cdc.cdc_progress, cdc.cdc_table TO {}", role))
     database = catalog.database
+    steps = [
+        *_role(catalog, role, "", password, f"sink.{sink.name}"),
+        Step("progress is kept beside the rows", sql.SQL("CREATE SCHEMA IF NOT EXISTS cdc")),
+        Step("", sql.SQL(progress_tables)),
+        Step("", _sql("GRANT USAGE ON SCHEMA cdc TO {}", role)),
+        Step("", _sql("GRANT SELECT, INSERT, UPDATE, DELETE ON cdc.cdc_progress, cdc.cdc_table TO {}", role)),
+    ]
     if not _public_may(catalog, database, "TEMP"):
-        yield Step("batches are staged in temporary tables", _sql("GRANT TEMP ON DATABASE {} TO {}", database, role))
+        why = "batches are staged in temporary tables"
+        steps.append(Step(why, _sql("GRANT TEMP ON DATABASE {} TO {}", database, role)))
+    return Plan([*steps, *_places(catalog, source, role)])
+
+
+def _places(catalog: Catalog, source: Source, role: str) -> Iterator[Step]:
+    """Where the writer may make tables, and those that are there already."""
+    schemas, every = named_schemas(source)
     if every:
-        yield Step("it makes the schemas it needs", _sql("GRANT CREATE ON DATABASE {} TO {}", database, role))
+        yield Step("it makes the schemas it needs", _sql("GRANT CREATE ON DATABASE {} TO {}", catalog.database, role))
     for schema in schemas:
         yield Step("it makes the tables it needs", _sql("CREATE SCHEMA IF NOT EXISTS {}", schema))
         yield Step("", _sql("GRANT USAGE, CREATE ON SCHEMA {} TO {}", schema, role))
@@ -203,6 +205,13 @@ def _writer(
     if existing:
         tables = [sql.Identifier(schema, table) for schema, table in existing]
         yield Step("tables that are there already", _grant("SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON", tables, role))
+
+
+def named_schemas(source: Source) -> tuple[list[str], bool]:
+    """The schemas that `tables` names, and whether a pattern may bring others."""
+    named = sorted({glob.partition(".")[0] for glob in source.tables})
+    schemas = [schema for schema in named if not _GLOB & set(schema)]
+    return schemas, schemas != named
 
 
 _EXISTING = """

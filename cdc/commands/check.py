@@ -1,0 +1,86 @@
+"""`cdc check`: everything that is missing, of every section asked for and of Kafka, at once."""
+
+from __future__ import annotations
+
+from cdc.brokers import Cluster, check_cluster, check_topics
+from cdc.commands.sections import chosen, url_of
+from cdc.commands.terminal import say, say_json
+from cdc.config import Config, Source
+from cdc.errors import CdcError
+from cdc.finding import Finding, Level, fail
+from cdc.kafka import Admin
+from cdc.postgres.check import check_source
+from cdc.postgres.check_target import check_target
+from cdc.postgres.inventory import Inventory
+from cdc.topics import log_topic, message_topic, row_topic, shape_topic
+
+_STYLE = {Level.OK: "green", Level.NOTE: "dim", Level.WARN: "yellow", Level.FAIL: "bold red"}
+Section = tuple[str, str, list[Finding]]
+
+
+def check(config: Config, name: str | None) -> list[Section]:
+    """(section, where it is, findings), in the file's order, Kafka last."""
+    sections: list[Section] = []
+    captured: list[tuple[Source, Inventory | None]] = []
+    for unit in chosen(config, name):
+        kind, unit_name = unit
+        if kind == "source":
+            source = config.source(unit_name)
+            findings, inventory = check_source(source)
+            captured.append((source, inventory))
+        else:
+            sink = config.sink(unit_name)
+            findings = check_target(sink, config.source(sink.source))
+        sections.append((".".join(unit), url_of(config, unit), findings))
+    return [*sections, ("kafka", config.kafka.bootstrap_servers, _kafka(config, captured))]
+
+
+def _kafka(config: Config, captured: list[tuple[Source, Inventory | None]]) -> list[Finding]:
+    try:
+        admin = Admin(config.kafka_options())
+        cluster = Cluster(*admin.cluster(), admin.broker_config())
+        findings = list(check_cluster(config.kafka, cluster))
+        for source, inventory in captured:
+            prefix = source.topic_prefix
+            rows = [row_topic(prefix, t.schema, t.name) for t in (inventory.capture if inventory else ())]
+            topics = admin.describe([log_topic(prefix), shape_topic(prefix), message_topic(prefix), *rows])
+            findings += check_topics(config.kafka, source, topics, rows)
+    except CdcError as error:
+        return [fail(f"{error.code.name}: {error.text}", error.hint)]
+    return findings
+
+
+def failed(sections: list[Section]) -> bool:
+    return any(finding.level is Level.FAIL for _, _, findings in sections for finding in findings)
+
+
+def show(sections: list[Section]) -> None:
+    """For people."""
+    counts = dict.fromkeys(Level, 0)
+    for name, where, findings in sections:
+        say(f"{name}  {where}", "bold")
+        for finding in findings:
+            counts[finding.level] += 1
+            say(f"  {finding.level.value:<4}  ", _STYLE[finding.level], end="")
+            say(finding.what)
+            if finding.fix:
+                say(f"        → {finding.fix}")
+    say(", ".join(f"{number} {level.value}" for level, number in counts.items() if number))
+
+
+def show_json(sections: list[Section]) -> None:
+    """For programs."""
+    say_json(
+        {
+            "v": 1,
+            "ok": not failed(sections),
+            "sections": [
+                {
+                    "section": name,
+                    "where": where,
+                    "findings": [{"level": f.level.value, "what": f.what, "fix": f.fix} for f in findings],
+                }
+                for name, where, findings in sections
+            ],
+        }
+    )

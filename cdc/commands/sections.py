@@ -1,0 +1,36 @@
+"""Which sections of the configuration a command means."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from cdc.config import Config
+from cdc.errors import SECTION_UNKNOWN, CdcError
+
+Unit = tuple[Literal["source", "sink"], str]
+
+
+def chosen(config: Config, name: str | None) -> list[Unit]:
+    """All, or those of this name: `shop`, or `source.shop` where a sink is called so too."""
+    units = config.units()
+    if name is None:
+        return units
+    found = [unit for unit in units if name in (unit[1], ".".join(unit))]
+    if not found:
+        known = ", ".join(".".join(unit) for unit in units) or "none"
+        raise CdcError(SECTION_UNKNOWN, kind="source or sink", name=name, file=config.file, known=known)
+    return found
+
+
+def url_of(config: Config, unit: Unit) -> str:
+    kind, name = unit
+    return config.source(name).url if kind == "source" else config.sink(name).url
+
+
+def same_server(one: str, other: str, *, database: bool) -> bool:
+    """Whether two URLs lead to one server, or one database there."""
+    a, b = urlsplit(one), urlsplit(other)
+    if (a.netloc.rpartition("@")[2], a.query) != (b.netloc.rpartition("@")[2], b.query):
+        return False
+    return a.path == b.path if database else True

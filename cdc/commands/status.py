@@ -1,0 +1,163 @@
+"""`cdc status`: gather what each stage says, and show it once, again and again, or as JSON.
+
+A stage that cannot be asked is shown with its problem; a host that lacks another region's secret still sees its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cdc.commands.terminal import console, say_json
+from cdc.config import Config
+from cdc.errors import CdcError
+from cdc.kafka import Reader
+from cdc.postgres.status import source_facts, target_facts
+from cdc.secret import redact
+from cdc.status import Report, SinkStatus, SourceStatus, Tail, Wal, read_tail, sink_status, source_status
+
+_EVERY_S = 2.0
+_UNITS = (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10))
+
+
+class Gatherer:
+    """Asks Kafka, the sources and the targets of one configuration."""
+
+    def __init__(self, config: Config, reader: Reader) -> None:
+        self._config, self._reader = config, reader
+
+    def report(self) -> Report:
+        tails = {name: self._tail(source.topic_prefix) for name, source in self._config.sources.items()}
+        return Report(
+            datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            tuple(self._source(name, *tails[name]) for name in self._config.sources),
+            tuple(self._sink(name, *tails[sink.source]) for name, sink in self._config.sinks.items()),
+        )
+
+    def _tail(self, prefix: str) -> tuple[Tail, str | None]:
+        try:
+            return read_tail(self._reader, prefix), None
+        except CdcError as error:
+            return Tail(()), _short(error)
+
+    def _source(self, name: str, tail: Tail, problem: str | None) -> SourceStatus:
+        source, facts = self._config.source(name), None
+        try:
+            facts = source_facts(source.server(), source.slot)
+        except CdcError as error:
+            problem = _short(error)
+        return source_status(name, tail, facts, source.max_retained_wal, problem)
+
+    def _sink(self, name: str, tail: Tail, problem: str | None) -> SinkStatus:
+        sink, facts = self._config.sink(name), None
+        try:
+            facts = target_facts(sink.server())
+        except CdcError as error:
+            problem = _short(error)
+        return sink_status(name, sink.source, tail, facts, problem)
+
+
+def _short(error: CdcError) -> str:
+    return redact(f"{error.code.name}: {error.text}")
+
+
+@contextmanager
+def gatherer(config: Config) -> Iterator[Gatherer]:
+    with closing(Reader(config.kafka_options(), client="cdc-status")) as reader:
+        yield Gatherer(config, reader)
+
+
+def show_once(config: Config, *, as_json: bool) -> None:
+    with gatherer(config) as gather:
+        report = gather.report()
+    if as_json:
+        say_json(report.as_json())
+    else:
+        console().print(render(report))
+
+
+def watch(config: Config, stop: Callable[[], bool]) -> None:
+    """Until stopped."""
+    with gatherer(config) as gather, Live(render(gather.report()), console=console(), auto_refresh=False) as live:
+        while not stop():
+            live.update(render(gather.report()), refresh=True)
+            until = time.monotonic() + _EVERY_S
+            while time.monotonic() < until and not stop():
+                time.sleep(0.1)
+
+
+# -- tables -----------------------------------------------------------------------------------------------------
+def render(report: Report) -> RenderableType:
+    """For people."""
+    parts: list[RenderableType] = [Text(report.at, style="dim"), _sources(report.sources)]
+    if report.sinks:
+        parts.append(_sinks(report.sinks))
+        parts.append(Text(f"transaction mode: {report.sinks[0].promise}", style="dim"))
+    problems = [(s.name, s.problem) for s in report.sources] + [(s.name, s.problem) for s in report.sinks]
+    parts += [Text(f"{name}: {problem}", style="bold red") for name, problem in problems if problem]
+    return Group(*parts)
+
+
+def _sources(sources: tuple[SourceStatus, ...]) -> Table:
+    table = _table("source", "state", "position", "txn", "lag", "WAL kept", "until limit")
+    for s in sources:
+        state = f"{s.state} {s.copying}" if s.copying and s.state == "copying" else s.state
+        kept = size(s.wal.retained_bytes) if s.wal else "–"
+        table.add_row(s.name, state, s.position or "–", _number(s.txn_seq), span(s.lag_seconds), kept, _limit(s.wal))
+    return table
+
+
+def _sinks(sinks: tuple[SinkStatus, ...]) -> Table:
+    table = _table("sink", "state", "position", "txn", "behind", "lag", "known divergence")
+    for s in sinks:
+        state = f"{s.state} {', '.join(s.copying)}" if s.copying else s.state
+        behind = "–" if s.lag_transactions is None else f"{s.lag_transactions:,} txn"
+        divergence = "–" if s.position is None else str(s.known_divergence)
+        position = s.position or "–"
+        table.add_row(s.name, state, position, _number(s.txn_seq), behind, span(s.lag_seconds), divergence)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _limit(wal: Wal | None) -> str:
+    if wal is None or wal.limit is None or wal.limit_bytes is None:
+        return "no limit" if wal else "–"
+    left = "at rest" if not wal.bytes_per_second else span(wal.seconds_left)
+    return f"{left} to {wal.limit} ({size(wal.limit_bytes)})"
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    for unit, bits in _UNITS:
+        if count >= 1 << bits:
+            return f"{count / (1 << bits):.1f} {unit}"
+    return f"{count} B"
+
+
+def span(seconds: float | None) -> str:
+    """A time for people, two units at most."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if minutes < 60:
+        return f"{minutes} min {int(seconds % 60)} s"
+    return f"{hours} h {minutes % 60} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
