@@ -1,6 +1,5 @@
 """A pipeline of its own for each test, on the session's servers."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,9 @@ INSERT INTO visits SELECT now(), 'start' FROM generate_series(1, 3);
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, database: Database, target_database: Database, kafka: Kafka) -> Iterator[Pipeline]:
+def pipeline(tmp_path: Path, database: Database, target_database: Database, kafka: Kafka) -> Pipeline:
     """Source with a small shop, published; nothing runs yet."""
     database.execute(SHOP)
     made = Pipeline(tmp_path, database, target_database, kafka.bootstrap)
     made.publish()
-    yield made
+    return made

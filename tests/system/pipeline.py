@@ -8,12 +8,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cdc.kafka import Reader
+from cdc.kafka import Admin, Producer, Reader
 from cdc.log import End, Start, Validity, parse
 from cdc.position import Lsn, PgPosition
 from cdc.postgres.messages import EVENT_TRIGGER
@@ -174,10 +174,21 @@ class Pipeline:
         reader = Reader({"bootstrap.servers": self.bootstrap})
         try:
             first, end = reader.watermarks(log_topic(self.name), 0)
-            records = (parse(record.value() or b"") for record in reader.read_range(log_topic(self.name), 0, first, end))
+            records = (
+                parse(record.value() or b"") for record in reader.read_range(log_topic(self.name), 0, first, end)
+            )
             return [record for record in records if record]
         finally:
             reader.close()
+
+    def rewrite_log(self, records: Sequence[Start | End]) -> None:
+        """Make the log topic anew with these records: a cluster that lost the rest."""
+        options = {"bootstrap.servers": self.bootstrap}
+        Admin(options).create(log_topic(self.name), partitions=1, replicas=1, config={})
+        producer = Producer(options)
+        for record in records:
+            producer.produce_raw(log_topic(self.name), record.to_bytes(), b"", 0)
+        wait_until(lambda: producer.poll(0.1) == 0 and producer.pending() == 0, "the log written")
 
     def valid_ends(self) -> list[End]:
         validity = Validity()

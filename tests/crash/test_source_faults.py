@@ -1,0 +1,251 @@
+"""What somebody does to the source's slot, publication or topics is named at once, with the command that mends it."""
+
+import contextlib
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from cdc.kafka import Admin
+from cdc.topics import log_topic, row_topic, shape_topic
+from tests.servers.process import Process
+from tests.system.pipeline import Pipeline, wait_until
+
+STOPPED = 5
+
+
+def slot(pipeline: Pipeline) -> str:
+    return f"cdc_{pipeline.name}"
+
+
+def streamed(pipeline: Pipeline) -> None:
+    """Run the source until it streams, then stop it in order."""
+    with pipeline.source_running() as source:
+        wait_until(lambda: bool(ends(pipeline)) and ends(pipeline)[-1] == "heartbeat", "the stream")
+        source.stop()
+
+
+def ends(pipeline: Pipeline) -> list[str]:
+    try:
+        return [end.kind for end in pipeline.valid_ends()]
+    except Exception:  # noqa: BLE001 - before its first start the topic is not there
+        return []
+
+
+def refusal(pipeline: Pipeline, *arguments: str) -> str:
+    """What the source says when it refuses to start."""
+    return died(pipeline.run("source", "run", pipeline.name, *arguments))
+
+
+def died(process: Process) -> str:
+    code = process.wait(60)
+    output = process.log.read_text()
+    assert code == STOPPED, output
+    return output
+
+
+def drop_slot(pipeline: Pipeline) -> None:
+    pipeline.source.execute("SELECT pg_drop_replication_slot(%s)", [slot(pipeline)])
+
+
+def recreate_slot(pipeline: Pipeline) -> None:
+    drop_slot(pipeline)
+    pipeline.source.execute("INSERT INTO visits VALUES (now(), 'lost')")
+    pipeline.source.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [slot(pipeline)])
+
+
+def advance_slot(pipeline: Pipeline) -> None:
+    pipeline.source.execute("INSERT INTO visits VALUES (now(), 'lost')")
+    pipeline.source.execute("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", [slot(pipeline)])
+
+
+def foreign_slot(pipeline: Pipeline) -> None:
+    drop_slot(pipeline)
+    pipeline.source.execute("SELECT pg_create_logical_replication_slot(%s, 'test_decoding')", [slot(pipeline)])
+
+
+def alter_publication(pipeline: Pipeline) -> None:
+    pipeline.source.execute(f"ALTER PUBLICATION cdc_{pipeline.name} SET (publish = 'insert')")
+
+
+def recreate_publication(pipeline: Pipeline) -> None:
+    pipeline.source.execute(f"DROP PUBLICATION cdc_{pipeline.name}")
+    pipeline.source.execute(f"CREATE PUBLICATION cdc_{pipeline.name} FOR TABLE accounts")
+
+
+def drop_publication(pipeline: Pipeline) -> None:
+    pipeline.source.execute(f"DROP PUBLICATION cdc_{pipeline.name}")
+
+
+def delete_topic(name: Callable[[str], str]) -> Callable[[Pipeline], None]:
+    def delete(pipeline: Pipeline) -> None:
+        admin = Admin({"bootstrap.servers": pipeline.bootstrap})
+        topic = name(pipeline.name)
+        admin.delete([topic])
+        wait_until(lambda: topic not in admin.topic_names(), f"{topic} deleted")
+
+    return delete
+
+
+def accounts_topic(prefix: str) -> str:
+    return row_topic(prefix, "public", "accounts")
+
+
+def replace_topic(pipeline: Pipeline) -> None:
+    delete_topic(accounts_topic)(pipeline)
+    admin = Admin({"bootstrap.servers": pipeline.bootstrap})
+    admin.create(accounts_topic(pipeline.name), partitions=1, replicas=1, config={})
+
+
+def compact_topic(pipeline: Pipeline) -> None:
+    Admin({"bootstrap.servers": pipeline.bootstrap}).configure(
+        accounts_topic(pipeline.name), {"cleanup.policy": "compact"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (drop_slot, "LOG_WITHOUT_SLOT"),
+        (recreate_slot, "SLOT_AHEAD"),
+        (advance_slot, "SLOT_AHEAD"),
+        (foreign_slot, "SLOT_FOREIGN"),
+        (alter_publication, "PUBLICATION_CHANGED"),
+        (recreate_publication, "PUBLICATION_CHANGED"),
+        (drop_publication, "PUBLICATION_MISSING"),
+        (delete_topic(log_topic), "SLOT_WITHOUT_LOG"),
+        (delete_topic(shape_topic), "SCHEMA_UNKNOWN"),
+        (delete_topic(accounts_topic), "TOPIC_MISSING"),
+        (replace_topic, "TOPIC_REPLACED"),
+        (compact_topic, "TOPIC_COMPACTED"),
+    ],
+)
+def test_a_fault_between_two_runs(pipeline: Pipeline, fault: Callable[[Pipeline], None], code: str) -> None:
+    streamed(pipeline)
+    fault(pipeline)
+    said = refusal(pipeline)
+    assert code in said
+    assert "what to do" in said
+
+
+@pytest.mark.parametrize("fault", [drop_slot, advance_slot, delete_topic(log_topic), delete_topic(accounts_topic)])
+def test_copying_again_mends_it_and_a_sink_follows(pipeline: Pipeline, fault: Callable[[Pipeline], None]) -> None:
+    with pipeline.source_running() as source, pipeline.sink_running() as sink:
+        pipeline.wait_caught_up()
+        source.stop()
+        sink.stop()
+    pipeline.source.execute("DELETE FROM accounts WHERE id < 10; INSERT INTO visits VALUES (now(), 'gap')")
+    fault(pipeline)
+    assert "--reopen copy-again" in refusal(pipeline)
+    if fault.__name__ == "delete":
+        # What the replica has read is gone with the topic: the sink starts from nothing too.
+        pipeline.target.execute("DROP SCHEMA cdc CASCADE; DROP TABLE accounts, visits")
+    with pipeline.source_running("--reopen", "copy-again"), pipeline.sink_running():
+        pipeline.wait_caught_up()
+        pipeline.assert_equal()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [(alter_publication, "PUBLICATION_CHANGED"), (drop_publication, "PUBLICATION_MISSING")],
+)
+def test_a_fault_while_it_runs(pipeline: Pipeline, fault: Callable[[Pipeline], None], code: str) -> None:
+    with pipeline.source_running() as source:
+        wait_until(lambda: "heartbeat" in ends(pipeline), "the stream")
+        fault(pipeline)
+        assert code in died(source)
+
+
+def test_the_tail_of_the_log_lost(pipeline: Pipeline) -> None:
+    """An END that was acknowledged is gone: the slot is beyond what the log holds."""
+    streamed(pipeline)
+    pipeline.source.execute("UPDATE accounts SET balance = 0 WHERE id = 1")
+    records = pipeline.log()
+    streamed_until = len(records)
+    with pipeline.source_running() as source:
+        wait_until(lambda: "data" in ends(pipeline), "the update")
+        source.stop()
+    delete_topic(log_topic)(pipeline)
+    pipeline.rewrite_log(records[:streamed_until])
+    assert "SLOT_AHEAD" in refusal(pipeline)
+
+
+def test_a_second_source_stands_by_and_takes_over(pipeline: Pipeline) -> None:
+    with pipeline.source_running() as first, pipeline.sink_running():
+        pipeline.wait_caught_up()
+        assert pipeline.run("source", "run", pipeline.name, "--no-wait").wait(30) == 4
+        with pipeline.source_running() as second:
+            wait_until(lambda: "SOURCE_HELD" in second.log.read_text(), "the standby's word")
+            first.kill9()
+            pipeline.source.execute("INSERT INTO visits VALUES (now(), 'second')")
+            pipeline.wait_caught_up()
+            pipeline.assert_equal()
+
+
+def test_a_frozen_source_that_wakes_up_changes_nothing(pipeline: Pipeline) -> None:
+    """CORRECTNESS 1, on real servers: what the dead run still delivers is ignored."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pipeline.sink_running())
+        frozen = stack.enter_context(pipeline.source_running())
+        pipeline.wait_caught_up()
+        frozen.send(signal.SIGSTOP)
+        pipeline.source.execute("UPDATE accounts SET balance = balance + 5 WHERE id < 20")
+        pipeline.source.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND pid <> "
+            "pg_backend_pid()", [f"cdc source {pipeline.name}"],
+        )  # fmt: skip
+        stack.enter_context(pipeline.source_running())
+        pipeline.wait_caught_up()
+        frozen.send(signal.SIGCONT)
+        pipeline.source.execute("DELETE FROM accounts WHERE id > 40")
+        pipeline.wait_caught_up()
+        pipeline.assert_equal()
+
+
+def test_a_filter_changed_between_crash_and_restart_mixes_nothing(pipeline: Pipeline) -> None:
+    with pipeline.sink_running(), pipeline.source_running(failpoint="source.before_end:4") as doomed:
+        wait_until(lambda: not doomed.running or bool(pipeline.progress()), "the copy")
+        pipeline.source.execute("UPDATE accounts SET balance = 1; INSERT INTO visits VALUES (now(), 'x')")
+        wait_until(lambda: not doomed.running, "death")
+        config = pipeline.config.read_text()
+        pipeline.config.write_text(config.replace('"tables" =', '"exclude" = ["public.visits"]\n"tables" ='))
+        assert "PUBLICATION_CHANGED" in refusal(pipeline)
+        pipeline.config.write_text(config)
+        with pipeline.source_running():
+            pipeline.wait_caught_up()
+            pipeline.assert_equal()
+
+
+def test_a_value_over_the_topic_s_limit_stops_by_name(pipeline: Pipeline) -> None:
+    pipeline.config.write_text(pipeline.config.read_text().replace('"tables" =', '"max_record" = "100KiB"\n"tables" ='))
+    with pipeline.source_running() as source:
+        wait_until(lambda: "heartbeat" in ends(pipeline), "the stream")
+        pipeline.source.execute("UPDATE accounts SET notes = repeat(md5('x'), 10000) WHERE id = 1")
+        said = died(source)
+        assert "VALUE_TOO_LARGE" in said
+        assert "public.accounts" in said
+
+
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        ("ALTER TABLE accounts RENAME COLUMN owner TO holder", "renamed"),
+        ("ALTER TABLE accounts ALTER COLUMN id TYPE bigint", "bigint"),
+        ("ALTER TABLE accounts ADD COLUMN r float8 DEFAULT random()", "value of its own"),
+        ("ALTER TABLE accounts REPLICA IDENTITY FULL", "replica identity"),
+        ("DROP TABLE visits", "dropped"),
+    ],
+)
+def test_a_schema_change_that_is_not_followed_stops_by_name(pipeline: Pipeline, statement: str, word: str) -> None:
+    with pipeline.source_running() as source:
+        wait_until(lambda: "heartbeat" in ends(pipeline), "the stream")
+        pipeline.source.execute(statement)
+        pipeline.source.execute("UPDATE accounts SET balance = 2 WHERE id = 1")
+        assert word in died(source)
+
+
+def test_a_wrong_password_is_named_and_not_shown(pipeline: Pipeline) -> None:
+    process = pipeline.run("source", "run", pipeline.name, env={"SOURCE_PASSWORD": "wrong-secret"})
+    said = died(process)
+    assert "SOURCE_AUTH" in said
+    assert "wrong-secret" not in said
