@@ -49,11 +49,11 @@ class _Buffer:
 class _Range:
     """The part of a transaction that lies in one partition, while it is taken from the buffer."""
 
-    __slots__ = ("_buffer", "_end", "_source", "dead", "found", "span")
+    __slots__ = ("_buffer", "_end", "_source", "bytes", "dead", "found", "span")
 
     def __init__(self, source: str, end: End, span: Span, buffer: _Buffer) -> None:
         self._source, self._end, self.span, self._buffer = source, end, span, buffer
-        self.found = self.dead = 0
+        self.found = self.dead = self.bytes = 0
         records = buffer.records
         while records and records[0][0] < span.first:
             buffer.bytes -= len(records.popleft()[1] or b"")
@@ -70,15 +70,13 @@ class _Range:
             offset, value = records.popleft()
             if value is None:
                 continue
-            self._buffer.bytes -= len(value)
+            size = len(value)
+            self._buffer.bytes -= size
+            self.bytes += size
             try:
                 event = orjson.loads(value)
                 source = event["source"]
-                if (
-                    source["run"] == end.run
-                    and source["txn_seq"] == end.txn_seq
-                    and source["epoch"] == end.epoch
-                ):
+                if source["run"] == end.run and source["txn_seq"] == end.txn_seq and source["epoch"] == end.epoch:
                     self.found += 1
                     return _row_event(event, source)
                 self.dead += 1
@@ -126,10 +124,20 @@ class _Merge:
 
     def __init__(self, source: str, end: End, buffers: Mapping[Partition, _Buffer]) -> None:
         self._source, self._end = source, end
-        self._open = [_Range(source, end, s, buffers[s.topic, s.partition]) for s in end.offsets]
+        self._ranges = [_Range(source, end, s, buffers[s.topic, s.partition]) for s in end.offsets]
+        self._open = list(self._ranges)
         self._fronts: dict[int, tuple[_Range, RowEvent]] = {}
         self._next = 1
-        self.dead = 0
+
+    @property
+    def dead(self) -> int:
+        """Events of dead runs among what was taken."""
+        return sum(part.dead for part in self._ranges)
+
+    @property
+    def bytes(self) -> int:
+        """What was taken so far."""
+        return sum(part.bytes for part in self._ranges)
 
     @property
     def done(self) -> bool:
@@ -183,7 +191,6 @@ class _Merge:
 
     def _close(self, part: _Range) -> None:
         self._open.remove(part)
-        self.dead += part.dead
         if part.found != part.span.count:
             raise self._lost(part.span, f"{part.found} of its {part.span.count} events are there")
 
@@ -226,7 +233,7 @@ class Assembler:
         self._log: deque[tuple[int, bytes | None]] = deque()
         self._head: tuple[int, End] | None = None
         self._buffers: dict[Partition, _Buffer] = {}
-        self._stream: _Merge | None = None
+        self._stream: tuple[_Merge, ChangeTransaction] | None = None
         self._dead = 0
 
     # -- feeding --
@@ -282,7 +289,7 @@ class Assembler:
     def wanted(self) -> list[Partition]:
         """Partitions whose next records are needed before anything can be handed on."""
         if self._stream is not None:
-            return self._stream.waits_for()
+            return self._stream[0].waits_for()
         spans = self._head[1].offsets if self._head else ()
         return [(s.topic, s.partition) for s in spans if not self._reached(s)]
 
@@ -313,15 +320,14 @@ class Assembler:
             if not whole and not streamed:
                 return None
             merge = _Merge(self.source, end, self._buffers)
-            events: list[RowEvent] = []
+            events = iter(()) if streamed else merge.take(end.event_count + 1)
+            transaction = ChangeTransaction(end, self._continuity.start, offset, events, merge.bytes)
             if streamed:
-                self._stream = merge
-            else:
-                events = merge.take(end.event_count + 1)
-                self._dead += merge.dead
+                self._stream = merge, transaction
+            self._dead += merge.dead
             self._head = None
             self.progress = Progress.behind(end, offset, self.progress)
-            return ChangeTransaction(end, self._continuity.start, offset, iter(()) if streamed else events)
+            return transaction
         return None
 
     @property
@@ -333,9 +339,11 @@ class Assembler:
         """The next events of the streamed transaction, [] until more is fed or when it ends."""
         if self._stream is None:
             return []
-        events = self._stream.take(limit)
-        if not events and self._stream.done:
-            self._dead += self._stream.dead
+        merge, transaction = self._stream
+        events = merge.take(limit)
+        transaction.bytes = merge.bytes
+        if not events and merge.done:
+            self._dead += merge.dead
             self._stream = None
         return events
 
@@ -344,9 +352,7 @@ class Assembler:
             record = parse(value or b"")
         except ValueError as error:
             topic = log_topic(self.source)
-            raise CdcError(
-                CORRUPT_LOG, source=self.source, topic=topic, offset=offset, problem=error
-            ) from None
+            raise CdcError(CORRUPT_LOG, source=self.source, topic=topic, offset=offset, problem=error) from None
         end = self._continuity.accept(record) if record is not None else None
         if end is None:
             return

@@ -32,13 +32,15 @@ class Progress:
 class ChangeTransaction:
     """A whole source transaction. `events` come once, in order; a huge one's are read as they are taken.
 
-    `start` is the START of its run, None for a run that began before this reader did.
+    `start` is the START of its run, None for a run that began before this reader did. `bytes` is what the events
+    taken so far weigh as records.
     """
 
     end: End
     start: Start | None
     log_offset: int
     events: Iterable[RowEvent]
+    bytes: int = 0
 
     @property
     def kind(self) -> str:
@@ -81,15 +83,15 @@ class Part:
     items: list[RowEvent | Change | Chunk]
 
 
-def parts(transaction: ChangeTransaction, most: int) -> Iterator[Part]:
-    """A transaction in pieces of at most `most` events, schema changes in their places."""
+def parts(transaction: ChangeTransaction, most: int, most_bytes: int) -> Iterator[Part]:
+    """A transaction in pieces of at most `most` events, and about `most_bytes`, schema changes in their places."""
     changes, done = transaction.changes, 0
     items: list[RowEvent | Change | Chunk] = []
-    count = 0
+    count, before = 0, 0
     for event in transaction.events:
-        if count == most:
+        if count == most or (count and transaction.bytes - before > most_bytes):
             yield Part(transaction.end, items)
-            items, count = [], 0
+            items, count, before = [], 0, transaction.bytes
         while done < len(changes) and changes[done].at < event.ordinal:
             items.append(changes[done])
             done += 1

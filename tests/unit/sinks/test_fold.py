@@ -284,7 +284,7 @@ def test_a_schema_change_cuts_the_fold_where_it_holds() -> None:
     change = Change(1, "public.keyed", None, schema_id(KEYED), "add_column")
     end = End("1:1", 2, (), 0, "data", "r", 1, 1, "1:0/1", None, changes=(change,))
     rows = [RowEvent("public.keyed", "c", at, schema_id(KEYED), None, row(at)) for at in (1, 2)]
-    (part,) = parts(ChangeTransaction(end, None, 0, rows), 100)
+    (part,) = parts(ChangeTransaction(end, None, 0, rows), 100, 1)
     steps = list(fold([part], TABLES.__getitem__))
     assert [type(step) for step in steps] == [Net, Turn, Net]
     assert steps[1] == Turn(end, [change])
@@ -294,7 +294,7 @@ def test_changes_that_hold_at_one_point_stay_together() -> None:
     changes = tuple(Change(0, name, None, schema_id(KEYED), "copying", "c") for name in ("public.keyed", "public.x"))
     end = End("1:1", 0, (), 0, "schema", "r", 1, 1, "1:0/1", None, changes=changes)
     other = End("2:1", 0, (), 0, "schema", "r", 1, 2, "1:0/2", "1:0/1", changes=changes[:1])
-    pieces = [piece for e in (end, other) for piece in parts(ChangeTransaction(e, None, 0, []), 9)]
+    pieces = [piece for e in (end, other) for piece in parts(ChangeTransaction(e, None, 0, []), 9, 1)]
     assert list(fold(pieces, TABLES.__getitem__)) == [Turn(end, list(changes)), Turn(other, [changes[0]])]
 
 
@@ -319,7 +319,7 @@ def test_pieces_keep_events_and_changes_in_order(most: int) -> None:
     chunk = Chunk("c", "public.keyed", 1, None, None, "1:0/1", last=True)
     end = End("1:1", 3, (), 0, "data", "r", 1, 1, "1:0/1", None, changes=changes, copy=chunk)
     rows = [RowEvent("public.keyed", "c", at, "", None, {}) for at in (1, 2, 3)]
-    pieces = list(parts(ChangeTransaction(end, None, 0, rows), most))
+    pieces = list(parts(ChangeTransaction(end, None, 0, rows), most, 1))
     flat = [item for piece in pieces for item in piece.items]
     assert flat == [changes[0], rows[0], rows[1], changes[1], changes[2], rows[2], changes[3], chunk]
     assert all(sum(isinstance(item, RowEvent) for item in piece.items) <= most for piece in pieces)
@@ -327,5 +327,5 @@ def test_pieces_keep_events_and_changes_in_order(most: int) -> None:
 
 def test_a_transaction_without_events_is_one_piece() -> None:
     end = End("1:1", 0, (), 0, "schema", "r", 1, 1, "1:0/1", None, changes=(change(0),))
-    (piece,) = parts(ChangeTransaction(end, None, 0, []), 10)
+    (piece,) = parts(ChangeTransaction(end, None, 0, []), 10, 1)
     assert piece.items == [change(0)]

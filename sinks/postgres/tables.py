@@ -1,0 +1,237 @@
+"""The target's tables: made from shapes, checked against them, changed with them; state and shape of each.
+
+In: schema changes and ends of base copies, in their transaction. Out: the DDL, and the rows of `cdc.cdc_table`.
+Refuses: existing tables that do not fit, all of them at once (TARGET_MISMATCH); rows that no sink of this name
+brought (TARGET_NOT_EMPTY); a change that is not followed yet (SCHEMA_CHANGE_UNSUPPORTED).
+
+A shape's type expression is the source server's text. Before it becomes part of a statement the target has read all
+of it as one type name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+
+from cdc.errors import SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_NOT_EMPTY, CdcError
+from cdc.event import Column, Table
+from cdc.log import Change, Chunk, End
+from sinks.postgres.existing import find, misfits
+from sinks.postgres.statements import name_of
+
+ExistingRows = Literal["refuse", "truncate"]
+_READY, _COPYING = "ready", "copying"
+_LOAD = "SELECT source_table, schema_id, state, copy_id FROM cdc.cdc_table WHERE pipeline = %s"
+_SAVE = """
+INSERT INTO cdc.cdc_table (pipeline, source_table, target_table, schema_id, state, copy_id)
+VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (pipeline, source_table) DO UPDATE
+SET target_table = EXCLUDED.target_table, schema_id = EXCLUDED.schema_id, state = EXCLUDED.state,
+  copy_id = EXCLUDED.copy_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What `cdc_table` says of a table."""
+
+    schema_id: str
+    state: str
+    copy_id: str | None
+
+
+class Tables:
+    """The tables of one sink, on one connection, in whatever transaction is open there."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection,
+        pipeline: str,
+        source: str,
+        shape_of: Callable[[str], Table],
+        existing_rows: ExistingRows,
+    ) -> None:
+        self._connection, self._pipeline, self._source = connection, pipeline, source
+        self._shape_of, self._existing_rows = shape_of, existing_rows
+        self._known: dict[str, _Known] = {}
+        self.load()
+
+    def load(self) -> None:
+        """Read what is known; after a rollback too."""
+        rows = self._connection.execute(_LOAD, [self._pipeline])
+        self._known = {name: _Known(schema_id, state, copy_id) for name, schema_id, state, copy_id in rows}
+
+    def exact(self, table: Table, schema_id: str, end: End) -> bool:
+        """Whether every row of this table is there: it is not being copied. Its shape must be the one we have."""
+        known = self._known.get(table.full_name)
+        if known is None:
+            raise self._unsupported(table.full_name, end, "no base copy has brought it")
+        if known.schema_id != schema_id:
+            before = self._shape_of(known.schema_id)
+            if _form(before) != _form(table):
+                raise self._unsupported(table.full_name, end, _difference(before, table))
+            self._save(table, schema_id, known.state, known.copy_id)
+        return known.state == _READY
+
+    def truncate(self, names: Sequence[str], end: End) -> None:
+        for name in names:
+            if name not in self._known:
+                raise self._unsupported(name, end, "no base copy has brought it")
+        self._truncate([self._shape_of(self._known[name].schema_id) for name in names])
+
+    def turn(self, end: End, changes: Sequence[Change | Chunk]) -> None:
+        """Carry out what holds at one point of a transaction."""
+        copied = [c for c in changes if isinstance(c, Change) and c.effect == "copying"]
+        if copied:
+            self._open_copy(copied)
+        for change in changes:
+            if isinstance(change, Chunk):
+                self._close_copy(change)
+            elif change.effect in ("add_column", "drop_column"):
+                self._alter(change, end)
+            elif change.effect != "copying":
+                raise self._unsupported(change.table, end, change.effect.replace("_", " "))
+
+    # -- base copies --
+    def _open_copy(self, changes: Sequence[Change]) -> None:
+        """Empty tables of the right form, whether they were there or not."""
+        shapes = [(change, self._shape_of(change.new or "")) for change in changes]
+        existing = {c.table: oid for c, shape in shapes if (oid := find(self._connection, shape)) is not None}
+        problems = [
+            p for c, s in shapes if c.table in existing for p in misfits(self._connection, s, existing[c.table])
+        ]
+        if problems:
+            raise CdcError(TARGET_MISMATCH, source=self._source, problems="\n".join(problems))
+        there = [shape for change, shape in shapes if change.table in existing]
+        if self._existing_rows != "truncate":
+            foreign = [shape for shape in there if shape.full_name not in self._known]
+            self._refuse_rows(foreign)
+        self._truncate(there)
+        for change, shape in shapes:
+            if change.table not in existing:
+                self._create(shape)
+            self._save(shape, change.new or "", _COPYING, change.copy_id)
+
+    def _refuse_rows(self, tables: Sequence[Table]) -> None:
+        exists = sql.SQL("SELECT EXISTS (SELECT FROM {})")
+        for table in tables:
+            row = self._connection.execute(exists.format(name_of(table))).fetchone()
+            if row is not None and row[0]:
+                raise CdcError(TARGET_NOT_EMPTY, source=self._source, table=table.full_name, sink=self._pipeline)
+
+    def _close_copy(self, chunk: Chunk) -> None:
+        known = self._known.get(chunk.table)
+        if known is not None and known.copy_id == chunk.id:
+            self._save(self._shape_of(known.schema_id), known.schema_id, _READY, None)
+
+    def _truncate(self, tables: Sequence[Table]) -> None:
+        if tables:
+            names = sql.SQL(", ").join([name_of(table) for table in tables])
+            self._connection.execute(sql.SQL("TRUNCATE {}").format(names))
+
+    # -- DDL --
+    def _create(self, table: Table) -> None:
+        self._make_schema(table.schema)
+        for column in table.columns:
+            self._make_enum(column)
+        parts = [self._column(column) for column in table.columns]
+        if table.key:
+            key = sql.SQL(", ").join([sql.Identifier(name) for name in table.key])
+            parts.append(sql.SQL("PRIMARY KEY ({})").format(key))
+        self._connection.execute(sql.SQL("CREATE TABLE {} ({})").format(name_of(table), sql.SQL(", ").join(parts)))
+
+    def _column(self, column: Column) -> sql.Composed:
+        null = sql.SQL(" NOT NULL" if column.not_null else "")
+        return sql.SQL("{} {}{}").format(sql.Identifier(column.name), self._type(column), null)
+
+    def _type(self, column: Column) -> sql.SQL:
+        """The type's name as SQL, which the target has parsed as a type name and nothing else."""
+        found = self._connection.execute("SELECT to_regtype(%s)::oid", [column.type_expression]).fetchone()
+        if found is None or found[0] is None:
+            problem = f"column {column.name}: the target has no type {column.type_expression}"
+            raise CdcError(TARGET_MISMATCH, source=self._source, problems=problem)
+        return sql.SQL(column.type_expression)
+
+    def _make_schema(self, name: str) -> None:
+        # CREATE SCHEMA IF NOT EXISTS asks for the right to make one even where there is nothing to make.
+        query = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
+        found = self._connection.execute(query, [name]).fetchone()
+        if found is not None and not found[0]:
+            self._connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+
+    def _make_enum(self, column: Column) -> None:
+        if column.enum_values is None:
+            return
+        query = "SELECT to_regtype(%s)::oid, parse_ident(%s)"
+        name = column.type_expression.removesuffix("[]")
+        found = self._connection.execute(query, [name, name]).fetchone()
+        if found is None or found[0] is not None:
+            return
+        schema = found[1]
+        self._make_schema(schema[0])
+        labels = sql.SQL(", ").join([sql.Literal(label) for label in column.enum_values])
+        self._connection.execute(sql.SQL("CREATE TYPE {} AS ENUM ({})").format(sql.Identifier(*schema), labels))
+
+    def _alter(self, change: Change, end: End) -> None:
+        known = self._known.get(change.table)
+        if known is None or change.new is None or known.schema_id not in (change.old, change.new):
+            raise self._unsupported(change.table, end, "it is not in the form that the change starts from")
+        before, after = self._shape_of(known.schema_id), self._shape_of(change.new)
+        kept = {column.attnum for column in before.columns} & {column.attnum for column in after.columns}
+        added = [column for column in after.columns if column.attnum not in kept]
+        dropped = [column for column in before.columns if column.attnum not in kept]
+        if _form(before, kept) != _form(after, kept):
+            raise self._unsupported(change.table, end, _difference(before, after))
+        target = name_of(after)
+        for column in dropped:
+            drop = sql.SQL("ALTER TABLE {} DROP COLUMN {}")
+            self._connection.execute(drop.format(target, sql.Identifier(column.name)))
+        for column in added:
+            self._add(target, column)
+        self._save(after, change.new, known.state, known.copy_id)
+
+    def _add(self, target: sql.Identifier, column: Column) -> None:
+        """Existing rows get the text the source gave them; the default itself stays at the source."""
+        self._make_enum(column)
+        add = sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(target, self._column(column))
+        if column.missing is None:
+            self._connection.execute(add)
+            return
+        self._connection.execute(add + sql.SQL(" DEFAULT {}").format(sql.Literal(column.missing)))
+        drop = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT")
+        self._connection.execute(drop.format(target, sql.Identifier(column.name)))
+
+    def _save(self, table: Table, schema_id: str, state: str, copy_id: str | None) -> None:
+        name = table.full_name
+        self._connection.execute(_SAVE, [self._pipeline, name, name, schema_id, state, copy_id])
+        self._known[name] = _Known(schema_id, state, copy_id)
+
+    def _unsupported(self, table: str, end: End, change: str) -> CdcError:
+        return CdcError(
+            SCHEMA_CHANGE_UNSUPPORTED, source=self._source, table=table, position=end.position, change=change
+        )
+
+
+_Form = tuple[object, ...]
+
+
+def _form(table: Table, attnums: set[int] | None = None) -> _Form:
+    """What must be equal for two shapes to hold the same rows; of these columns only, if they are given."""
+    columns = tuple(
+        (c.attnum, c.name, c.type_expression, c.not_null, c.enum_values)
+        for c in table.columns
+        if attnums is None or c.attnum in attnums
+    )
+    return table.key, columns
+
+
+def _difference(before: Table, after: Table) -> str:
+    old, new = ({c.name: (c.type_expression, c.not_null, c.enum_values) for c in t.columns} for t in (before, after))
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    if names:
+        return f"columns {', '.join(names)}"
+    return "its key" if before.key != after.key else "its columns were made anew"
