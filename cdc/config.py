@@ -59,6 +59,8 @@ _BYTES = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 _SECRET_OPTION = re.compile(r"password|secret|key\.pem")
+Kind = Literal["source", "sink"]
+"""Of a section that a process runs."""
 _ALIASES = {
     "request.required.acks": "acks",
     "delivery.timeout.ms": "message.timeout.ms",
@@ -305,11 +307,11 @@ class Config(_Section):
         """What every client of Kafka is given."""
         return self.kafka.resolved()
 
-    def units(self) -> list[tuple[Literal["source", "sink"], str]]:
+    def units(self) -> list[tuple[Kind, str]]:
         """Every section that a process runs, sources first, in the file's order."""
         return [*(("source", name) for name in self.sources), *(("sink", name) for name in self.sinks)]
 
-    def metrics_address(self, kind: Literal["source", "sink"], name: str) -> tuple[str, int] | None:
+    def metrics_address(self, kind: Kind, name: str) -> tuple[str, int] | None:
         """Where a unit answers /metrics and /healthz."""
         if self.metrics is None:
             return None

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 _ALIVE_S = 60.0
 
 
-class _Unit:
+class Unit:
     """What sources and sinks have in common: a registry, and when the loop last said something."""
 
     def __init__(self, kind: str, name: str) -> None:
@@ -70,7 +70,7 @@ class _Unit:
         return time.monotonic() - self.alive_at < _ALIVE_S
 
 
-class SourceMetrics(_Unit):
+class SourceMetrics(Unit):
     """Of one source."""
 
     def __init__(self, name: str) -> None:
@@ -89,7 +89,7 @@ class SourceMetrics(_Unit):
         )
 
 
-class SinkMetrics(_Unit):
+class SinkMetrics(Unit):
     """Of one sink."""
 
     def __init__(self, name: str) -> None:
@@ -106,7 +106,7 @@ class SinkMetrics(_Unit):
         self.committed_at = self._lag("Seconds since the commit at the source of the last transaction applied")
 
 
-def serve(unit: _Unit, address: tuple[str, int]) -> None:
+def serve(unit: Unit, address: tuple[str, int]) -> None:
     """Answer /metrics and /healthz from now on. A taken port is said and nothing more: replication goes first."""
 
     class Handler(BaseHTTPRequestHandler):

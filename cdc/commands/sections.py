@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
 from urllib.parse import urlsplit
 
-from cdc.config import Config
+from cdc.config import Config, Kind
 from cdc.errors import SECTION_UNKNOWN, CdcError
 
-Unit = tuple[Literal["source", "sink"], str]
+Unit = tuple[Kind, str]
 
 
 def chosen(config: Config, name: str | None) -> list[Unit]:

@@ -34,7 +34,7 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A sink's progress row."""
+    """A sink's progress row. It has no position before the first transaction."""
 
     epoch: int
     txn_seq: int
@@ -79,7 +79,7 @@ def target_facts(server: Server) -> TargetFacts:
             "SELECT t.source_table FROM cdc.cdc_table t WHERE t.pipeline = %s AND t.state = 'copying' ORDER BY 1",
             server.name,
         )
-        applied = Applied(*rows[0]) if rows and rows[0][0] is not None else None
+        applied = Applied(*rows[0]) if rows and rows[0][2] is not None else None
         return TargetFacts(_connected(catalog), applied, tuple(row[0] for row in copying))
 
 

@@ -1,0 +1,186 @@
+"""The command line: arguments in, exit code out. The composition root; only this file joins the sinks to the rest.
+
+Exit codes: 0 done; 1 failed (also a check that found a FAIL, a verification that found a difference); 2 usage or
+configuration; 4 somebody else holds the name; 5 stopped, wants a decision.
+Refuses: by the errors of the catalogue, printed to stderr without a traceback; secrets are cut out of everything.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cdc import config as configuration
+from cdc import logs, metrics
+from cdc.commands import check as checking
+from cdc.commands import setup as setting_up
+from cdc.commands import status as reporting
+from cdc.commands import up as supervising
+from cdc.commands.init import write_config
+from cdc.commands.sections import chosen
+from cdc.commands.stopping import stop_on_signals
+from cdc.commands.terminal import say, tell, tell_error
+from cdc.config import DEFAULT_FILE, Config
+from cdc.errors import CdcError
+from cdc.observe import SourceObserver
+from cdc.source import Source
+from sinks.postgres.progress import PROGRESS_TABLES
+
+app = typer.Typer(
+    help="Replicates a database's committed transactions through Kafka: whole, in order, exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+source_app = typer.Typer(help="The source: one database's log to Kafka.", no_args_is_help=True)
+sink_app = typer.Typer(help="The sinks: transactions from Kafka into a replica.", no_args_is_help=True)
+app.add_typer(source_app, name="source")
+app.add_typer(sink_app, name="sink")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="default: $CDC_CONFIG, ./cdc.toml, /etc/cdc/cdc.toml", show_default=False),
+]
+Section = Annotated[str | None, typer.Argument(metavar="[NAME]", help="a section; default: all", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="one JSON document")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print the SQL, do nothing")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="exit 4 where another process holds the name, no standby")]
+AdminUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="an administrator's URL, without password (PGPASSWORD, ~/.pgpass); default: the section's URL with "
+        "PGUSER or the system user",
+        show_default=False,
+    ),
+]
+
+
+class Reopen(Enum):
+    """What to do where the log and the slot do not continue each other."""
+
+    COPY_AGAIN = "copy-again"
+    ADOPT = "adopt"
+
+
+@app.command()
+def init(
+    source_url: Annotated[str, typer.Argument(metavar="SOURCE-URL", help="postgresql://HOST/DATABASE")],
+    kafka: Annotated[str, typer.Option(metavar="HOST:PORT", help="Kafka's bootstrap servers")],
+    sink: Annotated[list[str] | None, typer.Option(metavar="NAME=URL", help="a replica; may be repeated")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write a commented cdc.toml."""
+    file = config or DEFAULT_FILE
+    variables = write_config(file, source_url, kafka, sink or [])
+    say(f"{file} is written. Its passwords are read from {', '.join(variables)}.")
+    say("next: cdc setup --dry-run, cdc setup, cdc check, cdc up")
+
+
+@app.command()
+def check(name: Section = None, *, as_json: Json = False, config: ConfigFile = None) -> None:
+    """Everything that is missing, each with the statement that mends it. Exit 1 where something fails."""
+    sections = checking.check(configuration.load(config), name)
+    (checking.show_json if as_json else checking.show)(sections)
+    if checking.failed(sections):
+        raise typer.Exit(1)
+
+
+@app.command()
+def setup(
+    name: Section = None, *, dry_run: DryRun = False, admin_url: AdminUrl = None, config: ConfigFile = None
+) -> None:
+    """Make roles, publication, event trigger, progress tables."""
+    setting_up.run_setup(configuration.load(config), name, PROGRESS_TABLES, admin_url, dry_run=dry_run)
+
+
+@app.command()
+def teardown(
+    name: Annotated[str, typer.Argument(help="a section")],
+    *,
+    dry_run: DryRun = False,
+    admin_url: AdminUrl = None,
+    config: ConfigFile = None,
+) -> None:
+    """Remove what setup made, the slot too, and say what is left."""
+    setting_up.run_teardown(configuration.load(config), name, admin_url, dry_run=dry_run)
+
+
+@app.command()
+def up(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="sections; default: all")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run every section as a process of its own, and keep it running."""
+    loaded = configuration.load(config)
+    wanted: list[str | None] = [*names] if names else [None]
+    units = dict.fromkeys(unit for name in wanted for unit in chosen(loaded, name))
+    code = supervising.run(list(units), loaded.file, stop_on_signals())
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def status(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="again every 2 s")] = False,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Position and lag of each stage, WAL kept on production, tables being copied."""
+    loaded = configuration.load(config)
+    if watch:
+        reporting.watch(loaded, stop_on_signals())
+    else:
+        reporting.show_once(loaded, as_json=as_json)
+
+
+@source_app.command("run")
+def source_run(
+    name: Annotated[str, typer.Argument(help="[source.NAME]")],
+    *,
+    no_wait: NoWait = False,
+    reopen: Annotated[Reopen | None, typer.Option(help="over a gap: copy again, or adopt the slot's position")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Publish one source until stopped."""
+    loaded = configuration.load(config)
+    settings = loaded.source(name)
+    numbers = metrics.SourceMetrics(name)
+    _serve(loaded, numbers, "source", name)
+    Source(
+        settings,
+        loaded.kafka_options(),
+        loaded.kafka,
+        SourceObserver(name, numbers, settings.max_retained_wal),
+        no_wait=no_wait,
+        reopen=reopen.value if reopen else None,
+    ).run(stop_on_signals())
+
+
+def _serve(loaded: Config, numbers: metrics.Unit, kind: configuration.Kind, name: str) -> None:
+    """Logs and metrics of a process that runs a section."""
+    logs.configure()
+    address = loaded.metrics_address(kind, name)
+    if address:
+        metrics.serve(numbers, address)
+
+
+def main() -> None:
+    """The command `cdc`."""
+    try:
+        app()
+    except CdcError as error:
+        tell_error(error)
+        sys.exit(error.exit_code)
+    except Exception:  # noqa: BLE001 - the outermost frame: a traceback may hold a secret
+        tell(f"error: this is a bug of cdc\n{traceback.format_exc()}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
