@@ -246,8 +246,10 @@ class Assembler:
         self._buffers[partition] = _Buffer()
 
     def row(self, partition: Partition, offset: int, value: bytes | None) -> None:
-        """The next record of a row partition."""
-        buffer = self._buffers[partition]
+        """The next record of a row partition. One that nobody asked for, or does no longer, is dropped."""
+        buffer = self._buffers.get(partition)
+        if buffer is None:
+            return
         buffer.records.append((offset, value))
         buffer.next = offset + 1
         if value is not None:
@@ -258,6 +260,11 @@ class Assembler:
     def ignored(self) -> int:
         """Records of dead runs so far, ENDs and events."""
         return self._continuity.ignored + self._dead
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch that is being read, None before the first."""
+        return self._continuity.epoch
 
     @property
     def missed_beginning(self) -> bool:
@@ -353,7 +360,13 @@ class Assembler:
         except ValueError as error:
             topic = log_topic(self.source)
             raise CdcError(CORRUPT_LOG, source=self.source, topic=topic, offset=offset, problem=error) from None
-        end = self._continuity.accept(record) if record is not None else None
+        if record is None:
+            return
+        epoch = self._continuity.epoch
+        end = self._continuity.accept(record)
+        if self._continuity.epoch != epoch:
+            # A copy may have made the topics anew: this epoch's ENDs say from where to read them.
+            self._buffers.clear()
         if end is None:
             return
         if end.numbered:

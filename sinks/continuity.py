@@ -54,6 +54,10 @@ class Continuity:
         return self._validity.start
 
     @property
+    def epoch(self) -> int | None:
+        return self._at.epoch if self._at else None
+
+    @property
     def ignored(self) -> int:
         """ENDs of dead runs so far."""
         return self._validity.ignored
