@@ -9,7 +9,8 @@ Cut short, it begins again: the next run makes the slot anew and opens a copy wi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from cdc.event import Table
 from cdc.failpoint import failpoint
@@ -21,7 +22,11 @@ from cdc.publisher import Committed, Publisher
 from cdc.shape import schema_id
 from cdc.topics import row_topic
 
-OnRows = Callable[[str, int, bool], None]
+
+class OnRows(Protocol):
+    """Told after each chunk: how many rows of a table by now."""
+
+    def __call__(self, table: str, rows: int, *, done: bool) -> None: ...
 
 
 class Copy:
@@ -70,7 +75,7 @@ class Copy:
             )
             self._publisher.poll()
             failpoint("source.in_copy")
-            self._on_rows(table.full_name, total, following is None)
+            self._on_rows(table.full_name, total, done=following is None)
             chunk = following
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ class Observer(Protocol):
 
     def run_started(self, start: Start) -> None: ...
     def progress(self, progress: Progress) -> None: ...
-    def copying(self, table: str, rows: int, done: bool, /) -> None: ...  # noqa: FBT001
+    def copying(self, table: str, rows: int, *, done: bool) -> None: ...
     def retry(self, error: CdcError, wait_s: float) -> None: ...
 
 
@@ -315,7 +315,7 @@ class Run:
             self._publisher, self._facts, secrets.token_hex(8), self._position, plan.last_seq, self._observer.copying
         )
         with BaseCopy(self._server, slot.snapshot) as snapshot:
-            tables = [snapshot.shape(table.oid, table.full_name) for table in publication.tables]
+            tables = [snapshot.shape(table) for table in publication.tables]
             self._shapes = {table.full_name: table for table in tables}
             self._know_topics(create=True)
             for table in tables:

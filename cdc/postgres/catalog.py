@@ -6,6 +6,7 @@ In: an ordinary connection of `session.Server`. Out: values. Refuses: nothing by
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import orjson
 import psycopg
 
+from cdc.errors import SOURCE_HELD, CdcError
 from cdc.event import Table
 from cdc.position import Lsn
 from cdc.postgres import messages
@@ -20,6 +22,7 @@ from cdc.postgres.session import Server
 from cdc.postgres.tables import SHAPE, table_from_catalog
 
 Connection = psycopg.Connection[Any]
+_RELEASE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,15 @@ class Catalog:
         )
 
     def drop_slot(self, name: str) -> None:
-        self.rows("SELECT pg_catalog.pg_drop_replication_slot(%s)", name)
+        """Also one that a connection of ours has just left: the server takes a moment to notice."""
+        deadline = time.monotonic() + _RELEASE_S
+        while (slot := self.slot(name)) is not None:
+            if slot.active_pid is None:
+                self.rows("SELECT pg_catalog.pg_drop_replication_slot(%s)", name)
+            elif time.monotonic() > deadline:
+                raise CdcError(SOURCE_HELD, source=self.server.name, holder=f"backend {slot.active_pid}")
+            else:
+                time.sleep(0.1)
 
     def try_lock(self, name: str) -> bool:
         """Hold a source's name while its slot is not held: until `unlock`, or as long as this connection lives."""

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from cdc.errors import COPY_TORN, CdcError
 from cdc.event import Table
-from cdc.postgres.catalog import Catalog
+from cdc.postgres.catalog import Catalog, PublishedTable
 from cdc.postgres.session import Server
 from cdc.postgres.wire import Row
 
@@ -61,16 +61,15 @@ class BaseCopy:
     ) -> None:
         self._catalog.close()
 
-    def shape(self, oid: int, name: str) -> Table:
+    def shape(self, table: PublishedTable) -> Table:
         """Lock the table against rewriting, then its shape; the lock lasts as long as the copy."""
-        schema, _, table = name.partition(".")
         with self._catalog.server.errors():
             self._catalog.connection.execute(
-                sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, table))
+                sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(table.schema, table.name))
             )
-        if self._catalog.rows(_REWRITTEN, oid)[0][0]:
-            raise CdcError(COPY_TORN, source=self._catalog.server.name, table=name)
-        return self._catalog.shapes([oid])[0]
+        if self._catalog.rows(_REWRITTEN, table.oid)[0][0]:
+            raise CdcError(COPY_TORN, source=self._catalog.server.name, table=table.full_name)
+        return self._catalog.shapes([table.oid])[0]
 
     def chunks(self, table: Table, *, partitioned: bool) -> Iterator[list[Row]]:
         """The table's rows, in no order; nothing for an empty table."""

@@ -96,7 +96,7 @@ def test_a_truncated_record_is_refused(length: int) -> None:
 def test_an_end_counts_under_its_own_start_only() -> None:
     """CORRECTNESS 1: the log held `B: END 99, B: END 100, A: END 99`."""
     a, b = "a" * 16, "b" * 16
-    log = [start(a), end(a, 98), start(b), end(b, 99), end(b, 100), end(a, 99)]
+    log: list[Start | End] = [start(a), end(a, 98), start(b), end(b, 99), end(b, 100), end(a, 99)]
     validity = Validity()
     assert [validity.admit(record) for record in log] == [True, True, True, True, True, False]
     assert validity.ignored == 1
