@@ -19,8 +19,6 @@ from cdc.errors import SINK_HELD, SOURCE_HELD, CdcError
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.setup import Plan, Step, role_of
 
-_NOT_EMPTY = "something else is in it"
-
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -47,11 +45,11 @@ def _source_steps(catalog: Catalog, source: Source, shared: Shared, *, has_slot:
     if not shared.database:
         for trigger in ("cdc_ddl", "cdc_drop"):
             drop = sql.SQL("DROP EVENT TRIGGER IF EXISTS {}").format(sql.Identifier(trigger))
-            yield Step("event trigger", drop, lost="it needs a superuser")
+            yield Step("an event trigger; needs a superuser", drop)
         functions = "cdc.on_ddl(), cdc.on_drop(), cdc.emit_ddl(jsonb)"
         if _exists(catalog, "cdc.secret"):
-            yield Step("", sql.SQL(f"DROP FUNCTION IF EXISTS {functions}"), lost="the trigger still uses them")
-            yield Step("", sql.SQL("DROP TABLE cdc.secret"), lost="its owner is another role")
+            yield Step("", sql.SQL(f"DROP FUNCTION IF EXISTS {functions}"))
+            yield Step("", sql.SQL("DROP TABLE cdc.secret"))
         yield from _schema(catalog)
     yield from _role(catalog, role_of(source.url, source.name), shared)
 
@@ -76,14 +74,14 @@ def _target_steps(catalog: Catalog, sink: Sink, shared: Shared) -> Iterator[Step
         yield Step("its progress", delete)
     if not shared.database and not any(_used_by_others(catalog, table, sink.name) for table in tables):
         for table in tables:
-            yield Step("", sql.SQL("DROP TABLE cdc.{}").format(sql.Identifier(table)), lost="its owner is another role")
+            yield Step("", sql.SQL("DROP TABLE cdc.{}").format(sql.Identifier(table)))
         yield from _schema(catalog)
     yield from _role(catalog, role_of(sink.url, sink.name), shared)
 
 
 def _schema(catalog: Catalog) -> Iterator[Step]:
     if catalog.rows("SELECT pg_catalog.to_regnamespace('cdc')")[0][0]:
-        yield Step("schema cdc", sql.SQL("DROP SCHEMA cdc"), lost=_NOT_EMPTY)
+        yield Step("schema cdc, if nothing else is in it", sql.SQL("DROP SCHEMA cdc"))
 
 
 def _role(catalog: Catalog, role: str, shared: Shared) -> Iterator[Step]:
@@ -96,8 +94,8 @@ def _role(catalog: Catalog, role: str, shared: Shared) -> Iterator[Step]:
     name = sql.Identifier(role)
     # One statement: rights must never be dropped where what the role made (the replica's tables) was not reassigned.
     keep = sql.SQL("REASSIGN OWNED BY {0} TO CURRENT_USER; DROP OWNED BY {0}").format(name)
-    yield Step("what the role made stays, under another owner; its rights go", keep, lost="it keeps its rights")
-    yield Step("the role", sql.SQL("DROP ROLE {}").format(name), lost="it has rights or objects elsewhere")
+    yield Step("what the role made stays, under another owner; its rights go", keep)
+    yield Step("the role, if it has nothing elsewhere", sql.SQL("DROP ROLE {}").format(name))
 
 
 def _used_by_others(catalog: Catalog, table: str, pipeline: str) -> bool:
