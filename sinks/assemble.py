@@ -309,11 +309,11 @@ class Assembler:
         return buffer is not None and buffer.next > span.last
 
     # -- handing on --
-    def next(self, *, full: bool = False) -> ChangeTransaction | None:
+    def next(self, *, full: bool = False, stream: bool = True) -> ChangeTransaction | None:
         """The next transaction, None until more is fed.
 
         One that is huge, or whose events have no room while the buffers are `full`, is handed on without
-        events: they come from `take`.
+        events, unless `stream` forbids it: they come from `take`.
         """
         while self._head is not None or self._log:
             if self._head is None:
@@ -324,7 +324,7 @@ class Assembler:
                 return None
             whole = all(self._reached(span) for span in end.offsets)
             streamed = end.event_count > STREAMED_EVENTS or (full and not whole)
-            if not whole and not streamed:
+            if not stream if streamed else not whole:
                 return None
             merge = _Merge(self.source, end, self._buffers)
             events = iter(()) if streamed else merge.take(end.event_count + 1)

@@ -108,10 +108,11 @@ class TransactionReader:
             if transaction is not None:
                 yield transaction
 
-    def poll(self, timeout_s: float) -> ChangeTransaction | None:
+    def poll(self, timeout_s: float, *, stream: bool = True) -> ChangeTransaction | None:
         """The next transaction, or None if none is complete in that time. The last one's events must be taken.
 
-        Records that are there already are read in any case, for a little longer if need be.
+        Records that are there already are read in any case, for a little longer if need be. Without `stream` one
+        that does not fit into memory stays where it is.
         """
         if self._assembler.streaming:
             raise RuntimeError("take all events of a transaction before asking for the next one")
@@ -119,11 +120,11 @@ class TransactionReader:
         while True:
             try:
                 if self._opened or self._open():
-                    transaction = self._hand_on()
+                    transaction = self._hand_on(stream=stream)
                     if transaction is not None:
                         return transaction
                 left = deadline - time.monotonic()
-                if not self._read(max(0.0, left)) and left <= 0 or left < -_GRACE_S:
+                if (not self._read(max(0.0, left)) and left <= 0) or left < -_GRACE_S:
                     return None
             except CdcError as error:
                 self._go_on_at_copy(error)
@@ -197,8 +198,8 @@ class TransactionReader:
         )  # fmt: skip
 
     # -- handing on --
-    def _hand_on(self) -> ChangeTransaction | None:
-        transaction = self._assembler.next(full=self._assembler.buffered_bytes() > self._budget)
+    def _hand_on(self, *, stream: bool) -> ChangeTransaction | None:
+        transaction = self._assembler.next(full=self._assembler.buffered_bytes() > self._budget, stream=stream)
         if transaction is None:
             return None
         self._await_shapes(transaction.end)

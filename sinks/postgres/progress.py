@@ -11,7 +11,8 @@ left it. One statement gives deduplication, gap detection and fencing.
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from cdc.errors import PROGRESS_TAKEN, PROGRESS_UNKNOWN, CdcError
 from cdc.postgres.session import Server
@@ -130,5 +131,10 @@ class Hold:
         assert row is not None
         return row
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.connection.close()

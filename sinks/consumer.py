@@ -1,0 +1,152 @@
+"""The sink's loop: transactions out of Kafka into the target, with the progress in the same commit.
+
+In: `SinkSettings`. Out: a target that at every moment holds exactly the transactions up to its progress row.
+Refuses: what needs a decision, as the `CdcError` that ends it; what passes by itself is tried again, from the
+progress that the target holds.
+
+Kafka's own group offsets are not used. A second process of the same name waits until the first is gone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cdc.errors import SINK_HELD, CdcError
+from cdc.postgres.session import Server
+from sinks.postgres import ExistingRows, Hold, Target
+from sinks.reader import TransactionReader
+from sinks.transaction import ChangeTransaction, Progress
+
+_IDLE_S = 0.5
+"""How long a poll waits; also how soon a stop is noticed."""
+_STANDBY_S = 1.0
+_WAIT_S = (0.5, 30.0)
+"""Between tries: the first wait and the longest; each is twice the last."""
+_SETTLED_S = 60.0
+"""A try that lasted so long was no failure of the same kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSettings:
+    """One `[sink.NAME]` section. `source` is the topic prefix, `kafka` librdkafka's properties."""
+
+    name: str
+    source: str
+    server: Server
+    kafka: Mapping[str, str] = field(repr=False)
+    existing_rows: ExistingRows = "refuse"
+    no_wait: bool = False
+    batch_events: int = 20_000
+    batch_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One target transaction; a heartbeat has no transactions."""
+
+    progress: Progress
+    transactions: int
+    events: int
+    seconds: float
+    replayed: int
+    """Batches of it that went row by row."""
+    ignored: int
+    """Records of dead runs that the reader has passed over so far."""
+    buffered_bytes: int
+
+
+class Observer(Protocol):
+    """What a sink tells those who watch it."""
+
+    def standing_by(self, holder: str) -> None: ...
+    def started(self, progress: Progress | None) -> None: ...
+    def applied(self, applied: Applied) -> None: ...
+    def idle(self) -> None: ...
+    def retry(self, error: CdcError, wait_s: float) -> None: ...
+
+
+class Sink:
+    """A sink of the configuration, until it is stopped or somebody has to decide."""
+
+    def __init__(self, settings: SinkSettings, observer: Observer) -> None:
+        self._settings, self._observer = settings, observer
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        settings, failures = self._settings, 0
+        while not stop():
+            began = time.monotonic()
+            try:
+                with Hold(settings.server, settings.name, settings.source) as hold:
+                    if self._have(hold, stop):
+                        self._follow(hold, stop)
+            except CdcError as error:
+                if not error.transient:
+                    raise
+                failures = 0 if time.monotonic() - began > _SETTLED_S else failures + 1
+                wait_s = min(_WAIT_S[1], _WAIT_S[0] * 2 ** min(failures, 10))
+                self._observer.retry(error, wait_s)
+                _sleep(wait_s, stop)
+
+    def _have(self, hold: Hold, stop: Callable[[], bool]) -> bool:
+        """Wait for the name; False if stopped before."""
+        while not hold.try_lock():
+            holder = hold.holder()
+            if self._settings.no_wait:
+                raise CdcError(SINK_HELD, sink=self._settings.name, holder=holder)
+            self._observer.standing_by(holder)
+            _sleep(_STANDBY_S, stop)
+            if stop():
+                return False
+        return True
+
+    def _follow(self, hold: Hold, stop: Callable[[], bool]) -> None:
+        settings = self._settings
+        progress = hold.take()
+        self._observer.started(progress)
+        with TransactionReader(
+            settings.kafka, source=settings.source, after=progress, client=f"cdc-sink-{settings.name}"
+        ) as reader:
+            target = Target(hold, reader.schema, settings.existing_rows)
+            while not stop():
+                transactions = self._collect(reader)
+                behind = reader.progress
+                if behind is None or behind == hold.progress:
+                    self._observer.idle()
+                    continue
+                began, replayed = time.monotonic(), target.replayed
+                target.apply(transactions, behind)
+                self._observer.applied(
+                    Applied(
+                        progress=behind,
+                        transactions=len(transactions),
+                        events=sum(transaction.end.event_count for transaction in transactions),
+                        seconds=time.monotonic() - began,
+                        replayed=target.replayed - replayed,
+                        ignored=reader.ignored,
+                        buffered_bytes=reader.buffered_bytes,
+                    )
+                )
+
+    def _collect(self, reader: TransactionReader) -> list[ChangeTransaction]:
+        """What is there now, up to a batch; one that is streamed comes alone."""
+        first = reader.poll(_IDLE_S)
+        if first is None:
+            return []
+        transactions, events, size = [first], first.end.event_count, first.bytes
+        while not first.streamed and events < self._settings.batch_events and size < self._settings.batch_bytes:
+            transaction = reader.poll(0, stream=False)
+            if transaction is None:
+                break
+            transactions.append(transaction)
+            events += transaction.end.event_count
+            size += transaction.bytes
+        return transactions
+
+
+def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not stop() and time.monotonic() < until:
+        time.sleep(0.1)
