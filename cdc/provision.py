@@ -9,6 +9,7 @@ brokers, up to three, and two of them in sync before a record counts as written.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from cdc.errors import TOPIC_COMPACTED, TOPIC_MISSING, TOPIC_PARTITIONS, TOPIC_R
 from cdc.kafka import Admin, Topic
 from cdc.topics import log_topic, message_topic, shape_topic
 
+_APPEARS_S = 15.0
 _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 
 
@@ -80,10 +82,17 @@ class Provision:
                     "max.message.bytes": str(self._wanted.max_record),
                 },
             )
-            found = self._admin.describe([name])
-            if name not in found:
-                raise CdcError(TOPIC_MISSING, source=self._source, topic=name)
+            found = self._appeared(name)
         return found[name]
+
+    def _appeared(self, name: str) -> dict[str, Topic]:
+        """A topic just made: brokers learn of it one after the other."""
+        deadline = time.monotonic() + _APPEARS_S
+        while name not in (found := self._admin.describe([name])):
+            if time.monotonic() > deadline:
+                raise CdcError(TOPIC_MISSING, source=self._source, topic=name)
+            time.sleep(0.1)
+        return found
 
     def _not_compacted(self, topic: Topic) -> None:
         policy = topic.config.get("cleanup.policy", "delete")
