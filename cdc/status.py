@@ -29,9 +29,10 @@ _RATE_WINDOW_US = 600_000_000
 # -- the log ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The end of the log. `ends` are the valid ones of its last records, oldest first."""
+    """The end of the log. `ends` are the valid ones of its last records, oldest first; `offset` is the last one's."""
 
     ends: tuple[End, ...]
+    offset: int | None = None
 
     @property
     def last(self) -> End | None:
@@ -55,11 +56,11 @@ def read_tail(reader: Reader, prefix: str) -> Tail:
     block = _BLOCK
     while True:
         low = max(begins, end - block)
-        records = [_parsed(topic, r.offset(), r.value() or b"") for r in reader.read_range(topic, 0, low, end)]
-        known = [record for record in records if record is not None]
-        runs = {record.run for record in known}
-        if low == begins or len(runs) <= 1 or any(isinstance(record, Start) for record in known):
-            return Tail(tuple(_valid(known)))
+        raw = [(r.offset(), r.value() or b"") for r in reader.read_range(topic, 0, low, end)]
+        records = [(offset, record) for offset, value in raw if (record := _parsed(topic, offset, value))]
+        in_sight = any(isinstance(record, Start) for _, record in records)
+        if low == begins or in_sight or len({record.run for _, record in records}) == 1:
+            return _tail(records)
         block *= 4
 
 
@@ -71,15 +72,16 @@ def _parsed(topic: str, offset: int, value: bytes) -> Start | End | None:
     raise CdcError(CORRUPT_LOG, topic=topic, offset=offset, problem=problem)
 
 
-def _valid(records: Sequence[Start | End]) -> list[End]:
-    """ENDs before the first START seen belong to the run that wrote most of them: a dead one writes few."""
+def _tail(records: Sequence[tuple[int, Start | End]]) -> Tail:
+    """ENDs before the first START in sight belong to the run that wrote most of them: a dead one writes few."""
     before = []
-    for record in records:
+    for _, record in records:
         if isinstance(record, Start):
             break
         before.append((record.epoch, record.run))
     validity = Validity(in_force=max(before, key=before.count) if before else None)
-    return [record for record in records if validity.admit(record) and isinstance(record, End)]
+    valid = [(offset, record) for offset, record in records if validity.admit(record) and isinstance(record, End)]
+    return Tail(tuple(end for _, end in valid), valid[-1][0] if valid else None)
 
 
 # -- stages -----------------------------------------------------------------------------------------------------

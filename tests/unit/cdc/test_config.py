@@ -121,9 +121,7 @@ def test_a_file_that_does_not_hold_together_is_refused(text: str, words: str) ->
         (PLAIN + '[sinks.us]\nsource = "shop"', "top level", "sinks", "did you mean sink?"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_known(
-    text: str, section: str, key: str, hint: str
-) -> None:
+def test_an_unknown_key_is_refused_with_the_nearest_known(text: str, section: str, key: str, hint: str) -> None:
     error = refusal(text)
     assert error.code.name == "CONFIG_UNKNOWN_KEY"
     assert f"[{section}] has no key {key}" in error.text
@@ -136,9 +134,7 @@ def test_a_kafka_option_that_would_break_a_promise_is_refused(name: str) -> None
     assert f"{name} cannot be set: the promises rest on" in error.text
 
 
-@pytest.mark.parametrize(
-    "name", ["bootstrap.servers", "metadata.broker.list", "transactional.id", "group.id"]
-)
+@pytest.mark.parametrize("name", ["bootstrap.servers", "metadata.broker.list", "transactional.id", "group.id"])
 def test_a_kafka_option_that_is_ours_is_refused(name: str) -> None:
     assert f"{name} cannot be set: " in refusal(PLAIN + f'[kafka.options]\n"{name}" = "1"').text
 
@@ -233,9 +229,7 @@ def test_wanted_goes_by_globs_and_never_takes_our_own_schemas() -> None:
     assert not source.wanted("shop", "carts")
     assert not source.wanted("cdc", "secret")
     everything = Source(name="a", url="postgresql:///a", tables=("*.*",))
-    assert [
-        s for s in ("pg_catalog", "pg_temp_3", "information_schema", "cdc") if everything.wanted(s, "t")
-    ] == []
+    assert [s for s in ("pg_catalog", "pg_temp_3", "information_schema", "cdc") if everything.wanted(s, "t")] == []
 
 
 def test_an_unknown_section_name_lists_the_known_ones() -> None:

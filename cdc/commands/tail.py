@@ -1,0 +1,33 @@
+"""`cdc tail`: events as lines, whole transactions in commit order. The lines are pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from cdc.event import RowEvent
+
+_OPS = {"c": "insert", "r": "read", "u": "update", "d": "delete", "t": "truncate"}
+
+
+def event_line(position: str, txn_seq: int, event: RowEvent) -> str:
+    """`#17 1:0/1A2B3C  update public.accounts {"id":1,…}`; columns that did not change are left out."""
+    row = event.after if event.after is not None else event.before
+    shown = {name: value for name, value in (row or {}).items() if name not in event.unchanged}
+    text = f" {orjson.dumps(shown).decode()}" if row is not None else ""
+    return f"#{txn_seq} {position}  {_OPS.get(event.op, event.op)} {event.table}{text}"
+
+
+def event_record(position: str, txn_seq: int, event: RowEvent) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "position": position,
+        "txn_seq": txn_seq,
+        "ordinal": event.ordinal,
+        "op": event.op,
+        "table": event.table,
+        "before": event.before,
+        "after": event.after,
+        "unchanged": event.unchanged,
+    }

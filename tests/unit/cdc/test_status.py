@@ -1,0 +1,179 @@
+"""The report: states, lags, how long the disk holds; and its JSON, which does not change."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from cdc.commands.status import render, size, span
+from cdc.log import Change, Chunk, End, Identity, Start
+from cdc.position import Lsn
+from cdc.postgres.status import Applied, SlotFacts, SourceFacts, TargetFacts
+from cdc.status import Report, Tail, _tail, sink_status, source_status
+
+NOW_US = 1_800_000_000_000_000
+GIB = 2**30
+
+
+def end(seq: int, *, lsn: int = 0x1000, ago_s: float = 1.0, epoch: int = 7, run: str = "a" * 16, kind: str = "data",
+        copy: Chunk | None = None, changes: tuple[Change, ...] = ()) -> End:  # fmt: skip
+    commit_us = NOW_US - int(ago_s * 1e6)
+    return End(
+        id=str(seq), event_count=1, data_collections=(), ts_ms=commit_us // 1000, kind=kind, run=run, epoch=epoch,
+        txn_seq=seq, position=f"1:{Lsn(lsn)}", prev_position=None, commit_ts_us=commit_us, copy=copy, changes=changes,
+    )  # fmt: skip
+
+
+def start(run: str, epoch: int = 7) -> Start:
+    return Start(run, epoch, Identity("postgresql", "1", 1, "shop", "cdc_shop"), "f", "none", "c", 0)
+
+
+def source(*, wal_end: int = 0x1000, connected: bool = True, slot: SlotFacts | None = None) -> SourceFacts:
+    return SourceFacts(NOW_US, Lsn(wal_end), connected, slot or held())
+
+
+def held(*, active: bool = True, lost: str | None = None, retained: int = 100, safe: int | None = None) -> SlotFacts:
+    return SlotFacts(active, lost, Lsn(0), retained, safe)
+
+
+def target(seq: int = 5, *, epoch: int = 7, ago_s: float = 3.0, copying: tuple[str, ...] = ()) -> TargetFacts:
+    return TargetFacts(True, Applied(epoch, seq, "1:0/1000", NOW_US - int(ago_s * 1e6)), copying)
+
+
+def test_a_source_that_streams() -> None:
+    status = source_status("shop", Tail((end(8, ago_s=2.5),), 3), source(), None, None)
+    assert (status.state, status.position, status.epoch, status.txn_seq) == ("streaming", "1:0/1000", 7, 8)
+    assert status.lag_seconds == 2.5
+    assert status.wal is not None
+    assert (status.wal.retained_bytes, status.wal.limit, status.wal.seconds_left) == (100, None, None)
+    assert status.problem is None
+
+
+def test_the_states_of_a_source() -> None:
+    tail = Tail((end(1),), 0)
+    chunk = Chunk("c", "public.a", 1, None, None, "1:0/1", last=False)
+    copying = Tail((end(2, kind="snapshot", copy=chunk),), 0)
+    opening = Tail((end(1, kind="schema", changes=(Change(0, "public.b", None, "x", "copying", "c"),)),), 0)
+
+    def state(tail: Tail, facts: SourceFacts | None) -> str:
+        return source_status("shop", tail, facts, None, None).state
+
+    assert state(tail, None) == "unknown"
+    assert state(tail, source(connected=False)) == "stopped"
+    assert state(Tail(()), SourceFacts(NOW_US, Lsn(0), connected=False, slot=None)) == "never started"
+    assert state(tail, source(slot=held(active=False))) == "starting"
+    assert state(copying, source()) == state(opening, source()) == "copying"
+    assert (copying.copying, opening.copying, tail.copying) == ("public.a", "public.b", None)
+
+
+def test_the_nearer_limit_is_told_and_when_it_is_reached() -> None:
+    """100 bytes/s: from 0x1000 to 0x1000 + 1000 in ten seconds."""
+    tail = Tail((end(1, lsn=0x1000, ago_s=10),), 0)
+    facts = source(wal_end=0x1000 + 1000, slot=held(retained=5000, safe=20_000))
+    by_server = source_status("shop", tail, facts, None, None).wal
+    assert by_server is not None
+    assert by_server.bytes_per_second == 100
+    assert (by_server.limit, by_server.limit_bytes, by_server.seconds_left) == ("max_slot_wal_keep_size", 25_000, 200)
+    by_alarm = source_status("shop", tail, facts, 6000, None).wal
+    assert by_alarm is not None
+    assert (by_alarm.limit, by_alarm.limit_bytes, by_alarm.seconds_left) == ("max_retained_wal", 6000, 10)
+
+
+def test_the_rate_is_that_of_the_last_minutes() -> None:
+    old, recent = end(1, lsn=0x1000, ago_s=5000), end(2, lsn=0x1000 + 4000, ago_s=100)
+    wal = source_status("shop", Tail((old, recent), 1), source(wal_end=0x1000 + 14_000), None, None).wal
+    assert wal is not None
+    assert wal.bytes_per_second == 100
+    only_old = source_status("shop", Tail((old,), 0), source(wal_end=0x1000 + 5000), None, None).wal
+    assert only_old is not None
+    assert only_old.bytes_per_second == 1
+    unknown = source_status("shop", Tail(()), source(), None, None).wal
+    assert unknown is not None
+    assert unknown.bytes_per_second is None
+
+
+def test_trouble_on_the_server_is_the_problem() -> None:
+    lost = source_status("shop", Tail(()), source(slot=held(lost="wal_removed")), None, None)
+    assert lost.problem == "the server gave up the slot (wal_removed): cdc source run shop --reopen copy-again"
+    above = source_status("shop", Tail((end(1),), 0), source(slot=held(retained=2 * GIB)), GIB, None)
+    assert above.problem == f"WAL kept on the server is above max_retained_wal ({GIB} bytes)"
+    assert source_status("shop", Tail(()), None, None, "SOURCE_AUTH: no").problem == "SOURCE_AUTH: no"
+
+
+def test_a_sink_is_measured_against_the_last_end() -> None:
+    status = sink_status("eu", "shop", Tail((end(8, ago_s=1),), 0), target(5, ago_s=3), None)
+    assert (status.state, status.lag_transactions, status.lag_seconds) == ("applying", 3, 2.0)
+    assert (status.mode, status.known_divergence) == ("transaction", 0)
+    assert status.promise == "every committed transaction once, whole, in commit order"
+
+
+def test_the_states_of_a_sink() -> None:
+    tail = Tail((end(8),), 0)
+    assert sink_status("eu", "shop", tail, None, "TARGET_AUTH: no").state == "unknown"
+    assert sink_status("eu", "shop", tail, TargetFacts(False, None, ()), None).state == "never started"
+    assert sink_status("eu", "shop", tail, TargetFacts(False, target().applied, ()), None).state == "stopped"
+    copying = sink_status("eu", "shop", tail, target(copying=("public.a",)), None)
+    assert (copying.state, copying.copying) == ("copying", ("public.a",))
+    earlier_epoch = sink_status("eu", "shop", tail, target(epoch=6), None)
+    assert earlier_epoch.lag_transactions is None
+
+
+def test_only_valid_ends_count() -> None:
+    old, new, dead = "a" * 16, "b" * 16, "d" * 16
+    records = [
+        (0, end(1, run=old)), (1, end(2, run=old)), (2, end(2, run=dead)),
+        (3, start(new)), (4, end(2, run=old)), (5, end(3, run=new)), (6, end(4, run=dead)),
+    ]  # fmt: skip
+    tail = _tail(records)
+    assert [(e.txn_seq, e.run) for e in tail.ends] == [(1, old), (2, old), (3, new)]
+    assert tail.offset == 5
+    assert _tail([]) == Tail(())
+
+
+def report() -> Report:
+    tail = Tail((end(8),), 0)
+    return Report(
+        "2026-11-22T03:10:00.000Z",
+        (source_status("shop", tail, source(slot=held(safe=GIB)), None, None),),
+        (sink_status("eu", "shop", tail, target(), None),),
+    )
+
+
+def test_the_json_form_is_stable() -> None:
+    value = json.loads(json.dumps(report().as_json()))
+    assert value["v"] == 1
+    assert set(value) == {"v", "at", "sources", "sinks"}
+    assert set(value["sources"][0]) == {
+        "name", "state", "position", "epoch", "txn_seq", "run", "lag_seconds", "copying", "wal", "problem",
+    }  # fmt: skip
+    assert set(value["sources"][0]["wal"]) == {
+        "retained_bytes", "bytes_per_second", "limit", "limit_bytes", "seconds_left",
+    }  # fmt: skip
+    assert set(value["sinks"][0]) == {
+        "name", "source", "state", "mode", "promise", "position", "epoch", "txn_seq", "lag_seconds",
+        "lag_transactions", "copying", "known_divergence", "problem",
+    }  # fmt: skip
+
+
+def test_people_see_it_all() -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render(report()))
+    text = console.export_text()
+    for shown in ("shop", "streaming", "1:0/1000", "3 txn", "transaction mode: every committed transaction once"):
+        assert shown in text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (20 * GIB, "20.0 GiB"), (2**41, "2.0 TiB")]
+)
+def test_sizes(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (0.25, "0.2 s"), (59.9, "59.9 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (200_000, "2 d 7 h")],
+)
+def test_spans(seconds: float | None, text: str) -> None:
+    assert span(seconds) == text
