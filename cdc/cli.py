@@ -29,6 +29,8 @@ from cdc.config import DEFAULT_FILE, Config
 from cdc.errors import CdcError
 from cdc.observe import SourceObserver
 from cdc.source import Source
+from sinks.consumer import Sink, SinkSettings
+from sinks.observe import SinkObserver
 from sinks.postgres.progress import PROGRESS_TABLES
 
 app = typer.Typer(
@@ -159,6 +161,31 @@ def source_run(
         SourceObserver(name, numbers, settings.max_retained_wal),
         no_wait=no_wait,
         reopen=reopen.value if reopen else None,
+    ).run(stop_on_signals())
+
+
+@sink_app.command("run")
+def sink_run(
+    name: Annotated[str, typer.Argument(help="[sink.NAME]")],
+    *,
+    no_wait: NoWait = False,
+    config: ConfigFile = None,
+) -> None:
+    """Apply one source's transactions to one replica until stopped."""
+    loaded = configuration.load(config)
+    settings = loaded.sink(name)
+    numbers = metrics.SinkMetrics(name)
+    _serve(loaded, numbers, "sink", name)
+    Sink(
+        SinkSettings(
+            name=name,
+            source=loaded.source(settings.source).topic_prefix,
+            server=settings.server(),
+            kafka=loaded.kafka_options(),
+            existing_rows="truncate" if settings.existing_rows == "truncate" else "refuse",
+            no_wait=no_wait,
+        ),
+        SinkObserver(name, numbers),
     ).run(stop_on_signals())
 
 

@@ -1,0 +1,72 @@
+"""What a running sink tells: its observer, which turns it into log lines and metrics.
+
+In: the calls of `sinks.consumer.Observer`. Out: a line per change of state and one a minute, each with the position; the
+numbers of `SinkMetrics`.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from cdc.errors import CdcError
+from cdc.metrics import SinkMetrics
+from sinks.consumer import Applied
+from sinks.transaction import Progress
+
+_EVERY_S = 60.0
+
+
+class SinkObserver:
+    """One per process of a sink."""
+
+    def __init__(self, name: str, metrics: SinkMetrics) -> None:
+        self._metrics = metrics
+        self._log = structlog.get_logger().bind(sink=name, position=None)
+        self._said_at = time.monotonic()
+        self._trouble: tuple[str, float] = ("", 0.0)
+
+    def standing_by(self, holder: str) -> None:
+        self._metrics.alive()
+        self._once_a_minute("standing by", holder=holder)
+
+    def started(self, progress: Progress | None) -> None:
+        self._metrics.alive()
+        self._log = self._log.bind(position=progress.position if progress else None)
+        self._log.info("started", txn_seq=progress.txn_seq if progress else 0)
+
+    def applied(self, applied: Applied) -> None:
+        metrics = self._metrics
+        metrics.alive()
+        metrics.transactions.inc(applied.transactions)
+        metrics.events.inc(applied.events)
+        metrics.batches.inc()
+        metrics.fallbacks.inc(applied.replayed)
+        metrics.apply_seconds.observe(applied.seconds)
+        metrics.buffered_bytes.set(applied.buffered_bytes)
+        metrics.txn_seq.set(applied.progress.txn_seq)
+        if applied.progress.commit_ts_us is not None:
+            metrics.committed_at(applied.progress.commit_ts_us / 1e6)
+        self._log = self._log.bind(position=applied.progress.position)
+        if applied.replayed:
+            self._log.warning("applied row by row", batches=applied.replayed)
+        if time.monotonic() - self._said_at >= _EVERY_S:
+            self._said_at = time.monotonic()
+            self._log.info("applying", txn_seq=applied.progress.txn_seq, ignored=applied.ignored)
+
+    def idle(self) -> None:
+        self._metrics.alive()
+
+    def retry(self, error: CdcError, wait_s: float) -> None:
+        self._metrics.alive()
+        self._metrics.retried(error.code.name)
+        self._once_a_minute("trying again", code=error.code.name, wait_s=wait_s, problem=error.text)
+
+    def _once_a_minute(self, what: str, **facts: object) -> None:
+        """A trouble that goes on is said again, but not at each try."""
+        key = f"{what} {facts.get('code', '')}"
+        known, said_at = self._trouble
+        if known != key or time.monotonic() - said_at >= _EVERY_S:
+            self._trouble = (key, time.monotonic())
+            self._log.warning(what, **facts)
