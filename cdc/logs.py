@@ -38,6 +38,8 @@ def configure() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    # What it prints when a line cannot be written is the line's raw parts, secrets included.
+    logging.raiseExceptions = False
 
 
 def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:

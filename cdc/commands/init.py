@@ -104,7 +104,7 @@ _TAIL = """\
 def _sink(given: str) -> NewSection:
     name, equals, url = given.partition("=")
     if not equals or not NAME.fullmatch(name):
-        raise _invalid(f"--sink {name} is not NAME=URL", f"NAME matches {NAME.pattern}")
+        raise _invalid("--sink is not NAME=URL", f"NAME matches {NAME.pattern}; no password in URL")
     return NewSection(name, _with_role(_checked(url, f"--sink {name}"), "cdc_writer"))
 
 

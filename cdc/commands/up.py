@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from cdc.commands.sections import Unit
 from cdc.commands.stopping import SUPERVISOR
@@ -26,6 +27,7 @@ _BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 # A unit that ran for so long did not fail at its start.
 _STEADY_S = 60.0
 _PATIENCE_S = 30.0
+_LAST_WORDS_S = 2.0
 
 
 class Child:
@@ -37,6 +39,7 @@ class Child:
         self._command = [sys.executable, "-m", "cdc.cli", unit[0], "run", unit[1], "--config", str(config)]
         self._failures = 0
         self._process: subprocess.Popen[str] | None = None
+        self._relay = threading.Thread()
         self._started_at = self._next_at = 0.0
 
     def start(self) -> None:
@@ -51,13 +54,15 @@ class Child:
             env={**os.environ, SUPERVISOR: str(os.getpid())},
             start_new_session=True,
         )
-        threading.Thread(target=self._relay, args=[self._process], daemon=True).start()
+        assert self._process.stdout
+        self._relay = threading.Thread(target=self._relay_lines, args=[self._process.stdout], daemon=True)
+        self._relay.start()
         tell(f"{self.name} | started, pid {self._process.pid}")
 
-    def _relay(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout
-        for line in process.stdout:
-            tell(f"{self.name} | {line.rstrip()}")
+    def _relay_lines(self, output: IO[str]) -> None:
+        with output:
+            for line in output:
+                tell(f"{self.name} | {line.rstrip()}")
 
     @property
     def running(self) -> bool:
@@ -71,7 +76,7 @@ class Child:
         """See whether it ended, and start it when it is due."""
         code = self._process.poll() if self._process else None
         if code is not None:
-            self._process = None
+            self._forget()
             self._ended(code)
         if self._process is None and self.wants is None and time.monotonic() >= self._next_at:
             self.start()
@@ -102,6 +107,11 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._forget()
+
+    def _forget(self) -> None:
+        """It is gone; its last words are still to be read."""
+        self._relay.join(_LAST_WORDS_S)
         self._process = None
 
 
