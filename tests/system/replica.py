@@ -1,0 +1,145 @@
+"""A replica for tests: a real Postgres behind our target, and before it the log of one run, in memory.
+
+In: transactions as events (`commit`). Out: the target's content after `sync`, which hands them on as a reader would.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cdc.errors import CdcError, Code
+from cdc.event import UNAVAILABLE, Table
+from cdc.log import Change, Chunk, Opened
+from cdc.postgres.session import Server
+from cdc.shape import schema_id
+from cdc.topics import log_topic
+from sinks.assemble import Assembler
+from sinks.postgres import ExistingRows, Hold, Target
+from sinks.transaction import ChangeTransaction
+from tests.log_writer import Event, Run, Topics, column, table
+from tests.servers.postgres import Database
+
+ACCOUNTS = table("public.accounts", {"id": "int4", "v": "text", "n": "int4"}, ["id"])
+NOTES = table("public.notes", {"v": "text", "f": "float8"})
+WIDER = replace(ACCOUNTS, columns=(*ACCOUNTS.columns, column("x", "text", 4, missing="it's", not_null=True)))
+Content = list[tuple[Any, ...]]
+
+
+class Replica:
+    """A target with the log of one run before it; `commit` appends a transaction, `sync` applies what is new."""
+
+    def __init__(self, server: Server, *shapes: Table, existing_rows: ExistingRows = "refuse") -> None:
+        self.server = server
+        self.topics = Topics("shop", partitions=1)
+        self.run = Run(self.topics, "a" * 16)
+        self.run.start(copy="initial", opened=Opened("first", None))
+        self.shapes = {schema_id(shape): shape for shape in shapes}
+        self.assembler = Assembler("shop")
+        self._read: dict[tuple[str, int], int] = {(log_topic("shop"), 0): 0}
+        self._positions = itertools.count(1)
+        self._existing_rows = existing_rows
+        self.hold = Hold(server, "eu", "shop")
+        self.open()
+
+    def open(self) -> None:
+        """As a new process would: hold, progress, target."""
+        self.hold.connection.close()
+        self.hold = Hold(self.server, "eu", "shop")
+        assert self.hold.try_lock()
+        self.hold.take()
+        self.target = Target(self.hold, self.shapes.__getitem__, self._existing_rows)
+
+    def commit(self, *events: Event, changes: Sequence[Change] = (), copy: Chunk | None = None) -> None:
+        kind = "snapshot" if copy else "data" if events else "schema"
+        position = f"1:0/{next(self._positions):X}"
+        self.run.transaction(events, position=position, kind=kind, changes=changes, copy=copy)
+
+    def copy(self, *shapes: Table, copy_id: str = "copy", close: bool = True) -> None:
+        """Open the base copy of these tables and, unless told otherwise, close it without rows."""
+        self.commit(changes=[Change(0, s.full_name, None, schema_id(s), "copying", copy_id) for s in shapes])
+        for shape in shapes if close else ():
+            self.commit(copy=Chunk(copy_id, shape.full_name, 1, None, None, "1:0/1", last=True))
+
+    def new(self) -> list[ChangeTransaction]:
+        transactions = []
+        while True:
+            while (transaction := self.assembler.next()) is not None:
+                transactions.append(transaction)
+            for partition, first in self.assembler.unassigned().items():
+                self._read[partition] = first
+                self.assembler.assigned(partition)
+            if not self._feed():
+                return transactions
+
+    def _feed(self) -> bool:
+        for partition, offset in self._read.items():
+            for _, value in self.topics.records[partition][offset : offset + 1]:
+                if partition[0] == log_topic("shop"):
+                    self.assembler.log(offset, value)
+                else:
+                    self.assembler.row(partition, offset, value)
+                self._read[partition] = offset + 1
+                return True
+        return False
+
+    def sync(self) -> None:
+        transactions = self.new()
+        assert self.assembler.progress is not None
+        self.target.apply(transactions, self.assembler.progress)
+
+    def close(self) -> None:
+        self.hold.connection.close()
+
+
+def account(id: int, v: str | None = "", n: int = 0) -> dict[str, Any]:  # noqa: A002 - the column's name
+    return {"id": id, "v": v, "n": n}
+
+
+def insert(*values: Any) -> Event:
+    return Event(ACCOUNTS, "c", after=account(*values))
+
+
+def update(*values: Any, unchanged: Sequence[str] = ()) -> Event:
+    after = account(*values) | dict.fromkeys(unchanged, UNAVAILABLE)
+    return Event(ACCOUNTS, "u", after=after, fields={"unchanged": list(unchanged)} if unchanged else {})
+
+
+def delete(key: int) -> Event:
+    fields = {"before_absent": ["v", "n"]}
+    return Event(ACCOUNTS, "d", before={"id": key, "v": None, "n": None}, fields=fields)
+
+
+def move(old: int, *values: Any, unchanged: Sequence[str] = ()) -> list[Event]:
+    gone = {"before_absent": ["v", "n"], "moved_to": {"id": values[0]}}
+    came = {"moved_from": {"id": old}} | ({"unchanged": list(unchanged)} if unchanged else {})
+    after = account(*values) | dict.fromkeys(unchanged, UNAVAILABLE)
+    return [
+        Event(ACCOUNTS, "d", before={"id": old, "v": None, "n": None}, fields=gone),
+        Event(ACCOUNTS, "c", after=after, fields=came),
+    ]
+
+
+def note(v: str | None, f: float | str | None = None) -> Event:
+    return Event(NOTES, "c", after={"v": v, "f": f})
+
+
+def accounts(database: Database) -> Content:
+    return database.execute("SELECT id, v, n FROM public.accounts ORDER BY id")
+
+
+def progress(database: Database) -> Content:
+    return database.execute("SELECT epoch, txn_seq, position, log_offset, writer FROM cdc.cdc_progress")
+
+
+def refusal(act: Callable[[], object]) -> tuple[Code, str]:
+    with pytest.raises(CdcError) as error:
+        act()
+    return error.value.code, str(error.value)
+
+
+def changed(replica: Replica, at: int, effect: str, before: Table, after: Table) -> Change:
+    replica.shapes[schema_id(after)] = after
+    return Change(at, after.full_name, schema_id(before), schema_id(after), effect)
