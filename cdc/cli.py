@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import closing
 from enum import Enum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +22,7 @@ from cdc import logs, metrics
 from cdc.commands import check as checking
 from cdc.commands import setup as setting_up
 from cdc.commands import status as reporting
+from cdc.commands import tail as tailing
 from cdc.commands import up as supervising
 from cdc.commands.init import write_config
 from cdc.commands.sections import chosen
@@ -27,8 +30,11 @@ from cdc.commands.stopping import stop_on_signals
 from cdc.commands.terminal import say, tell, tell_error
 from cdc.config import DEFAULT_FILE, Config
 from cdc.errors import CdcError
+from cdc.kafka import Reader
 from cdc.observe import SourceObserver
 from cdc.source import Source
+from cdc.status import read_tail
+from sinks import Progress, TransactionReader
 from sinks.consumer import Sink, SinkSettings
 from sinks.observe import SinkObserver
 from sinks.postgres.progress import PROGRESS_TABLES
@@ -139,6 +145,30 @@ def status(
         reporting.watch(loaded, stop_on_signals())
     else:
         reporting.show_once(loaded, as_json=as_json)
+
+
+@app.command()
+def tail(
+    source: Annotated[str, typer.Argument(help="[source.NAME]")],
+    *,
+    table: Annotated[list[str] | None, typer.Option(metavar="SCHEMA.TABLE", help="only these; * and ? hold")] = None,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Events as they come from now on, whole transactions in commit order. Reads Kafka alone."""
+    loaded = configuration.load(config)
+    kafka, prefix, stop = loaded.kafka_options(), loaded.source(source).topic_prefix, stop_on_signals()
+    with closing(Reader(kafka, client="cdc-tail")) as reader:
+        last, offset = (end_of_log := read_tail(reader, prefix)).last, end_of_log.offset
+    after = Progress.behind(last, offset) if last and offset is not None else None
+    with TransactionReader(kafka, source=prefix, after=after, client="cdc-tail") as transactions:
+        while not stop():
+            transaction = transactions.poll(0.5)
+            if transaction is None:
+                continue
+            for event in transaction.events:
+                if not table or any(fnmatchcase(event.table, glob) for glob in table):
+                    tailing.show(transaction.position, transaction.txn_seq, event, as_json=as_json)
 
 
 @source_app.command("run")

@@ -17,11 +17,12 @@ from rich.text import Text
 
 from cdc.commands.terminal import console, say_json
 from cdc.config import Config
-from cdc.errors import CdcError
+from cdc.errors import TOPIC_MISSING, CdcError
 from cdc.kafka import Reader
 from cdc.postgres.status import source_facts, target_facts
 from cdc.secret import redact
 from cdc.status import Report, SinkStatus, SourceStatus, Tail, Wal, read_tail, sink_status, source_status
+from cdc.topics import log_topic
 
 _EVERY_S = 2.0
 _UNITS = (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10))
@@ -45,6 +46,8 @@ class Gatherer:
         try:
             return read_tail(self._reader, prefix), None
         except CdcError as error:
+            if error.code is TOPIC_MISSING:
+                return Tail(()), f"nothing is published: topic {log_topic(prefix)} does not exist"
             return Tail(()), _short(error)
 
     def _source(self, name: str, tail: Tail, problem: str | None) -> SourceStatus:

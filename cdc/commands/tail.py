@@ -1,4 +1,4 @@
-"""`cdc tail`: events as lines, whole transactions in commit order. The lines are pure."""
+"""`cdc tail`: events as lines, or as one JSON object a line."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ from typing import Any
 
 import orjson
 
+from cdc.commands.terminal import say
 from cdc.event import RowEvent
 
 _OPS = {"c": "insert", "r": "read", "u": "update", "d": "delete", "t": "truncate"}
+
+
+def show(position: str, txn_seq: int, event: RowEvent, *, as_json: bool) -> None:
+    """One event."""
+    if as_json:
+        say(orjson.dumps(event_record(position, txn_seq, event)).decode())
+    else:
+        say(event_line(position, txn_seq, event))
 
 
 def event_line(position: str, txn_seq: int, event: RowEvent) -> str:
