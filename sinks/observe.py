@@ -1,6 +1,6 @@
 """What a running sink tells: its observer, which turns it into log lines and metrics.
 
-In: the calls of `sinks.consumer.Observer`. Out: a line per change of state and one a minute, each with the position; the
+In: the calls of `sinks.consumer.Observer`. Out: a line per change of state and one a minute, with the position; the
 numbers of `SinkMetrics`.
 """
 

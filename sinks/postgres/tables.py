@@ -10,7 +10,7 @@ of it as one type name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,20 +101,50 @@ class Tables:
         """Empty tables of the right form, whether they were there or not."""
         shapes = [(change, self._shape_of(change.new or "")) for change in changes]
         existing = {c.table: oid for c, shape in shapes if (oid := find(self._connection, shape)) is not None}
-        problems = [
-            p for c, s in shapes if c.table in existing for p in misfits(self._connection, s, existing[c.table])
-        ]
-        if problems:
-            raise CdcError(TARGET_MISMATCH, source=self._source, problems="\n".join(problems))
         there = [shape for change, shape in shapes if change.table in existing]
+        foreign = [shape for shape in there if shape.full_name not in self._known]
+        self._refuse_misfits(foreign, existing)
         if self._existing_rows != "truncate":
-            foreign = [shape for shape in there if shape.full_name not in self._known]
             self._refuse_rows(foreign)
         self._truncate(there)
+        ours = [shape for shape in there if shape.full_name in self._known]
+        for shape in ours:
+            self._reform(self._shape_of(self._known[shape.full_name].schema_id), shape)
+        self._refuse_misfits(ours, existing)
         for change, shape in shapes:
             if change.table not in existing:
                 self._create(shape)
             self._save(shape, change.new or "", _COPYING, change.copy_id)
+
+    def _refuse_misfits(self, tables: Sequence[Table], existing: Mapping[str, int]) -> None:
+        problems = [p for table in tables for p in misfits(self._connection, table, existing[table.full_name])]
+        if problems:
+            raise CdcError(TARGET_MISMATCH, source=self._source, problems="\n".join(problems))
+
+    def _reform(self, before: Table, after: Table) -> None:
+        """A table of ours that another copy brings in another form. It is empty by now."""
+        target = name_of(after)
+        old = {column.name: _column_form(column) for column in before.columns}
+        new = {column.name: _column_form(column) for column in after.columns}
+        for name, form in old.items():
+            if new.get(name) != form:
+                self._connection.execute(
+                    sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(target, sql.Identifier(name))
+                )
+        for column in after.columns:
+            if old.get(column.name) != new[column.name]:
+                self._make_enum(column)
+                self._connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(target, self._column(column)))
+        key_changed = before.key != after.key or any(old.get(name) != new[name] for name in after.key)
+        if key_changed and after.key:
+            key = sql.SQL(", ").join([sql.Identifier(name) for name in after.key])
+            self._drop_primary_key(target, after)
+            self._connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(target, key))
+
+    def _drop_primary_key(self, target: sql.Identifier, table: Table) -> None:
+        query = "SELECT conname FROM pg_constraint WHERE contype = 'p' AND conrelid = %s"
+        for (name,) in self._connection.execute(query, [find(self._connection, table)]).fetchall():
+            self._connection.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(target, sql.Identifier(name)))
 
     def _refuse_rows(self, tables: Sequence[Table]) -> None:
         exists = sql.SQL("SELECT EXISTS (SELECT FROM {})")
@@ -219,18 +249,20 @@ class Tables:
 _Form = tuple[object, ...]
 
 
+def _column_form(column: Column) -> _Form:
+    return column.type_expression, column.not_null, column.enum_values
+
+
 def _form(table: Table, attnums: set[int] | None = None) -> _Form:
     """What must be equal for two shapes to hold the same rows; of these columns only, if they are given."""
     columns = tuple(
-        (c.attnum, c.name, c.type_expression, c.not_null, c.enum_values)
-        for c in table.columns
-        if attnums is None or c.attnum in attnums
+        (c.attnum, c.name, *_column_form(c)) for c in table.columns if attnums is None or c.attnum in attnums
     )
     return table.key, columns
 
 
 def _difference(before: Table, after: Table) -> str:
-    old, new = ({c.name: (c.type_expression, c.not_null, c.enum_values) for c in t.columns} for t in (before, after))
+    old, new = ({c.name: _column_form(c) for c in t.columns} for t in (before, after))
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     if names:
         return f"columns {', '.join(names)}"

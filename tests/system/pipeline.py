@@ -148,7 +148,7 @@ class Pipeline:
 
     def tables(self) -> list[str]:
         rows = self.source.execute(
-            "SELECT format('%I.%I', schemaname, tablename) FROM pg_publication_tables WHERE pubname = %s ORDER BY 1",
+            "SELECT format('%%I.%%I', schemaname, tablename) FROM pg_publication_tables WHERE pubname = %s ORDER BY 1",
             [f"cdc_{self.name}"],
         )
         return [row[0] for row in rows]
