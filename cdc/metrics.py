@@ -31,7 +31,6 @@ class Unit:
         self.retries = self._family(Counter, "retries", "Tries after an error, by its code", ["code"])
         self.position = self._gauge("position_bytes", "Log address of the last transaction that is durable here")
         self.txn_seq = self._gauge("txn_seq", "Number of the last transaction in its epoch")
-        self.ignored_ends = self._counter("ignored_ends", "ENDs of dead runs that were passed over")
 
     def _family(self, kind: Any, name: str, text: str, labels: list[str]) -> Any:
         return kind(f"cdc_{self._kind}_{name}", text, [self._kind, *labels], registry=self.registry)
@@ -102,6 +101,7 @@ class SinkMetrics(Unit):
         )
         self.apply_seconds = self._histogram("apply_seconds", "Duration of one target transaction")
         self.buffered_bytes = self._gauge("buffered_bytes", "Events read from Kafka and not yet applied")
+        self.ignored = self._gauge("ignored_records", "Records of dead runs passed over since the start")
         self.divergence = self._gauge("known_divergence", "Rows known to differ from the source")
         self.committed_at = self._lag("Seconds since the commit at the source of the last transaction applied")
 

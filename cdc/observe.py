@@ -54,6 +54,8 @@ class SourceObserver:
             metrics.position.set(progress.durable.lsn)
             metrics.behind.set(behind)
             self._log = self._log.bind(position=str(progress.durable))
+        if progress.durable_commit_us is not None:
+            metrics.committed_at(progress.durable_commit_us / 1e6)
         if time.monotonic() - self._said_at >= _EVERY_S:
             self._said_at = time.monotonic()
             self._log.info("streaming", txn_seq=progress.txn_seq, events=progress.events, in_flight=progress.in_flight)

@@ -118,6 +118,7 @@ class Publisher:
         self._alive_at = time.monotonic()
         self._produce = producer.produce_raw
         self.durable: PgPosition | None = None
+        self.durable_commit_us: int | None = None
         self.interrupted = False
         """Somebody else appended to the log between our ENDs: the source looks who."""
         self.events = 0
@@ -221,7 +222,7 @@ class Publisher:
         self._previous = c.position
 
         def acknowledged(error: KafkaError | None, record: Record) -> None:
-            self._end_acknowledged(error, record, c.position)
+            self._end_acknowledged(error, record, c)
 
         self._ends_unacknowledged += 1
         value, key = end.to_bytes(), log_key(c.id)
@@ -251,7 +252,7 @@ class Publisher:
             else:
                 return
 
-    def _end_acknowledged(self, error: KafkaError | None, record: Record, position: PgPosition) -> None:
+    def _end_acknowledged(self, error: KafkaError | None, record: Record, committed: Committed) -> None:
         if error is not None:
             self.fail(error, record)
             return
@@ -260,7 +261,8 @@ class Publisher:
         self._log_offset = offset
         self._ends_unacknowledged -= 1
         self.ends += 1
-        self.durable = position
+        self.durable = committed.position
+        self.durable_commit_us = committed.commit_ts_us or self.durable_commit_us
         failpoint("source.after_end")
 
     # -- records that are waited for ----------------------------------------------------------------------------

@@ -66,6 +66,7 @@ class Progress:
     ends: int
     in_flight: int
     durable: PgPosition | None
+    durable_commit_us: int | None
     server_wal_end: int
     foreign_messages: int
 
@@ -461,6 +462,7 @@ class Run:
                 p.ends,
                 p.in_flight,
                 p.durable,
+                p.durable_commit_us,
                 int(self._stream.wal_end),
                 decoder.foreign_messages,
             )

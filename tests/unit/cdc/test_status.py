@@ -121,7 +121,7 @@ def test_the_states_of_a_sink() -> None:
 
 def test_only_valid_ends_count() -> None:
     old, new, dead = "a" * 16, "b" * 16, "d" * 16
-    records = [
+    records: list[tuple[int, Start | End]] = [
         (0, end(1, run=old)), (1, end(2, run=old)), (2, end(2, run=dead)),
         (3, start(new)), (4, end(2, run=old)), (5, end(3, run=new)), (6, end(4, run=dead)),
     ]  # fmt: skip

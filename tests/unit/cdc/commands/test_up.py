@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cdc.commands import up
+from cdc.commands.sections import Unit
 
 PROGRAM = """
 import os, sys, time, signal
@@ -39,7 +40,7 @@ def supervise(
     monkeypatch.setattr(up, "_BACKOFF_S", (0.1, 0.2))
     plain = up.Child.__init__
 
-    def init(self: up.Child, unit: up.Unit, config: Path) -> None:
+    def init(self: up.Child, unit: Unit, config: Path) -> None:
         plain(self, unit, config)
         self._command[1:3] = [str(program)]
 
