@@ -208,9 +208,11 @@ class Tables:
 
     def _alter(self, change: Change, end: End) -> None:
         known = self._known.get(change.table)
-        if known is None or change.new is None or known.schema_id not in (change.old, change.new):
-            raise self._unsupported(change.table, end, "it is not in the form that the change starts from")
+        if known is None or change.old is None or change.new is None:
+            raise self._unsupported(change.table, end, "no base copy has brought it")
         before, after = self._shape_of(known.schema_id), self._shape_of(change.new)
+        if _form(before) != _form(self._shape_of(change.old)):
+            raise self._unsupported(change.table, end, "it is not in the form that the change starts from")
         kept = {column.attnum for column in before.columns} & {column.attnum for column in after.columns}
         added = [column for column in after.columns if column.attnum not in kept]
         dropped = [column for column in before.columns if column.attnum not in kept]

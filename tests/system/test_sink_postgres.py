@@ -71,6 +71,15 @@ def test_every_kind_of_change(replica: Replica, target_database: Database, way: 
 
 
 @pytest.mark.usefixtures("way")
+def test_what_one_commit_stages_is_told_apart(replica: Replica, target_database: Database, way: str) -> None:
+    replica.commit(insert(1), insert(2), insert(3))
+    replica.sync()
+    replica.commit(update(1, "x"), update(2, "y"), Event(NOTES, "t"), delete(3), Event(NOTES, "t"), update(2, "z"))
+    replica.sync()
+    assert accounts(target_database) == [(1, "x", 0), (2, "z", 0)]
+    assert bool(replica.target.replayed) is (way == "replayed")
+
+
 def test_a_keyless_delete_takes_the_row_with_exactly_this_text(
     make: Callable[..., Replica], target_database: Database
 ) -> None:

@@ -187,6 +187,28 @@ def test_a_change_survives_a_restart(replica: Replica, target_database: Database
     assert target_database.execute("SELECT id, x FROM public.accounts") == [(3, "own")]
 
 
+def test_a_change_in_a_batch_that_is_replayed_is_made_again(replica: Replica, target_database: Database) -> None:
+    target_database.execute("CREATE UNIQUE INDEX ON public.accounts (v)")
+    replica.commit(insert(1, "x"), insert(2, "y"), changes=[changed(replica, 2, "add_column", ACCOUNTS, WIDER)])
+    rows = [(1, "z"), (2, "x"), (1, "y")]
+    replica.commit(*[Event(WIDER, "u", after={**account(*row), "x": "new"}) for row in rows])
+    replica.sync()
+    replica.commit(*[Event(WIDER, "u", after={**account(*row), "x": "new"}) for row in [(1, "z"), (2, "y"), (1, "x")]])
+    replica.commit(changes=[changed(replica, 0, "drop_column", WIDER, ACCOUNTS)])
+    replica.commit(update(1, "q"), update(2, "r"))
+    replica.sync()
+    assert target_database.execute("SELECT * FROM public.accounts ORDER BY id") == [(1, "q", 0), (2, "r", 0)]
+
+
+def test_a_change_from_another_form_than_ours_stops(replica: Replica) -> None:
+    wrong = changed(replica, 0, "drop_column", WIDER, ACCOUNTS)
+    replica.shapes[schema_id(WIDER)] = WIDER
+    replica.commit(changes=[wrong])
+    code, text = refusal(replica.sync)
+    assert code is SCHEMA_CHANGE_UNSUPPORTED
+    assert "not in the form" in text
+
+
 @pytest.mark.parametrize(
     ("effect", "after"),
     [
