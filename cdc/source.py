@@ -370,7 +370,7 @@ class Run:
         self._publisher.flush()
         if self._publisher.durable:
             self._stream.acknowledge(self._publisher.durable.lsn)
-            self._stream.keep_alive()
+            self._stream.report()
 
     def _decoder(self) -> Decoder:
         captured = Captured(

@@ -143,22 +143,23 @@ class ReplicationStream:
                 keepalive = parse_keepalive(data)
                 self.wal_end = Lsn(keepalive.wal_end)
                 if keepalive.reply_requested:
-                    self._report()
+                    self.report()
         return messages
 
     def acknowledge(self, lsn: Lsn) -> None:
         """The log up to here may go. It is told at once if a while has passed, else with the next report."""
         self._acknowledged = max(self._acknowledged, lsn)
         if time.monotonic() - self._reported_at > 0.2:
-            self._report()
+            self.report()
 
     def keep_alive(self) -> None:
         """Report what is acknowledged if it moved or the server would grow impatient."""
         waited = time.monotonic() - self._reported_at
         if waited > _STATUS_EVERY_S or (waited > 0.2 and self._acknowledged != self._reported):
-            self._report()
+            self.report()
 
-    def _report(self) -> None:
+    def report(self) -> None:
+        """Tell the server now."""
         with self._server.errors():
             self._pgconn.put_copy_data(status_update(self._acknowledged, time.time_ns() // 1000))
             self._pgconn.flush()

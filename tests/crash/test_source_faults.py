@@ -165,6 +165,7 @@ def test_the_tail_of_the_log_lost(pipeline: Pipeline) -> None:
     with pipeline.source_running() as source:
         wait_until(lambda: "data" in ends(pipeline), "the update")
         source.stop()
+    pipeline.assert_not_acknowledged_beyond_the_log()
     delete_topic(log_topic)(pipeline)
     pipeline.rewrite_log(records[:streamed_until])
     assert "SLOT_AHEAD" in refusal(pipeline)
@@ -203,7 +204,7 @@ def test_a_frozen_source_that_wakes_up_changes_nothing(pipeline: Pipeline) -> No
 
 
 def test_a_filter_changed_between_crash_and_restart_mixes_nothing(pipeline: Pipeline) -> None:
-    with pipeline.sink_running(), pipeline.source_running(failpoint="source.before_end:4") as doomed:
+    with pipeline.sink_running(), pipeline.source_running(failpoint="source.before_end:6") as doomed:
         wait_until(lambda: not doomed.running or bool(pipeline.progress()), "the copy")
         pipeline.source.execute("UPDATE accounts SET balance = 1; INSERT INTO visits VALUES (now(), 'x')")
         wait_until(lambda: not doomed.running, "death")
