@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from ipaddress import ip_address
 
 from cdc.config import Source
 from cdc.errors import CdcError
@@ -58,6 +59,7 @@ class _Check:
             yield fail(f"Postgres {version} is too old, 14 or later is needed")
         else:
             yield ok(f"Postgres {version}{self._provider.label}, database {self._catalog.database}, encoding known")
+        yield from in_the_clear(self._catalog)
         if self._catalog.in_recovery():
             yield fail("the server is a standby", "point the source's url at the primary")
 
@@ -268,6 +270,17 @@ class _Check:
         parts += [f"unlogged tables {_listed(self._inventory.unlogged)}"] if self._inventory.unlogged else []
         level = Level.WARN if objects else Level.NOTE
         yield Finding(level, f"not covered, the log does not carry them: {', '.join(parts)}")
+
+
+def in_the_clear(catalog: Catalog) -> Iterator[Finding]:
+    """Rows should not cross a network unencrypted."""
+    pgconn = catalog.connection.pgconn
+    address = pgconn.hostaddr.decode()
+    local = not address or ip_address(address).is_loopback
+    if not local and not pgconn.ssl_in_use:
+        yield warn(
+            "the connection is not encrypted: rows cross the network in the clear", "?sslmode=verify-full in url"
+        )
 
 
 def _listed(names: tuple[str, ...] | list[str], most: int = 20) -> str:

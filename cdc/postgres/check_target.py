@@ -14,6 +14,7 @@ from cdc.config import Sink, Source
 from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
+from cdc.postgres.check import in_the_clear
 from cdc.postgres.setup import named_schemas
 
 _PROGRESS = ("cdc.cdc_progress", "cdc.cdc_table")
@@ -37,6 +38,7 @@ def _findings(catalog: Catalog, sink: Sink, source: Source) -> Iterator[Finding]
     version = catalog.connection.info.parameter_status("server_version")
     role = str(catalog.rows("SELECT pg_catalog.quote_ident(current_user)")[0][0])
     yield ok(f"Postgres {version}, database {catalog.database}, role {role}")
+    yield from in_the_clear(catalog)
     if catalog.in_recovery():
         yield fail("the server is a standby", "point the sink's url at the primary")
     if not _may(catalog, "TEMP"):

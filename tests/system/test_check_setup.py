@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 from psycopg import sql
 
 from tests.servers.kafka import Kafka
-from tests.servers.postgres import Database
+from tests.servers.postgres import Database, Postgres
 from tests.system.pipeline import CDC
 
 READER_PASSWORD = "reader's s3cret"
@@ -364,6 +365,50 @@ def test_setup_by_somebody_who_may_not_is_refused_with_the_way_out(site: Site) -
     wrong = site.cdc("setup", site.name, "--admin-url", site.source.url(), env={"PGPASSWORD": "wrong"})
     assert wrong.returncode == 5
     assert "password authentication failed" in wrong.stderr
+
+
+def test_a_server_that_is_not_prepared(site: Site, tmp_path: Path) -> None:
+    settings: dict[str, str | int] = {
+        "wal_level": "replica",
+        "max_replication_slots": 1,
+        "max_wal_senders": 1,
+        "max_slot_wal_keep_size": "100MB",
+        "wal_sender_timeout": "5s",
+    }
+    with Postgres(tmp_path / "plain", settings) as server:
+        server.execute("CREATE TABLE accounts (id int PRIMARY KEY)")
+        server.execute("SELECT pg_create_physical_replication_slot('taken')")
+        failures, warnings = unprepared(site, Database(server, "postgres"))
+        restart = "ALTER SYSTEM SET wal_level = 'logical'; SELECT pg_reload_conf();  then restart the server"
+        assert f"wal_level = replica, logical is needed -> {restart}" in failures
+        assert "max_replication_slots: all 1 are in use -> ALTER SYSTEM SET max_replication_slots = '6'" in failures
+        assert "wal_sender_timeout = 5000 ms" in warnings
+        assert "max_retained_wal is not below max_slot_wal_keep_size (100 MB)" in warnings
+        server.execute("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0")
+        failures, _ = unprepared(site, Database(server, "bytes"))
+        assert "the database has encoding SQL_ASCII: its bytes have no defined characters" in failures
+
+
+def unprepared(site: Site, database: Database) -> tuple[str, str]:
+    """What fails and what is weak there."""
+    other = Site(site.config.parent, database, site.target, site.bootstrap)
+    other.reader = "postgres"
+    other.write(site.bootstrap, 'max_retained_wal = "1GiB"')
+    done = other.cdc("check", database.name, "--json", env={"READER_PASSWORD": database.server.password})
+    assert done.returncode == 1
+    site.printed += other.printed
+    section = json.loads(done.stdout)["sections"][0]
+    findings = [(f["level"], f["what"], f["fix"]) for f in section["findings"]]
+    return lines(findings, "FAIL"), lines(findings, "WARN")
+
+
+def test_kafka_that_is_away_is_a_finding(site: Site) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        site.write(f"127.0.0.1:{nobody.getsockname()[1]}")
+        site.set_up()
+        found = site.findings("eu")
+    assert "KAFKA_UNREACHABLE" in lines(found["kafka"], "FAIL")
 
 
 def test_teardown_removes_everything_and_says_what_is_left(site: Site) -> None:
