@@ -32,6 +32,15 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> None:
+    """The play; whatever ends it early ends everything it started."""
+    try:
+        play()
+    except BaseException:
+        lower_curtain()
+        raise
+
+
+def play() -> None:
     """One act after the other."""
     began = time.monotonic()
     say("real Postgres 18 (source and replica) and Kafka, in .servers/demo")

@@ -97,7 +97,9 @@ class Load:
             connection.execute("UPDATE seats SET code = rtrim(code, '+') WHERE code = %s", [f"{seat}++"])
         if number % 7 == 0:
             connection.execute("DELETE FROM page_views WHERE ctid IN (SELECT ctid FROM page_views ORDER BY at LIMIT 5)")
-            connection.execute("UPDATE orders SET status = 'paid' WHERE id % 50 = %s AND status = 'new'", [number % 50])
+            connection.execute(
+                "UPDATE orders SET status = 'paid' WHERE id %% 50 = %s AND status = 'new'", [number % 50]
+            )
         if number % 50 == 0:
             connection.execute(
                 "UPDATE customers SET profile = repeat(md5(%s), 320) WHERE id = %s", [str(number), customer]
