@@ -203,6 +203,19 @@ TABLE_WITHOUT_IDENTITY = _code(
     "table {table} has no primary key and replica identity {identity}: its updates and deletes cannot be captured",
     'ALTER TABLE {table} REPLICA IDENTITY FULL; or leave it out: exclude = ["{table}"] in [source.{source}]',
 )
+TABLE_PARTITIONED = _code(
+    "TABLE_PARTITIONED",
+    Kind.STOP,
+    "table {table} is partitioned: partitions that are dropped, truncated or attached change its rows without a word "
+    "in the log",
+    'leave it out: exclude = ["{table}"] in [source.{source}]',
+)
+TABLE_NARROWED = _code(
+    "TABLE_NARROWED",
+    Kind.STOP,
+    "publication {publication} publishes {table} by a row filter or a column list",
+    'ALTER PUBLICATION {publication} without them; or leave it out: exclude = ["{table}"] in [source.{source}]',
+)
 TYPE_UNSUPPORTED = _code(
     "TYPE_UNSUPPORTED",
     Kind.STOP,
@@ -462,4 +475,10 @@ SETUP_REFUSED = _code(
     "[{section}] {problem}",
     "run it as a role that may, by --admin-url postgresql://ADMIN@HOST/DATABASE (its password by PGPASSWORD or "
     "~/.pgpass), or hand the SQL of --dry-run to somebody who may",
+)
+VERIFY_BEHIND = _code(
+    "VERIFY_BEHIND",
+    Kind.TRANSIENT,
+    "sink {sink} did not come up to {wanted} within {seconds} s; it stands at {stands}",
+    "see with cdc status whether source and sink run and how far they lag, then compare again with a longer --wait",
 )

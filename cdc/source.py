@@ -25,12 +25,10 @@ from cdc.config import Source as Settings
 from cdc.copy import Copy
 from cdc.errors import (
     LOG_TRUNCATED,
-    NOTHING_TO_CAPTURE,
     PUBLICATION_CHANGED,
     PUBLICATION_MISSING,
     SOURCE_HELD,
     SOURCE_PREREQUISITE,
-    TABLE_WITHOUT_IDENTITY,
     CdcError,
 )
 from cdc.event import Table
@@ -43,7 +41,7 @@ from cdc.postgres.catalog import Catalog, Publication
 from cdc.postgres.decode import Captured, Decoded, Decoder, Lone, NewShapes, Transaction
 from cdc.postgres.events import RunFacts
 from cdc.postgres.snapshot import BaseCopy
-from cdc.postgres.startup import Plan, Server, decide
+from cdc.postgres.startup import Plan, Server, decide, refuse_uncapturable
 from cdc.postgres.stream import ReplicationStream
 from cdc.provision import Provision, Wanted
 from cdc.publisher import Committed, PublishedRun, Publisher
@@ -205,29 +203,16 @@ class Run:
 
     def _publication(self) -> Publication:
         """The publication as it is now; refuses tables that cannot be captured."""
+        publication = self._current_publication()
+        shapes = self._catalog.shapes([table.oid for table in publication.tables])
+        refuse_uncapturable(self._name, self._settings.tables, publication, shapes)
+        return publication
+
+    def _current_publication(self) -> Publication:
         name = self._settings.publication
         publication = self._catalog.publication(name, self._settings.wanted)
         if publication is None:
             raise CdcError(PUBLICATION_MISSING, source=self._name, publication=name)
-        if not publication.tables:
-            raise CdcError(NOTHING_TO_CAPTURE, source=self._name, publication=name, patterns=self._settings.tables)
-        for table in publication.tables:
-            if table.narrowed:
-                raise CdcError(
-                    SOURCE_PREREQUISITE,
-                    source=self._name,
-                    table=table.full_name,
-                    problem=f"publication {name} publishes {table.full_name} by a row filter or column list",
-                    fix=f"ALTER PUBLICATION {name} SET TABLE … without them, or exclude the table",
-                )
-        for shape in self._catalog.shapes([table.oid for table in publication.tables]):
-            if shape.replica_identity == "n" or (shape.keyless and shape.replica_identity != "f"):
-                raise CdcError(
-                    TABLE_WITHOUT_IDENTITY,
-                    source=self._name,
-                    table=shape.full_name,
-                    identity={"d": "DEFAULT", "n": "NOTHING", "i": "USING INDEX"}[shape.replica_identity],
-                )
         return publication
 
     def _hold(self) -> None:
@@ -433,9 +418,7 @@ class Run:
 
     def _heartbeat(self) -> None:
         """Commit a message that the stream brings back, and look whether the ground moved meanwhile."""
-        publication = self._catalog.publication(self._settings.publication, self._settings.wanted)
-        if publication is None:
-            raise CdcError(PUBLICATION_MISSING, source=self._name, publication=self._settings.publication)
+        publication = self._current_publication()
         if publication.fingerprint != self._start.publication:
             raise CdcError(
                 PUBLICATION_CHANGED,

@@ -47,6 +47,8 @@ class PublishedTable:
     partitioned: bool
     narrowed: bool
     """By a column list or a row filter."""
+    entry: int | None
+    """The oid of its entry in the publication; a table taken out and put back has another."""
 
     @property
     def full_name(self) -> str:
@@ -58,20 +60,25 @@ class Publication:
     """A publication's tables that are wanted, and its options."""
 
     name: str
+    oid: int
     tables: tuple[PublishedTable, ...]
     operations: str
     via_root: bool
 
     @property
     def fingerprint(self) -> str:
-        """The same as long as the same changes of the same tables are published."""
+        """The same as long as the same changes of the same tables are published without a break.
+
+        The server says nothing of changes that it left out meanwhile; so what was dropped and made again differs.
+        """
         return hashlib.sha256(
             orjson.dumps(
                 [
                     self.name,
+                    self.oid,
                     self.operations,
                     self.via_root,
-                    sorted((t.schema, t.name, t.oid, t.narrowed) for t in self.tables),
+                    sorted((t.schema, t.name, t.oid, t.narrowed, t.entry) for t in self.tables),
                 ]
             )
         ).hexdigest()
@@ -169,16 +176,16 @@ class Catalog:
     # -- publication and tables ---------------------------------------------------------------------------------
     def publication(self, name: str, wanted: Callable[[str, str], bool]) -> Publication | None:
         found = self.rows(
-            "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot "
+            "SELECT p.oid::bigint, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot "
             "FROM pg_catalog.pg_publication p WHERE p.pubname = %s",
             name,
         )
         if not found:
             return None
-        *flags, via_root = found[0]
+        oid, *flags, via_root = found[0]
         rows = self.rows(
             "SELECT n.nspname, c.relname, c.oid::bigint, c.relkind = 'p', "
-            "coalesce(r.prattrs IS NOT NULL OR r.prqual IS NOT NULL, false) "
+            "coalesce(r.prattrs IS NOT NULL OR r.prqual IS NOT NULL, false), r.oid::bigint "
             "FROM pg_catalog.pg_publication p "
             "JOIN LATERAL pg_catalog.pg_get_publication_tables(p.pubname) g ON true "
             "JOIN pg_catalog.pg_class c ON c.oid = g.relid "
@@ -189,7 +196,7 @@ class Catalog:
         )
         tables = tuple(PublishedTable(*row) for row in rows if wanted(row[0], row[1]))
         operations = "".join(letter for letter, on in zip("iudt", flags, strict=True) if on)
-        return Publication(name, tables, operations, via_root)
+        return Publication(name, oid, tables, operations, via_root)
 
     def shapes(self, oids: Sequence[int]) -> list[Table]:
         """The shapes of these tables, as this connection's snapshot shows them."""

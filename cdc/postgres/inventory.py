@@ -3,8 +3,8 @@
 In: a catalog connection and the section's `wanted`. Out: an `Inventory`: tables to capture, tables that stay out each
 with its reason and the way in. Refuses nothing: `check` reports it, `setup` publishes what can be captured.
 
-A partition travels as its root (publish_via_partition_root), so it is never a table of its own where its root is
-wanted; but its own replica identity is what the server looks at when one of its rows changes.
+A partitioned table is refused: partitions that are dropped, truncated or attached change its rows without a word in
+the stream (CORRECTNESS 13). Where `exclude` names it, its partitions are tables of their own.
 """
 
 from __future__ import annotations
@@ -54,15 +54,10 @@ class SourceTable:
     sql_name: str
     unsupported: tuple[tuple[str, str], ...] = ()
     """(column, type) that are not carried."""
-    unidentified_partitions: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
         return f"{self.schema}.{self.name}"
-
-    @property
-    def partitioned(self) -> bool:
-        return self.kind == "p"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +101,7 @@ _NEVER = frozenset({"cdc", "information_schema"})
 def _tables(catalog: Catalog) -> list[SourceTable]:
     plain = [SourceTable(*row) for row in catalog.rows(_TABLES)]
     unsupported = _unsupported(catalog, [t.oid for t in plain if t.kind in "rp" and t.schema not in _NEVER])
-    leaves: dict[int, list[str]] = {}
-    for table in plain:
-        if table.root is not None and table.kind == "r" and not table.identified:
-            leaves.setdefault(table.root, []).append(table.full_name)
-    return [
-        replace(t, unsupported=unsupported.get(t.oid, ()), unidentified_partitions=tuple(leaves.get(t.oid, ())))
-        for t in plain
-    ]
+    return [replace(table, unsupported=unsupported.get(table.oid, ())) for table in plain]
 
 
 def _unsupported(catalog: Catalog, oids: list[int]) -> dict[int, tuple[tuple[str, str], ...]]:
@@ -137,17 +125,13 @@ def _obstacle(table: SourceTable, source: str) -> StaysOut | None:
         return StaysOut(table, Level.NOTE, "a materialized view: the log does not carry it", leave_out)
     if table.persistence == "u":
         return StaysOut(table, Level.WARN, "unlogged: the log does not carry it", f"ALTER TABLE {name} SET LOGGED;")
+    if table.kind == "p":
+        why = "partitioned: partitions that come, go or are truncated change its rows without a word in the log"
+        return StaysOut(table, Level.FAIL, why, f"{leave_out}; its partitions are then tables of their own")
     if table.unsupported:
         columns = ", ".join(f"{column} has type {type_}" for column, type_ in table.unsupported)
         return StaysOut(table, Level.FAIL, f"{columns}, which is not carried yet", leave_out)
-    if not table.identified and not table.partitioned:
+    if not table.identified:
         why = "no usable primary key and no replica identity: its updates and deletes cannot be captured"
-        return StaysOut(table, Level.FAIL, why, f"ALTER TABLE {name} REPLICA IDENTITY FULL;  or {leave_out}")
-    if table.unidentified_partitions:
-        leaves = ", ".join(table.unidentified_partitions)
-        why = f"partitions without primary key or replica identity: {leaves}"
-        return StaysOut(table, Level.FAIL, why, f"ALTER TABLE … REPLICA IDENTITY FULL; for each, or {leave_out}")
-    if table.partitioned and not table.identified:
-        why = "no usable primary key and no replica identity: its rows would have no key"
         return StaysOut(table, Level.FAIL, why, f"ALTER TABLE {name} REPLICA IDENTITY FULL;  or {leave_out}")
     return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from cdc.errors import (
     LOG_WITHOUT_SLOT,
+    NOTHING_TO_CAPTURE,
     PUBLICATION_CHANGED,
     SLOT_AHEAD,
     SLOT_FOREIGN,
@@ -21,12 +22,16 @@ from cdc.errors import (
     SLOT_WITHOUT_LOG,
     SOURCE_FORK,
     SOURCE_IDENTITY,
+    TABLE_NARROWED,
+    TABLE_PARTITIONED,
+    TABLE_WITHOUT_IDENTITY,
     CdcError,
 )
+from cdc.event import Table
 from cdc.log import End, Gap, Identity, Opened
 from cdc.logtail import LogState
 from cdc.position import Lsn, PgPosition
-from cdc.postgres.catalog import Slot
+from cdc.postgres.catalog import Publication, Slot
 from cdc.topics import log_topic
 
 
@@ -162,3 +167,20 @@ def _on_history(source: str, last: PgPosition, server: Server) -> None:
     for timeline, switch in server.switches:
         if timeline == last.timeline and last.lsn > switch:
             raise CdcError(SOURCE_FORK, source=source, last=last, timeline=timeline, switch=switch)
+
+
+def refuse_uncapturable(
+    source: str, patterns: Sequence[str], publication: Publication, shapes: Sequence[Table]
+) -> None:
+    """What the publication holds must be what the stream can carry whole."""
+    if not publication.tables:
+        raise CdcError(NOTHING_TO_CAPTURE, source=source, publication=publication.name, patterns=", ".join(patterns))
+    for table in publication.tables:
+        if table.partitioned:
+            raise CdcError(TABLE_PARTITIONED, source=source, table=table.full_name)
+        if table.narrowed:
+            raise CdcError(TABLE_NARROWED, source=source, table=table.full_name, publication=publication.name)
+    for shape in shapes:
+        if shape.replica_identity == "n" or (shape.keyless and shape.replica_identity != "f"):
+            identity = {"d": "DEFAULT", "n": "NOTHING", "i": "USING INDEX"}[shape.replica_identity]
+            raise CdcError(TABLE_WITHOUT_IDENTITY, source=source, table=shape.full_name, identity=identity)

@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from cdc.errors import COPY_TORN, CdcError
 from cdc.kafka import Admin
+from cdc.postgres.catalog import Catalog
+from cdc.postgres.session import Server, Side
+from cdc.postgres.snapshot import BaseCopy
+from cdc.postgres.stream import ReplicationStream
 from cdc.topics import log_topic, row_topic, shape_topic
 from tests.servers.process import Process
 from tests.system.pipeline import Pipeline, wait_until
@@ -68,6 +73,13 @@ def alter_publication(pipeline: Pipeline) -> None:
     pipeline.source.execute(f"ALTER PUBLICATION cdc_{pipeline.name} SET (publish = 'insert')")
 
 
+def renew_publication(pipeline: Pipeline) -> None:
+    """The same tables and options: only the server knows that changes were left out meanwhile (CORRECTNESS 15)."""
+    pipeline.source.execute(f"DROP PUBLICATION cdc_{pipeline.name}")
+    pipeline.source.execute("INSERT INTO visits VALUES (now(), 'lost')")
+    pipeline.source.execute(f"CREATE PUBLICATION cdc_{pipeline.name} FOR TABLES IN SCHEMA public")
+
+
 def recreate_publication(pipeline: Pipeline) -> None:
     pipeline.source.execute(f"DROP PUBLICATION cdc_{pipeline.name}")
     pipeline.source.execute(f"CREATE PUBLICATION cdc_{pipeline.name} FOR TABLE accounts")
@@ -112,6 +124,7 @@ def compact_topic(pipeline: Pipeline) -> None:
         (foreign_slot, "SLOT_FOREIGN"),
         (alter_publication, "PUBLICATION_CHANGED"),
         (recreate_publication, "PUBLICATION_CHANGED"),
+        (renew_publication, "PUBLICATION_CHANGED"),
         (drop_publication, "PUBLICATION_MISSING"),
         (delete_topic(log_topic), "SLOT_WITHOUT_LOG"),
         (delete_topic(shape_topic), "SCHEMA_UNKNOWN"),
@@ -250,3 +263,41 @@ def test_a_wrong_password_is_named_and_not_shown(pipeline: Pipeline) -> None:
     said = died(process)
     assert "SOURCE_AUTH" in said
     assert "wrong-secret" not in said
+
+
+def test_a_table_taken_out_of_the_publication_and_put_back_is_noticed(pipeline: Pipeline) -> None:
+    """CORRECTNESS 15: Postgres 18 loses its rows without an error."""
+    name = f"cdc_{pipeline.name}"
+    pipeline.source.execute(f"DROP PUBLICATION {name}; CREATE PUBLICATION {name} FOR TABLE accounts, visits")
+    streamed(pipeline)
+    pipeline.source.execute(f"ALTER PUBLICATION {name} DROP TABLE visits")
+    pipeline.source.execute("INSERT INTO visits VALUES (now(), 'lost')")
+    pipeline.source.execute(f"ALTER PUBLICATION {name} ADD TABLE visits")
+    assert "PUBLICATION_CHANGED" in refusal(pipeline)
+
+
+def test_a_partitioned_table_is_refused(pipeline: Pipeline) -> None:
+    """CORRECTNESS 13: its partitions' DDL changes rows without row events."""
+    name = f"cdc_{pipeline.name}"
+    pipeline.source.execute("CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id)")
+    pipeline.source.execute("CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10)")
+    pipeline.source.execute(f"DROP PUBLICATION {name}")
+    pipeline.source.execute(f"CREATE PUBLICATION {name} FOR TABLE parts WITH (publish_via_partition_root)")
+    assert "public.parts is partitioned" in refusal(pipeline)
+
+
+def test_a_table_rewritten_while_the_copy_begins_is_copied_anew(pipeline: Pipeline) -> None:
+    """CORRECTNESS 20: under the older snapshot a rewritten table reads as empty."""
+    server = Server(Side.SOURCE, "copy", pipeline.source.url(), pipeline.source.server.password)
+    stream = ReplicationStream(server)
+    made = stream.create_slot("torn")
+    pipeline.source.execute("ALTER TABLE accounts ALTER COLUMN id TYPE bigint")
+    catalog = Catalog(server)
+    publication = catalog.publication(f"cdc_{pipeline.name}", lambda _, table: table == "accounts")
+    assert publication is not None
+    with BaseCopy(server, made.snapshot) as copy, pytest.raises(CdcError) as caught:
+        copy.shape(publication.tables[0])
+    assert caught.value.code is COPY_TORN
+    stream.close()
+    catalog.drop_slot("torn")
+    catalog.close()
