@@ -12,6 +12,7 @@ import traceback
 from contextlib import closing
 from enum import Enum
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,20 +25,23 @@ from cdc.commands import setup as setting_up
 from cdc.commands import status as reporting
 from cdc.commands import tail as tailing
 from cdc.commands import up as supervising
+from cdc.commands import verify as verifying
 from cdc.commands.init import write_config
 from cdc.commands.sections import chosen
 from cdc.commands.stopping import stop_on_signals
 from cdc.commands.terminal import say, tell, tell_error
 from cdc.config import DEFAULT_FILE, Config
-from cdc.errors import CdcError
+from cdc.errors import ARGUMENT_INVALID, CdcError
 from cdc.kafka import Reader
 from cdc.observe import SourceObserver
+from cdc.position import Lsn
 from cdc.source import Source
 from cdc.status import read_tail
 from sinks import Progress, TransactionReader
 from sinks.consumer import Sink, SinkSettings
 from sinks.observe import SinkObserver
 from sinks.postgres.progress import PROGRESS_TABLES
+from sinks.verify import verify as compare
 
 app = typer.Typer(
     help="Replicates a database's committed transactions through Kafka: whole, in order, exactly once.",
@@ -169,6 +173,34 @@ def tail(
             for event in transaction.events:
                 if not table or any(fnmatchcase(event.table, glob) for glob in table):
                     tailing.show(transaction.position, transaction.txn_seq, event, as_json=as_json)
+
+
+@app.command()
+def verify(
+    source: Annotated[str, typer.Argument(help="[source.NAME]")],
+    *,
+    sink: Annotated[str, typer.Option(metavar="NAME", help="[sink.NAME]")],
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="for the sink to come up to the source")] = 60.0,
+    as_json: Json = False,
+    config: ConfigFile = None,
+) -> None:
+    """Compare every captured table at source and replica, at one position. Exit 1 unless all are equal."""
+    loaded = configuration.load(config)
+    captured_from, replica = loaded.source(source), loaded.sink(sink)
+    if replica.source != source:
+        problem = f"[sink.{sink}] holds source {replica.source}, not {source}"
+        raise CdcError(ARGUMENT_INVALID, problem=problem, fix=f"cdc verify {replica.source} --sink {sink}")
+    tables, prefix = verifying.captured_tables(captured_from), captured_from.topic_prefix
+    with closing(Reader(loaded.kafka_options(), client="cdc-verify")) as reader:
+
+        def last_up_to(lsn: Lsn) -> tuple[int, int] | None:
+            return read_tail(reader, prefix).up_to(lsn)
+
+        servers = captured_from.server(), replica.server()
+        verdict = verifying.settle(partial(compare, *servers, tables, last_up_to, wait))
+    (verifying.show_json if as_json else verifying.show)(verdict)
+    if not verdict.equal:
+        raise typer.Exit(1)
 
 
 @source_app.command("run")

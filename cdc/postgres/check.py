@@ -159,9 +159,7 @@ class _Check:
             return
         published = {table.full_name: table for table in publication.tables}
         wanted = {table.full_name: table for table in self._inventory.capture}
-        # Without the option the partitions are listed, not their roots; that is a finding of its own.
-        by_root = publication.via_root or not any(table.partitioned for table in wanted.values())
-        missing = [t for name_, t in wanted.items() if name_ not in published and (by_root or not t.partitioned)]
+        missing = [table for full_name, table in wanted.items() if full_name not in published]
         if missing:
             names = ", ".join(table.sql_name for table in missing)
             again = f"; then copy again: cdc source run {self._source.name} --reopen copy-again" if self._slot else ""
@@ -178,9 +176,6 @@ class _Check:
         if publication.operations != "iudt":
             fix = f"ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate');"
             yield fail(f"publication {name} does not publish every operation", fix)
-        if not by_root:
-            fix = f"ALTER PUBLICATION {name} SET (publish_via_partition_root = true);"
-            yield fail(f"publication {name} publishes partitions one by one", fix)
         if not missing:
             yield ok(f"publication {name} holds {len(published)} of the wanted tables")
 

@@ -137,9 +137,7 @@ def _event_trigger(role: str) -> Step:
 
 
 def _publication(catalog: Catalog, name: str, now: Publication | None, inventory: Inventory) -> list[Step]:
-    tables = sql.SQL(", ").join(
-        [sql.SQL("" if t.partitioned else "ONLY ") + _table(t) for t in inventory.capture],
-    )
+    tables = sql.SQL(", ").join([sql.SQL("ONLY ") + _table(table) for table in inventory.capture])
     wanted = {table.oid for table in inventory.capture}
     if now is None:
         create = sql.SQL("CREATE PUBLICATION {} FOR TABLE {} WITH (publish_via_partition_root = true)")

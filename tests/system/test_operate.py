@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -215,3 +216,83 @@ def test_a_wrong_password_is_named_and_not_shown(site: Site) -> None:
         assert process.wait(60) == 5
         assert code in process.log.read_text()
         assert "wrong-password" not in process.log.read_text()
+
+
+MORE = """
+CREATE TABLE "Odd, Name" (a int, b text, "hash" bytea, PRIMARY KEY (b, a));
+INSERT INTO "Odd, Name" SELECT i, 'é' || i, sha256(i::text::bytea) FROM generate_series(1, 1000) i;
+CREATE TABLE visits (page text, at timestamptz, f float8);
+ALTER TABLE visits REPLICA IDENTITY FULL;
+INSERT INTO visits SELECT NULL, now(), 'NaN' FROM generate_series(1, 3);
+CREATE TABLE empty (id int PRIMARY KEY);
+"""
+
+
+def verified(site: Site, *arguments: str) -> dict[str, Any]:
+    done = site.call("verify", site.name, "--sink", "eu", "--json", *arguments)
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode == 0) == (report["result"] == "EQUAL")
+    return report
+
+
+def test_verify_compares_every_table_and_names_rows_that_differ(site: Site) -> None:
+    site.source.execute(MORE)
+    with site.source_running(), site.sink_running():
+        site.wait_caught_up()
+        report = verified(site)
+        assert report["result"] == "EQUAL"
+        assert {table["table"]: table["source_rows"] for table in report["tables"]} == {
+            "public.Odd, Name": 1000,
+            "public.empty": 0,
+            "public.orders": 5,
+            "public.visits": 3,
+        }
+        assert "EQUAL: 4 tables at 1:" in site.call("verify", site.name, "--sink", "eu").stdout
+
+        site.target.execute('UPDATE "Odd, Name" SET hash = NULL WHERE a = 500; DELETE FROM orders WHERE id = 3')
+        site.target.execute("DELETE FROM visits WHERE ctid = (SELECT min(ctid) FROM visits)")
+        report = verified(site)
+        assert report["result"] == "DIFFERENT"
+        different = {table["table"]: table for table in report["tables"] if not table["equal"]}
+        assert different.keys() == {"public.Odd, Name", "public.orders", "public.visits"}
+        assert different["public.Odd, Name"]["keys"] == ["(é500,500)"]
+        assert different["public.orders"]["keys"] == ["(3)"]
+        assert (different["public.visits"]["source_rows"], different["public.visits"]["target_rows"]) == (3, 2)
+        shown = site.call("verify", site.name, "--sink", "eu").stdout
+        assert "different  public.orders  source 5 rows, replica 4; such as (3)" in shown
+        assert "DIFFERENT: 4 tables at" in shown
+
+
+def test_verify_says_that_a_sink_is_behind_or_beyond(site: Site) -> None:
+    with site.source_running(), site.sink_running() as sink:
+        site.wait_caught_up()
+        sink.stop()
+        site.source.execute("INSERT INTO orders VALUES (50, 'late')")
+        done = site.call("verify", site.name, "--sink", "eu", "--wait", "2")
+        assert done.returncode == 1
+        assert "VERIFY_BEHIND" in done.stderr
+    done = site.call("verify", "nobody", "--sink", "eu")
+    assert (done.returncode, "SECTION_UNKNOWN" in done.stderr) == (2, True)
+
+
+def test_verify_of_a_busy_source_does_not_cry_wolf(site: Site) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        with site.source.connect() as connection:
+            number = 1000
+            while not stop.is_set():
+                number += 1
+                connection.execute("INSERT INTO orders VALUES (%s, 'busy')", [number])
+
+    with site.source_running(), site.sink_running():
+        site.wait_caught_up()
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            assert verified(site)["result"] in ("EQUAL", "NOT COMPARABLE")
+        finally:
+            stop.set()
+            writer.join()
+        site.wait_caught_up()
+        assert verified(site)["result"] == "EQUAL"

@@ -1,0 +1,75 @@
+"""`cdc verify`: which tables are compared, how often, and what it came to, in words and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+from cdc.commands.terminal import say, say_json
+from cdc.config import Source
+from cdc.errors import PUBLICATION_MISSING, CdcError
+from cdc.event import Table
+from cdc.postgres.catalog import Catalog
+from cdc.verdict import Verdict
+
+_COMPARISONS = 3
+"""A transaction that commits in the very moment of a comparison looks like a difference, but not three times."""
+
+
+def captured_tables(source: Source) -> list[Table]:
+    """What the publication holds of the wanted tables."""
+    with closing(Catalog(source.server())) as catalog:
+        publication = catalog.publication(source.publication, source.wanted)
+        if publication is None:
+            raise CdcError(PUBLICATION_MISSING, source=source.name, publication=source.publication)
+        return catalog.shapes([table.oid for table in publication.tables])
+
+
+def settle(compare: Callable[[], Verdict]) -> Verdict:
+    """Compare until equal, a few times."""
+    verdict = compare()
+    for _ in range(_COMPARISONS - 1):
+        if verdict.equal:
+            break
+        verdict = compare()
+    return verdict
+
+
+def show(verdict: Verdict) -> None:
+    """For people; the last line is the result."""
+    for table in verdict.tables:
+        if table.equal:
+            say(f"equal      {table.table}  {table.source_rows:,} rows")
+        else:
+            keys = f"; such as {', '.join(table.keys)}" if table.keys else ""
+            rows = f"source {table.source_rows:,} rows, replica {table.target_rows:,}"
+            say(f"different  {table.table}  {rows}{keys}", "red")
+    place = f"at {verdict.position} (transaction {verdict.txn_seq})"
+    say(f"{verdict.result}: {len(verdict.tables)} tables {place}{_why(verdict)}")
+
+
+def _why(verdict: Verdict) -> str:
+    if verdict.conclusive:
+        return ""
+    if verdict.copying:
+        return f": still being copied: {', '.join(verdict.copying)}"
+    return ": the sink has moved beyond what was read at the source; compare again while the source is quiet"
+
+
+def show_json(verdict: Verdict) -> None:
+    """For programs."""
+    tables = [
+        {"table": t.table, "equal": t.equal, "source_rows": t.source_rows, "target_rows": t.target_rows, "keys": t.keys}
+        for t in verdict.tables
+    ]
+    say_json(
+        {
+            "v": 1,
+            "result": verdict.result,
+            "position": verdict.position,
+            "epoch": verdict.epoch,
+            "txn_seq": verdict.txn_seq,
+            "copying": verdict.copying,
+            "tables": tables,
+        }
+    )
