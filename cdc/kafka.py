@@ -11,6 +11,7 @@ Readers assign and seek by themselves; an offset that is gone is an error, never
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,25 @@ __all__ = ["Admin", "KafkaError", "KafkaException", "Options", "Partition", "Pro
 Options = Mapping[str, str]
 Partition = tuple[str, int]
 _log = logging.getLogger(__name__)
+
+
+class _OnceAMinute(logging.Filter):
+    """librdkafka repeats itself at every try to connect, many a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text, now = _NUMBERS.sub("", record.getMessage()), time.monotonic()
+        if now - self._said.get(text, -60.0) < 60:
+            return False
+        self._said[text] = now
+        return True
+
+
+_NUMBERS = re.compile(r"[0-9]+")
+_log.addFilter(_OnceAMinute())
 
 FIXED_OPTIONS = {
     "acks": "all",
@@ -145,11 +165,10 @@ class Producer:
         self.produce_raw: Callable[..., None] = self._producer.produce
         """`produce(topic, value, key, partition, on_delivery)`; BufferError when the queue is full (see `send`)."""
 
-    def poll(self, timeout_s: float = 0.0) -> int:
-        """Serve acknowledgements; how many there were."""
-        served = self._producer.poll(timeout_s)
+    def poll(self, timeout_s: float = 0.0) -> None:
+        """Serve acknowledgements and what the client reports beside them."""
+        self._producer.poll(timeout_s)
         self.errors.check()
-        return served
 
     def pending(self) -> int:
         """Records that are neither delivered nor failed."""

@@ -43,6 +43,7 @@ class _SpanInFlight:
             self.first = self.last
         self.count += 1
         self.flight.pending -= 1
+        self.publisher.heard = True
 
     def passed(self, error: KafkaError | None, record: Record) -> None:
         """A tombstone: it has to arrive, and counts for nothing."""
@@ -50,6 +51,7 @@ class _SpanInFlight:
             self.publisher.fail(error, record)
             return
         self.flight.pending -= 1
+        self.publisher.heard = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ class Publisher:
         self._produce = producer.produce_raw
         self.durable: PgPosition | None = None
         self.durable_commit_us: int | None = None
+        self.heard = False
+        """Kafka acknowledged something since the last look (CORRECTNESS 9)."""
         self.interrupted = False
         """Somebody else appended to the log between our ENDs: the source looks who."""
         self.events = 0
@@ -187,8 +191,7 @@ class Publisher:
         self._check_alive()
 
     def _serve(self, timeout_s: float) -> None:
-        if self._producer.poll(timeout_s):
-            self._alive_at = time.monotonic()
+        self._producer.poll(timeout_s)
         if self._failure:
             raise self._failure
 
@@ -260,6 +263,7 @@ class Publisher:
         self.interrupted = self.interrupted or offset != self._log_offset + 1
         self._log_offset = offset
         self._ends_unacknowledged -= 1
+        self.heard = True
         self.ends += 1
         self.durable = committed.position
         self.durable_commit_us = committed.commit_ts_us or self.durable_commit_us
@@ -311,8 +315,8 @@ class Publisher:
 
     def _check_alive(self) -> None:
         """CORRECTNESS 9: an unanswered producer must not hold up the database's shutdown."""
-        if self.idle and self._producer.pending() == 0:
-            self._alive_at = time.monotonic()
+        if self.heard or (self.idle and self._producer.pending() == 0):
+            self.heard, self._alive_at = False, time.monotonic()
         elif time.monotonic() - self._alive_at > _STALLED_AFTER_S:
             raise self._stalled()
 
