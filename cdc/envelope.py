@@ -4,8 +4,8 @@ In: a table's columns with the dialect's text rules, rows as lists of text, the 
 bytes, fields in Debezium's order, ours behind them (docs/EVENTS.md).
 Refuses: nothing; a rule that cannot write a value raises, and the decoder says where.
 
-Three stages, so that the row path only joins bytes: per table (names, `source` facts that never change), per
-transaction and table (`TransactionFrame`), per event. The frame is a %-template with the few places an event fills.
+Three stages, so that the row path only joins bytes: per table (names, facts that never change), per transaction and
+table, per event. Each stage fills the %-template of the one before it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def compile_row(names: Sequence[str], encoders: Sequence[Encoder]) -> RowEncoder
     positions enter the code; names and rules are bound as values.
     """
     scope: dict[str, Any] = {f"e{at}": encode for at, encode in enumerate(encoders)}
-    scope["template"] = b"{" + b",".join(_escape(orjson.dumps(name)) + b":%b" for name in names) + b"}"
+    scope["template"] = object_template(names)
     scope["null"] = NULL
     columns = "".join(f"v{at}," for at in range(len(names)))
     values = "".join(f"null if v{at} is None else e{at}(v{at})," for at in range(len(names)))
@@ -49,6 +49,11 @@ def compile_key(names: Sequence[str], at: Sequence[int], encoders: Sequence[Enco
     return lambda values: encode_row([values[position] for position in at])
 
 
+def object_template(names: Sequence[str]) -> bytes:
+    """A JSON object with a place for each value."""
+    return b"{" + b",".join(_escape(orjson.dumps(name)) + b":%b" for name in names) + b"}"
+
+
 def name_list(names: Sequence[str]) -> bytes:
     return orjson.dumps(list(names))
 
@@ -63,21 +68,22 @@ def quoted(text: str) -> bytes:
     return _escape(orjson.dumps(text))
 
 
-def frame(source: bytes, *, transaction_id: str | None, now_ns: int) -> bytes:
-    """The template of a transaction's events of one table.
+def frame(source: bytes, *, transaction: bool) -> bytes:
+    """The template of a table's events, filled twice: places with one % are the transaction's, with two the event's.
 
-    `source` is the dialect's block, itself a template. Then an event fills: before, after, the places of `source`,
-    total order and collection order (unless it is a base copy's: `transaction_id` None), op, and its tail.
+    `source` is the dialect's block, such a template too. A transaction fills the places of `source`, its id as JSON
+    (not for a base copy, which is none to Debezium) and its time in ms, µs and ns; an event: before, after, the places
+    of `source`, total order and collection order (not for a base copy), op, and its tail.
     """
-    block = NULL
-    if transaction_id is not None:
-        block = b'{"id":%b,"total_order":%%d,"data_collection_order":%%d}' % quoted(transaction_id)
-    return b'{"before":%%b,"after":%%b,"source":%b,"transaction":%b,"op":"%%b","ts_ms":%d,"ts_us":%d,"ts_ns":%d%%b}' % (
-        source,
-        block,
-        now_ns // 1_000_000,
-        now_ns // 1000,
-        now_ns,
+    block = b'{"id":%b,"total_order":%%d,"data_collection_order":%%d}' if transaction else NULL
+    return b"".join(
+        (
+            b'{"before":%%b,"after":%%b,"source":',
+            source,
+            b',"transaction":',
+            block,
+            b',"op":"%%b","ts_ms":%d,"ts_us":%d,"ts_ns":%d%%b}',
+        )
     )
 
 

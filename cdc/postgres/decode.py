@@ -30,6 +30,8 @@ from cdc.postgres.wire import (
     Relation,
     Truncate,
     TypeName,
+    parse_begin,
+    parse_commit,
     parse_control,
     parse_delete,
     parse_insert,
@@ -37,7 +39,9 @@ from cdc.postgres.wire import (
 )
 from cdc.shape import schema_id
 
-_INSERT, _UPDATE, _DELETE = b"IUD"
+_INSERT, _UPDATE = b"IU"
+_CHANGES = b"IUD"
+_BEGIN, _COMMIT = b"BC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ class Decoder:
         }
         self._messages = MessageStream(captured.message_topic, facts)
         self._relations: dict[int, Relation] = {}
-        self._by_oid: dict[int, TableStream | None] = {}
+        self._by_oid: dict[bytes, TableStream | None] = {}
         self._txn: OpenTransaction | None = None
         self._skipping = False
         self._last_commit: int | None = None
@@ -136,6 +140,19 @@ class Decoder:
     def feed(self, data: bytes, lsn: int) -> Decoded | None:
         """The next message. Rows first: they are nearly all of them."""
         tag = data[0] if data else 0
+        if tag in _CHANGES:
+            txn, stream = self._txn, self._by_oid.get(data[1:5])
+            records = stream.plain(txn, data, lsn) if txn and stream else None
+            return self._change(tag, data, lsn) if records is None else records
+        if tag == _BEGIN:
+            self._begin(parse_begin(data))
+            return None
+        if tag == _COMMIT:
+            return self._commit(parse_commit(data))
+        return self._control(parse_control(data), lsn)
+
+    def _change(self, tag: int, data: bytes, lsn: int) -> list[Record] | None:
+        """A row that is not plain, the first of its table, or one to be passed over."""
         if tag == _INSERT:
             oid, row = parse_insert(data)
             stream = self._stream(oid, lsn)
@@ -144,21 +161,15 @@ class Decoder:
             oid, kind, old, row = parse_update(data)
             stream = self._stream(oid, lsn)
             return stream.update(self._open(lsn), kind, old, row, lsn) if stream else None
-        if tag == _DELETE:
-            oid, kind, old = parse_delete(data)
-            stream = self._stream(oid, lsn)
-            return stream.delete(self._open(lsn), kind, old, lsn) if stream else None
-        return self._control(parse_control(data), lsn)
+        oid, kind, old = parse_delete(data)
+        stream = self._stream(oid, lsn)
+        return stream.delete(self._open(lsn), kind, old, lsn) if stream else None
 
     def _control(self, message: object, lsn: int) -> Decoded | None:
         match message:
-            case Begin():
-                self._begin(message)
-            case Commit():
-                return self._commit(message)
             case Relation():
                 self._relations[message.oid] = message
-                self._by_oid.pop(message.oid, None)
+                self._by_oid.pop(_oid_bytes(message.oid), None)
             case Truncate():
                 return self._truncate(message, lsn)
             case Message():
@@ -222,11 +233,10 @@ class Decoder:
         """Where this table's rows go; None if it is not captured or the transaction is passed over."""
         if self._skipping:
             return None
-        try:
-            return self._by_oid[oid]
-        except KeyError:
-            stream = self._by_oid[oid] = self._match(oid, lsn)
-            return stream
+        key = _oid_bytes(oid)
+        if key not in self._by_oid:
+            self._by_oid[key] = self._match(oid, lsn)
+        return self._by_oid[key]
 
     def _match(self, oid: int, lsn: int) -> TableStream | None:
         """Compare the server's description with the shape that the log holds, once per description."""
@@ -290,7 +300,7 @@ class Decoder:
             self._changes.append(Change(self._open(lsn).ordinal, name, old, new, effect))
             old = new
         self._streams[name] = TableStream(shapes[-1][1], old, stream.topic, self._facts)
-        self._by_oid.pop(stream.table.oid, None)
+        self._by_oid.pop(_oid_bytes(stream.table.oid), None)
         self._relations.pop(stream.table.oid, None)
         return NewShapes(self._open(lsn).seq, tuple(shapes))
 
@@ -319,3 +329,8 @@ class Decoder:
 
     def _disorder(self, what: str, lsn: int) -> CdcError:
         return CdcError(STREAM_OUT_OF_ORDER, source=self._facts.source, position=Lsn(lsn), what=what)
+
+
+def _oid_bytes(oid: int) -> bytes:
+    """As a change names its table."""
+    return oid.to_bytes(4, "big")

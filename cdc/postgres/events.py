@@ -2,6 +2,9 @@
 
 In: a table's shape, an open transaction, rows. Out: `Record`s in order: an event, the tombstone behind a delete, the
 two events of a moved key. Refuses: a value without a form, by VALUE_UNREPRESENTABLE with table, column and LSN.
+
+`plain` is the way of nearly every change, from its bytes in one pass (`plan`). What it declines goes through `wire`
+and `insert`, `update`, `delete`, which write the same events from rows, and the rest.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from cdc.envelope import NULL, VERSION, compile_key, compile_row, frame, name_li
 from cdc.errors import VALUE_UNREPRESENTABLE, CdcError
 from cdc.event import UNAVAILABLE, Column, Table
 from cdc.position import Lsn
+from cdc.postgres.plan import NOT_PLAIN, compile_plan
 from cdc.postgres.values import UnrepresentableError, encoder
 from cdc.postgres.wire import UNCHANGED, Message, Row
 from cdc.types import Form, element, is_array
@@ -51,6 +55,9 @@ class OpenTransaction:
         return f"{self.xid}:{self.final_lsn}"
 
 
+_NEW = ord("N")
+
+
 class Record(NamedTuple):
     """One record for Kafka. `event` tells an event from a tombstone, which no END counts."""
 
@@ -76,14 +83,46 @@ class TableStream:
         self._row = compile_row(names, encoders)
         self._key_at = [names.index(name) for name in table.key]
         self._key = compile_key(table.key, self._key_at, [encoders[at] for at in self._key_at]) if table.key else None
+        self._plan = compile_plan(names, self._key_at, encoders)
         absent = [name for name in names if name not in table.key]
         self._key_image_tail = tail({"before_absent": name_list(absent)}) if absent else b""
         self._placeholders = [_placeholder(column) for column in table.columns]
-        self._source = self._source_template()
+        self._frame = frame(self._source_template(b"false"), transaction=True)
+        self._copy_frame = frame(self._source_template(b"true"), transaction=False)
         self._transaction: OpenTransaction | None = None
         self._template = b""
 
     # -- what the log says --------------------------------------------------------------------------------------
+    def plain(self, txn: OpenTransaction, data: bytes, lsn: int) -> list[Record] | None:
+        """A change as the log sent it; None if it takes more than one look."""
+        try:
+            end, key, image = self._plan(data, 6)
+            before, after, extra = NULL, image, b""
+            match data[:6:5]:
+                case b"IN":
+                    op = b"c"
+                case b"UN":
+                    op = b"u"
+                case b"DK" | b"DO" as kind:
+                    before, after, op = image, NULL, b"d"
+                    extra = self._key_image_tail if kind == b"DK" else b""
+                case b"UK" | b"UO" as kind:
+                    if data[end] != _NEW:
+                        return None
+                    end, new_key, after = self._plan(data, end + 1)
+                    if new_key != key:
+                        return None
+                    before, op = image, b"u"
+                    extra = self._key_image_tail if kind == b"UK" else b""
+                case _:
+                    return None
+        except NOT_PLAIN:
+            return None
+        if end != len(data):
+            return None
+        event = Record(self.topic, key, self._event(txn, before, after, lsn, op, extra))
+        return [event, Record(self.topic, key, None)] if op == b"d" else [event]
+
     def insert(self, txn: OpenTransaction, row: Row, lsn: int) -> list[Record]:
         key = self._key(row) if self._key else None
         return [Record(self.topic, key, self._event(txn, NULL, self._image(row, lsn), lsn, b"c"))]
@@ -159,22 +198,16 @@ class TableStream:
 
     def _open(self, txn: OpenTransaction) -> None:
         self._transaction = txn
-        last = b"null" if txn.last_commit_lsn is None else b'\\"%d\\"' % txn.last_commit_lsn
-        us = txn.commit_ts_us
-        source = self._source % (
-            us // 1000,
-            b"true" if txn.snapshot else b"false",
-            last,
-            us,
-            us * 1000,
-            txn.xid,
-            txn.seq,
-            txn.final_lsn,
-            us,
-        )
-        self._template = frame(source, transaction_id=None if txn.snapshot else txn.id, now_ns=txn.now_ns)
+        last = NULL if txn.last_commit_lsn is None else b'\\"%d\\"' % txn.last_commit_lsn
+        us, now = txn.commit_ts_us, txn.now_ns
+        source = us // 1000, last, us, us * 1000, txn.xid, txn.seq, txn.final_lsn, us
+        times = now // 1_000_000, now // 1000, now
+        if txn.snapshot:
+            self._template = self._copy_frame % (*source, *times)
+        else:
+            self._template = self._frame % (*source, orjson.dumps(txn.id), *times)
 
-    def _source_template(self) -> bytes:
+    def _source_template(self, snapshot: bytes) -> bytes:
         """The `source` block. Places with one % are the transaction's, with two the event's: LSN twice, ordinal."""
         facts = self.facts
         return b"".join(
@@ -183,7 +216,9 @@ class TableStream:
                 _twice(VERSION),
                 b',"connector":"postgresql","name":',
                 _twice(facts.source),
-                b',"ts_ms":%d,"snapshot":"%b","db":',
+                b',"ts_ms":%d,"snapshot":"',
+                snapshot,
+                b'","db":',
                 _twice(facts.database),
                 b',"sequence":"[%b,\\"%%d\\"]","ts_us":%d,"ts_ns":%d,"schema":',
                 _twice(self.table.schema),

@@ -46,7 +46,7 @@ _SPECIAL_DECIMALS = {
 _BOOLEANS = {b"t": b"true", b"f": b"false"}
 
 
-def _digits(value: bytes) -> bytes:
+def encode_integer(value: bytes) -> bytes:
     return value
 
 
@@ -54,7 +54,7 @@ def _float(value: bytes) -> bytes:
     return _SPECIAL_FLOATS.get(value, value)
 
 
-def _text(value: bytes) -> bytes:
+def encode_text(value: bytes) -> bytes:
     return _dumps(value.decode())
 
 
@@ -82,12 +82,15 @@ def _timestamp(value: bytes) -> bytes:
 def _timestamptz(digits: int) -> Encoder:
     """In UTC, the fraction always as long as the column's precision."""
     whole = 9 + digits if digits else 8
+    size = 14 + whole
 
     def encode(value: bytes) -> bytes:
+        # Nearly every value: date, blank, a whole time, +00.
+        if len(value) == size and value[10] == 32 and value[-3] == 43:
+            return b'"%bT%bZ"' % (value[:10], value[11:-3])
         if not _iso(value):
             return _far(value, _padded)
-        time = value[11:-3]
-        return b'"%bT%bZ"' % (value[:10], time if len(time) == whole else _padded(time))
+        return b'"%bT%bZ"' % (value[:10], _padded(value[11:-3]))
 
     def _padded(time: bytes) -> bytes:
         return (time if b"." in time or not digits else time + b".").ljust(whole, b"0")
@@ -109,10 +112,10 @@ def _far(value: bytes, padded: Callable[[bytes], bytes] = lambda time: time) -> 
 
 
 _ENCODERS: dict[Form, Encoder] = {
-    Form.INTEGER: _digits,
+    Form.INTEGER: encode_integer,
     Form.FLOAT: _float,
     Form.BOOLEAN: _BOOLEANS.__getitem__,
-    Form.TEXT: _text,
+    Form.TEXT: encode_text,
     Form.DECIMAL: _decimal,
     Form.BYTES: _bytes,
     Form.DATE: _date,

@@ -42,8 +42,8 @@ EPOCH_US = 946_684_800_000_000
 _XLOG_DATA = Struct(">cqqq")
 _KEEPALIVE = Struct(">cqqB")
 _STATUS = Struct(">cqqqqB")
-_BEGIN = Struct(">qqI")
-_COMMIT = Struct(">Bqqq")
+_BEGIN = Struct(">xqqI")
+_COMMIT = Struct(">xxqqq")
 _U16, _U32, _I32, _I64 = Struct(">H"), Struct(">I"), Struct(">i"), Struct(">q")
 _u16, _u32 = _U16.unpack_from, _U32.unpack_from
 XLOG_DATA_HEADER = _XLOG_DATA.size
@@ -55,7 +55,7 @@ class Keepalive:
     reply_requested: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Begin:
     """`final_lsn`: where the commit record begins; the transaction's changes follow at once."""
 
@@ -64,7 +64,7 @@ class Begin:
     xid: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Commit:
     """`end_lsn`: behind the commit record, what the slot acknowledges."""
 
@@ -149,7 +149,7 @@ def status_update(lsn: int, now_us: int, *, reply: bool = False) -> bytes:
     return _STATUS.pack(b"r", lsn, lsn, lsn, now_us - EPOCH_US, reply)
 
 
-# -- rows: the hot path -----------------------------------------------------------------------------------------
+# -- rows and what encloses them: the hot path ----------------------------------------------------------------------
 def parse_insert(data: bytes) -> tuple[int, Row]:
     """Relation oid and new row."""
     try:
@@ -225,10 +225,28 @@ def _ended(what: str, data: bytes, end: int) -> CdcError:
     return _corrupt(what, end, f"{len(data) - end} trailing bytes")
 
 
+def parse_begin(data: bytes) -> Begin:
+    if len(data) != _BEGIN.size:
+        raise _ended("Begin", data, _BEGIN.size)
+    lsn, ts, xid = _BEGIN.unpack(data)
+    return Begin(lsn, ts + EPOCH_US, xid)
+
+
+def parse_commit(data: bytes) -> Commit:
+    if len(data) != _COMMIT.size:
+        raise _ended("Commit", data, _COMMIT.size)
+    lsn, end, ts = _COMMIT.unpack(data)
+    return Commit(lsn, end, ts + EPOCH_US)
+
+
 # -- everything else --------------------------------------------------------------------------------------------
 def parse_control(data: bytes) -> Control:
     """Any message but Insert, Update, Delete."""
     tag = data[:1]
+    if tag == b"B":
+        return parse_begin(data)
+    if tag == b"C":
+        return parse_commit(data)
     parse = _CONTROL.get(tag)
     if parse is None:
         raise _corrupt("pgoutput", 0, f"unknown message {tag!r}" if tag else "empty message")
@@ -283,16 +301,6 @@ class _Cursor:
             raise _corrupt(self.what, end - len(raw), "a name that is not UTF-8") from None
 
 
-def _begin(c: _Cursor) -> Begin:
-    lsn, ts, xid = _BEGIN.unpack(c.take(_BEGIN.size))
-    return Begin(lsn, ts + EPOCH_US, xid)
-
-
-def _commit(c: _Cursor) -> Commit:
-    _, lsn, end, ts = _COMMIT.unpack(c.take(_COMMIT.size))
-    return Commit(lsn, end, ts + EPOCH_US)
-
-
 def _origin(c: _Cursor) -> Origin:
     return Origin(c.i64(), c.text())
 
@@ -318,8 +326,6 @@ def _message(c: _Cursor) -> Message:
 
 
 _CONTROL: dict[bytes, tuple[str, Callable[[_Cursor], Control]]] = {
-    b"B": ("Begin", _begin),
-    b"C": ("Commit", _commit),
     b"O": ("Origin", _origin),
     b"R": ("Relation", _relation),
     b"Y": ("Type", _type),
