@@ -15,7 +15,8 @@ from psycopg import sql
 
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
-from tests.system.pipeline import CDC
+from tests.servers.process import Process
+from tests.system.pipeline import CDC, wait_until
 
 READER_PASSWORD = "reader's s3cret"
 WRITER_PASSWORD = "writer's/s3cret"
@@ -68,14 +69,19 @@ url = "{self.target.url(self.writer)}"
 password = "${{WRITER_PASSWORD}}"
 """)
 
-    def cdc(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        environment = {
+    def environment(self) -> dict[str, str]:
+        return {
             **os.environ,
             "CDC_CONFIG": str(self.config),
             "READER_PASSWORD": READER_PASSWORD,
             "WRITER_PASSWORD": WRITER_PASSWORD,
-            **(env or {}),
         }
+
+    def background(self, *arguments: str) -> Process:
+        return Process([CDC, *arguments], self.config.with_name("background.log"), env=self.environment())
+
+    def cdc(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        environment = self.environment() | dict(env or {})
         done = subprocess.run(
             [CDC, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
         )
@@ -229,6 +235,30 @@ def test_the_writer_can_do_its_work_and_nothing_else(site: Site) -> None:
                 connection.execute(refused)
         with pytest.raises(psycopg.OperationalError, match="REPLICATION"):
             psycopg.connect(site.target.url(site.writer), password=WRITER_PASSWORD, replication="database")
+
+
+def test_a_whole_pipeline_runs_under_the_roles_that_setup_makes(site: Site) -> None:
+    site.set_up()
+    running = site.background("up")
+    try:
+        wait_until(lambda: "table copied" in running.log.read_text(), "the copy")
+        site.source.execute("ALTER TABLE accounts ADD COLUMN tier int NOT NULL DEFAULT 3")
+        site.source.execute("INSERT INTO accounts (id, balance) VALUES (11, 1); UPDATE visits SET page = 'x'")
+        site.source.execute("INSERT INTO events VALUES ('2026-05-05', 1); TRUNCATE visits")
+        done = site.cdc("verify", site.name, "--sink", "eu")
+        assert "EQUAL: 4 tables" in done.stdout, done.stdout + done.stderr + running.log.read_text()
+        assert site.cdc("check").returncode == 0
+        for side in ("source", "target"):
+            refused = site.as_admin("teardown", side=side)
+            assert refused.returncode == 4, refused.stdout
+    finally:
+        running.stop()
+    assert running.returncode == 0, running.log.read_text()
+    for side in ("source", "target"):
+        assert site.as_admin("teardown", side=side).returncode == 0
+    assert site.source.execute("SELECT 1 FROM pg_replication_slots WHERE database = current_database()") == []
+    assert site.target.execute("SELECT count(*) FROM accounts") == [(11,)]
+    site.printed.append(running.log.read_text())
 
 
 def test_the_server_never_sees_the_password_in_plain_text(site: Site) -> None:

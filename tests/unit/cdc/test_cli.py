@@ -1,0 +1,74 @@
+"""The command line as a whole: documented, and never showing a secret, whatever goes wrong."""
+
+from pathlib import Path
+
+import click
+import pytest
+import typer.main
+
+from cdc import cli, secret
+from cdc.config import Kafka, Metrics, Sink, Source
+from cdc.errors import EXIT_CODES, SOURCE_HELD, CdcError
+
+OPERATIONS = (Path(__file__).parents[3] / "docs" / "OPERATIONS.md").read_text()
+
+
+def commands() -> dict[str, click.Command]:
+    """Every command by its words."""
+    found: dict[str, click.Command] = {}
+    for name, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+        nested = getattr(command, "commands", None)
+        found |= {f"{name} {sub}": leaf for sub, leaf in nested.items()} if nested else {name: command}
+    return found
+
+
+def test_every_command_and_option_is_in_the_handbook_and_has_help() -> None:
+    assert len(commands()) == 10
+    for name, command in commands().items():
+        assert f"`cdc {name} " in OPERATIONS or f"`cdc {name}`" in OPERATIONS, name
+        assert command.help, name
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--") and option != "--help":
+                    assert option in OPERATIONS, f"{name} {option}"
+
+
+@pytest.mark.parametrize("section", [Kafka, Source, Sink, Metrics])
+def test_every_key_is_in_the_handbook(section: type[Kafka | Source | Sink | Metrics]) -> None:
+    for key in section.model_fields:
+        assert key == "name" or f"`{key}`" in OPERATIONS, key
+
+
+def test_every_exit_code_is_in_the_handbook() -> None:
+    for code in {0, *EXIT_CODES.values()}:
+        assert f"\n| {code} | " in OPERATIONS
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, error: Exception) -> int:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return int(str(caught.value.code))
+
+
+def test_an_error_of_the_catalogue_is_told_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(monkeypatch, CdcError(SOURCE_HELD, source="shop", holder="backend 7")) == 4
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == (
+        "error SOURCE_HELD (source shop): another process holds source shop: backend 7\n"
+        "  what to do: stop that one, or run without --no-wait to stand by\n"
+    )
+
+
+def test_a_bug_is_told_without_secrets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(secret, "_resolved", {"hunter2"})
+    assert ended(monkeypatch, RuntimeError("login with hunter2 failed")) == 1
+    shown = capsys.readouterr().err
+    assert "RuntimeError: login with *** failed" in shown
+    assert "this is a bug of cdc" in shown
