@@ -86,6 +86,7 @@ _CONSUMER = {
     "fetch.queue.backoff.ms": "50",
 }
 _REQUEST_TIMEOUT_S = 30.0
+_CLOSE_S = 10.0
 _REFUSALS = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -205,9 +206,13 @@ class Producer:
         return CdcError(DELIVERY_FAILED, source=source, topic=topic, problem=error.str())
 
     def abandon(self) -> None:
-        """Drop what is not delivered: the run is over, and nothing after a failure may go out."""
+        """Drop what is not delivered: nothing after a failure may go out. Callbacks may call this."""
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
-        self._producer.poll(0)
+
+    def close(self) -> None:
+        """The run is over. Every callback is served here: the client aborts the process if one comes later."""
+        self.abandon()
+        self._producer.flush(_CLOSE_S)
 
 
 def _fixed(*names: str) -> dict[str, str]:

@@ -190,7 +190,7 @@ class Run:
         self._provision.log()
         self._reader = self._resources.enter_context(closing(Reader(self._options, client=f"cdc-{self._name}")))
         self._producer = Producer({**self._options, "message.max.bytes": str(self._settings.max_record)})
-        self._resources.callback(self._producer.abandon)
+        self._resources.callback(self._producer.close)
         self._catalog = self._resources.enter_context(closing(Catalog(self._server)))
         self._stream = self._resources.enter_context(closing(ReplicationStream(self._server)))
         if self._catalog.in_recovery():
@@ -339,9 +339,12 @@ class Run:
         heartbeat_at = told_at = 0.0
         while not stop():
             busy = self._publisher.in_flight > 0
-            for lsn, data in self._stream.read(0.0 if busy else _POLL_S):
-                self._dispatch(decoder.feed(data, lsn))
-            self._publisher.poll(0.001 if busy else 0.0)
+            messages = self._stream.read(0.0 if busy else _POLL_S)
+            for lsn, data in messages:
+                decoded = decoder.feed(data, lsn)
+                if decoded is not None:
+                    self._dispatch(decoded)
+            self._publisher.poll(0.001 if busy and not messages else 0.0)
             if self._publisher.durable:
                 failpoint("source.before_acknowledge")
                 self._stream.acknowledge(self._publisher.durable.lsn)
@@ -374,7 +377,7 @@ class Run:
             clock_ns=time.time_ns,
         )
 
-    def _dispatch(self, decoded: Decoded | None) -> None:
+    def _dispatch(self, decoded: Decoded) -> None:
         if isinstance(decoded, list):
             self._publisher.send(decoded)
         elif isinstance(decoded, Transaction):
