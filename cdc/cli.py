@@ -160,6 +160,7 @@ def tail(
     config: ConfigFile = None,
 ) -> None:
     """Events as they come from now on, whole transactions in commit order. Reads Kafka alone."""
+    logs.configure()
     loaded = configuration.load(config)
     kafka, prefix, stop = loaded.kafka_options(), loaded.source(source).topic_prefix, stop_on_signals()
     with closing(Reader(kafka, client="cdc-tail")) as reader:
@@ -261,6 +262,7 @@ def _serve(loaded: Config, numbers: metrics.Unit, kind: configuration.Kind, name
 
 def main() -> None:
     """The command `cdc`."""
+    logs.quiet()
     try:
         app()
     except CdcError as error:

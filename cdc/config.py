@@ -41,6 +41,7 @@ from cdc.errors import (
     CdcError,
 )
 from cdc.kafka import FIXED_OPTIONS
+from cdc.measure import Duration, Size
 from cdc.postgres.session import Server, Side
 from cdc.secret import Secret, is_reference
 from cdc.topics import slot_name
@@ -51,13 +52,6 @@ SYSTEM_FILE = Path("/etc/cdc/cdc.toml")
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _SLOT = re.compile(r"[a-z0-9_]{1,63}")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,150}")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZE = re.compile(r"(\d+)\s*(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
-_BYTES = {
-    "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
-}  # fmt: skip
 _SECRET_OPTION = re.compile(r"password|secret|key\.pem")
 Kind = Literal["source", "sink"]
 """Of a section that a process runs."""
@@ -83,18 +77,6 @@ def _secret(value: object, info: ValidationInfo) -> object:
 
 def _file_of(info: ValidationInfo) -> str:
     return str((info.context or {}).get("file", "cdc.toml"))
-
-
-def _measure(pattern: re.Pattern[str], units: Mapping[str, float], example: str) -> BeforeValidator:
-    def parse(value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        match = pattern.fullmatch(value.strip())
-        if not match:
-            raise ValueError(f"{value!r} is not like {example}; units: {', '.join(units)}")
-        return float(match[1]) * units[match[2]]
-
-    return BeforeValidator(parse)
 
 
 def _only(*supported: str) -> AfterValidator:
@@ -137,10 +119,6 @@ def _glob(value: str) -> str:
     return value
 
 
-Duration = Annotated[float, _measure(_DURATION, _SECONDS, '"10s"'), Field(gt=0)]
-"""In seconds."""
-Size = Annotated[int, _measure(_SIZE, _BYTES, '"20GiB"'), Field(gt=0)]
-"""In bytes."""
 PlaceOfSecret = Annotated[Secret | None, BeforeValidator(_secret)]
 Url = Annotated[str, AfterValidator(postgres_url)]
 Name = Annotated[str, _matching(NAME)]

@@ -1,7 +1,7 @@
 """Log lines: one per change of state, `time level event key=value …`, to stderr, without secrets.
 
-In: structlog's calls of our own modules, the standard library's of our clients. Out: lines. Nothing but `configure`
-is called from here; modules say `structlog.get_logger()`.
+In: structlog's calls of our own modules, the standard library's of our clients. Out: lines. Modules say
+`structlog.get_logger()`; only commands call what is here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ import structlog
 from cdc.secret import redact
 
 
+def quiet() -> None:
+    """For commands that report by themselves: what a client says of its troubles comes back as their error."""
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
 def configure() -> None:
-    """Once, by the command that runs."""
+    """Once, by a command that runs on."""
     common: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

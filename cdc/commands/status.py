@@ -55,7 +55,7 @@ class Gatherer:
         try:
             facts = source_facts(source.server(), source.slot)
         except CdcError as error:
-            problem = _short(error)
+            problem = _both(_short(error), problem)
         return source_status(name, tail, facts, source.max_retained_wal, problem)
 
     def _sink(self, name: str, tail: Tail, problem: str | None) -> SinkStatus:
@@ -63,12 +63,16 @@ class Gatherer:
         try:
             facts = target_facts(sink.server())
         except CdcError as error:
-            problem = _short(error)
+            problem = _both(_short(error), problem)
         return sink_status(name, sink.source, tail, facts, problem)
 
 
 def _short(error: CdcError) -> str:
     return redact(f"{error.code.name}: {error.text}")
+
+
+def _both(one: str, other: str | None) -> str:
+    return f"{one}; {other}" if other else one
 
 
 @contextmanager
