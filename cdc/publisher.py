@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from cdc.errors import KAFKA_STALLED, SUPERSEDED, CdcError
 from cdc.failpoint import failpoint
 from cdc.kafka import KafkaError, KafkaException, Producer, Record
-from cdc.log import Change, Chunk, End, Span, log_key
+from cdc.log import Change, Chunk, End, OrdinaryEnds, Span, log_key
 from cdc.position import PgPosition
 from cdc.topics import log_topic, partition_of
 
@@ -64,7 +65,7 @@ class PublishedRun:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: see `Transaction`
 class Committed:
     """What the END of a transaction will say."""
 
@@ -81,6 +82,12 @@ class Committed:
     copy: Chunk | None = None
     publication: str | None = None
     sequences: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def ordinary(self) -> bool:
+        """A transaction of rows alone, which is nearly all of them."""
+        rest = self.changes or self.copy or self.publication or self.sequences
+        return self.kind == "data" and self.origin is None and not rest
 
 
 class _Flight:
@@ -110,7 +117,9 @@ class Publisher:
     ) -> None:
         self._producer, self._run, self._source = producer, run, run.source
         self._log_topic = log_topic(run.prefix)
-        self._partitions, self._previous, self._log_offset = partitions, previous, log_offset
+        self._partitions, self._log_offset = partitions, log_offset
+        self._previous = None if previous is None else str(previous)
+        self._ordinary_ends = OrdinaryEnds(run.run, run.epoch)
         self._waiting = waiting
         self._open = _Flight()
         self._flights: deque[_Flight] = deque()
@@ -199,7 +208,23 @@ class Publisher:
         failpoint("source.before_end")
         c = flight.committed
         assert c is not None
-        end = End(
+        position = str(c.position)
+        value, key = self._end(c, flight, position), log_key(c.id)
+        self._previous = position
+        self._ends_unacknowledged += 1
+        acknowledged = partial(self._end_acknowledged, c)
+        try:
+            self._produce(self._log_topic, value, key, 0, acknowledged)
+        except (BufferError, KafkaException) as error:
+            self._retry_end(error, value, key, acknowledged)
+
+    def _end(self, c: Committed, flight: _Flight, position: str) -> bytes:
+        offsets = [(s.topic, s.partition, s.first, s.last, s.count) for s in flight.spans.values() if s.count]
+        if c.ordinary and not flight.schemas and c.xid is not None and c.commit_ts_us is not None:
+            return self._ordinary_ends.to_bytes(
+                c.id, c.collections, c.commit_ts_us, c.txn_seq, position, self._previous, c.xid, offsets
+            )
+        return End(
             id=c.id,
             event_count=c.event_count,
             data_collections=c.collections,
@@ -208,31 +233,18 @@ class Publisher:
             run=self._run.run,
             epoch=self._run.epoch,
             txn_seq=c.txn_seq,
-            position=str(c.position),
-            prev_position=None if self._previous is None else str(self._previous),
+            position=position,
+            prev_position=self._previous,
             commit_ts_us=c.commit_ts_us,
             xid=c.xid,
             origin=c.origin,
-            offsets=tuple(
-                Span(s.topic, s.partition, s.first, s.last, s.count) for s in flight.spans.values() if s.count
-            ),
+            offsets=tuple(Span(*span) for span in offsets),
             schemas=flight.schemas,
             changes=c.changes,
             copy=c.copy,
             publication=c.publication,
             sequences=c.sequences,
-        )
-        self._previous = c.position
-
-        def acknowledged(error: KafkaError | None, record: Record) -> None:
-            self._end_acknowledged(error, record, c)
-
-        self._ends_unacknowledged += 1
-        value, key = end.to_bytes(), log_key(c.id)
-        try:
-            self._produce(self._log_topic, value, key, 0, acknowledged)
-        except (BufferError, KafkaException) as error:
-            self._retry_end(error, value, key, acknowledged)
+        ).to_bytes()
 
     def _retry_end(
         self,
@@ -255,7 +267,7 @@ class Publisher:
             else:
                 return
 
-    def _end_acknowledged(self, error: KafkaError | None, record: Record, committed: Committed) -> None:
+    def _end_acknowledged(self, committed: Committed, error: KafkaError | None, record: Record) -> None:
         if error is not None:
             self.fail(error, record)
             return

@@ -52,7 +52,7 @@ class NewShapes:
     shapes: tuple[tuple[str, Table], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: it is made once a transaction, and freezing costs twice the time
 class Transaction:
     """A committed transaction, all its events handed out. `heartbeat`: it brought back our own token.
 

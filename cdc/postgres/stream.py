@@ -126,7 +126,7 @@ class ReplicationStream:
 
     def _drain(self) -> list[tuple[int, bytes]]:
         messages: list[tuple[int, bytes]] = []
-        get = self._pgconn.get_copy_data
+        get, end = self._pgconn.get_copy_data, 0
         for _ in range(_BATCH):
             with_data, view = get(1)
             if with_data <= 0:
@@ -138,12 +138,13 @@ class ReplicationStream:
             if tag == _XLOG_DATA:
                 start, end = parse_xlog_header(data)
                 messages.append((start, data[XLOG_DATA_HEADER:]))
-                self.wal_end = Lsn(end)
             elif tag == _KEEPALIVE:
                 keepalive = parse_keepalive(data)
-                self.wal_end = Lsn(keepalive.wal_end)
+                end = keepalive.wal_end
                 if keepalive.reply_requested:
                     self.report()
+        if end:
+            self.wal_end = Lsn(end)
         return messages
 
     def acknowledge(self, lsn: Lsn) -> None:

@@ -39,7 +39,7 @@ Row = list[Value]
 # Postgres counts microseconds from 2000-01-01.
 EPOCH_US = 946_684_800_000_000
 
-_XLOG_DATA = Struct(">cqqq")
+_XLOG_DATA = Struct(">xqq8x")
 _KEEPALIVE = Struct(">cqqB")
 _STATUS = Struct(">cqqqqB")
 _BEGIN = Struct(">xqqI")
@@ -140,7 +140,7 @@ def parse_xlog_header(payload: bytes | memoryview) -> tuple[int, int]:
     """WAL start and the server's WAL end of a 'w' frame; the message follows at XLOG_DATA_HEADER."""
     if len(payload) <= _XLOG_DATA.size:
         raise _corrupt("XLogData", len(payload), "truncated")
-    _, start, end, _ = _XLOG_DATA.unpack_from(payload)
+    start, end = _XLOG_DATA.unpack_from(payload)
     return start, end
 
 

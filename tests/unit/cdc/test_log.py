@@ -5,7 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.log import Change, Chunk, End, Gap, Identity, Opened, Span, Start, Validity, log_key, parse
+from cdc.log import (
+    Change,
+    Chunk,
+    End,
+    Gap,
+    Identity,
+    Opened,
+    OrdinaryEnds,
+    Span,
+    Start,
+    Validity,
+    log_key,
+    parse,
+)
 
 IDENTITY = Identity("postgresql", "7123456789", 1, "shop", "cdc_shop")
 
@@ -33,6 +46,23 @@ FULL_END = End(
 @pytest.mark.parametrize("record", [start(), end(), FULL_START, FULL_END])
 def test_a_record_is_read_back_as_it_was_written(record: Start | End) -> None:
     assert parse(record.to_bytes()) == record
+
+
+@given(
+    collections=st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.integers(1, 9)), min_size=1),
+    previous=st.none() | st.just("1:0/90"),
+)
+def test_the_template_of_ordinary_ends_writes_what_the_record_writes(
+    collections: list[tuple[str, int]], previous: str | None
+) -> None:
+    span = ("shop.public.a", 3, 4, 9, 5)
+    written = OrdinaryEnds("0123456789abcdef", 1000).to_bytes(
+        "7:99", collections, 5_000_001, 8, "1:0/100", previous, 7, [span]
+    )
+    assert written == End(
+        "7:99", sum(n for _, n in collections), tuple(collections), 5_000, "data", "0123456789abcdef", 1000, 8,
+        "1:0/100", previous, 5_000_001, 7, offsets=(Span(*span),),
+    ).to_bytes()  # fmt: skip
 
 
 def test_debezium_s_fields_come_first_and_ours_are_left_out_when_empty() -> None:
