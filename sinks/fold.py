@@ -84,8 +84,10 @@ def fold(parts: Iterable[Part], table_of: Callable[[str], Table]) -> Iterator[St
                     yield barrier
                     barrier = None
                 table = rows.get(item.table)
-                if table is None or table.schema_id != item.schema_id:
+                if table is not None and table.schema_id != item.schema_id:
                     yield from _flush(rows)
+                    table = None
+                if table is None:
                     table = rows[item.table] = _rows_of(table_of(item.schema_id), item.schema_id)
                 table.add(item)
             elif not isinstance(item, RowEvent) or item.op == "t":

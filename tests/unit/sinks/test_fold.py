@@ -308,6 +308,17 @@ def test_a_new_shape_of_a_table_is_never_folded_into_the_old_one() -> None:
     assert (len(first.inserts), list(second.updates)) == (1, [("id", "a")])
 
 
+def test_rows_of_several_tables_are_folded_side_by_side() -> None:
+    """One step a table, however often a transaction goes from one to the other."""
+    events = [
+        e for at in range(3) for e in (event(KEYED, "c", after=row(at)), event(KEYLESS, "c", after={"a": "", "f": 0.5}))
+    ]
+    first, second = fold([Part(END, events)], TABLES.__getitem__)
+    assert isinstance(first, Net)
+    assert isinstance(second, Net)
+    assert (len(first.inserts), len(second.inserts)) == (3, 3)
+
+
 # -- pieces --
 def change(at: int) -> Change:
     return Change(at, "public.keyed", None, None, "create")
