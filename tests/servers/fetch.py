@@ -66,9 +66,7 @@ def fetch() -> None:
 
 
 def _check_postgres() -> None:
-    done = subprocess.run(
-        [POSTGRES_BIN / "postgres", "--version"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([POSTGRES_BIN / "postgres", "--version"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise MissingError(f"Postgres does not start here: {done.stderr.strip()}")
     _say(f"postgres  {done.stdout.split()[-1]} in {_shown(POSTGRES_BIN)}")

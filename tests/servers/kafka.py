@@ -77,12 +77,8 @@ class Kafka:
     def start(self, timeout: float = 60) -> None:
         """Start and wait until it answers a client."""
         assert not self.running, "it is running already"
-        self._process = Process(
-            [*self._java(), "kafka.Kafka", str(self.directory / "server.properties")], self.log
-        )
-        admin = AdminClient(
-            {"bootstrap.servers": self.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200}
-        )
+        self._process = Process([*self._java(), "kafka.Kafka", str(self.directory / "server.properties")], self.log)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200})
         deadline = time.monotonic() + timeout
         while True:
             try:

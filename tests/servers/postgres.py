@@ -142,9 +142,7 @@ class Postgres:
         """A superuser's connection."""
         return psycopg.connect(self.dsn(dbname), autocommit=autocommit, connect_timeout=10)
 
-    def execute(
-        self, query: QueryNoTemplate, params: Params | None = None, *, dbname: str = "postgres"
-    ) -> list[Row]:
+    def execute(self, query: QueryNoTemplate, params: Params | None = None, *, dbname: str = "postgres") -> list[Row]:
         """Run one statement in a connection of its own, committed; its rows, if it has any."""
         with self.connect(dbname) as connection:
             cursor = connection.execute(query, params)
@@ -236,9 +234,7 @@ class Database:
 
     def drop(self) -> None:
         """Drop it with everything that would keep it: its sessions and its slots."""
-        self.server.execute(
-            sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(self.name))
-        )
+        self.server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(self.name)))
         self.server.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [self.name]
         )

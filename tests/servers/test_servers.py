@@ -103,9 +103,7 @@ def test_postgres_survives_kill9_freeze_and_reuse(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a plain user runs Postgres as himself")
-def test_postgres_runs_from_a_checkout_closed_to_its_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_postgres_runs_from_a_checkout_closed_to_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     wheel = POSTGRES_BIN.parents[1]

@@ -310,7 +310,7 @@ def test_a_new_shape_of_a_table_is_never_folded_into_the_old_one() -> None:
 
 def test_rows_of_several_tables_are_folded_side_by_side() -> None:
     """One step a table, however often a transaction goes from one to the other."""
-    events = [
+    events: list[RowEvent | Change | Chunk] = [
         e for at in range(3) for e in (event(KEYED, "c", after=row(at)), event(KEYLESS, "c", after={"a": "", "f": 0.5}))
     ]
     first, second = fold([Part(END, events)], TABLES.__getitem__)
