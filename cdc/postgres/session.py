@@ -91,9 +91,7 @@ class Server:
     def conninfo(self, *, settings: Mapping[str, str] | None = None, **parameters: str) -> str:
         """Everything libpq needs, the session's settings included; the URL's `options` come before ours."""
         with self.errors():
-            given = {
-                key: str(value) for key, value in conninfo_to_dict(self.url).items() if value is not None
-            }
+            given = {key: str(value) for key, value in conninfo_to_dict(self.url).items() if value is not None}
         if self.password is not None:
             given["password"] = self.password
         options = " ".join(filter(None, (given.pop("options", ""), options_string(settings))))
@@ -104,9 +102,7 @@ class Server:
         }
         return make_conninfo("", **{**_CLIENT, **given, **fixed, **parameters})
 
-    def connect(
-        self, *, settings: Mapping[str, str] | None = None, autocommit: bool = True
-    ) -> psycopg.Connection:
+    def connect(self, *, settings: Mapping[str, str] | None = None, autocommit: bool = True) -> psycopg.Connection:
         """An ordinary connection."""
         conninfo = self.conninfo(settings=settings)
         with self.errors():
