@@ -62,6 +62,10 @@ class SourceObserver:
             if self._max_retained_wal is not None and behind > self._max_retained_wal:
                 self._log.error("WAL above max_retained_wal is kept on the server", behind_bytes=behind)
 
+    def waiting(self, what: str) -> None:
+        self._metrics.alive()
+        self._log.warning("waiting", what=what)
+
     def copying(self, table: str, rows: int, *, done: bool) -> None:
         self._metrics.alive()
         self._metrics.copied.labels(self._name, table).set(rows)

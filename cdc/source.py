@@ -74,6 +74,7 @@ class Observer(Protocol):
 
     def run_started(self, start: Start) -> None: ...
     def progress(self, progress: Progress) -> None: ...
+    def waiting(self, what: str) -> None: ...
     def copying(self, table: str, rows: int, *, done: bool) -> None: ...
     def retry(self, error: CdcError, wait_s: float) -> None: ...
 
@@ -295,7 +296,9 @@ class Run:
     def _copy(self, plan: Plan, publication: Publication) -> None:
         """Make the slot anew and copy every table under its snapshot; then stream from its consistent point."""
         self._renew_slot()
-        slot = self._stream.create_slot(self._settings.slot)
+        slot = self._stream.create_slot(
+            self._settings.slot, lambda: self._observer.waiting(f"for open transactions of {self._catalog.writing()}")
+        )
         self._position = PgPosition(self._identity.timeline, slot.consistent_point)
         copy = Copy(
             self._publisher, self._facts, secrets.token_hex(8), self._position, plan.last_seq, self._observer.copying

@@ -151,6 +151,18 @@ class Catalog:
             else:
                 time.sleep(0.1)
 
+    def writing(self) -> str:
+        """The transactions that a new slot has to wait for, oldest first, for the message."""
+        found = self.rows(
+            "SELECT a.pid, coalesce(a.usename, '?'), coalesce(a.application_name, '') "
+            "FROM pg_catalog.pg_stat_activity a "
+            "WHERE a.backend_xid IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid() "
+            "ORDER BY pg_catalog.age(a.backend_xid) DESC LIMIT 3"
+        )
+        prepared = self.rows("SELECT x.gid FROM pg_catalog.pg_prepared_xacts x ORDER BY x.prepared LIMIT 3")
+        backends = [f"backend {pid} ({user} {program})".replace(" )", ")") for pid, user, program in found]
+        return ", ".join(backends + [f"prepared transaction {gid}" for (gid,) in prepared]) or "nobody that is visible"
+
     def try_lock(self, name: str) -> bool:
         """Hold a source's name while its slot is not held: until `unlock`, or as long as this connection lives."""
         return bool(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
@@ -25,6 +26,7 @@ from cdc.postgres.wire import XLOG_DATA_HEADER, parse_keepalive, parse_xlog_head
 _BATCH = 512
 # The server's wal_sender_timeout is 60 s and it asks at half of that; a third leaves room for a slow answer.
 _STATUS_EVERY_S = 10.0
+_PATIENCE_S = 5.0
 _XLOG_DATA, _KEEPALIVE = b"wk"
 
 
@@ -76,12 +78,24 @@ class ReplicationStream:
         lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         return [(int(line[0]), Lsn.parse(line[1])) for line in lines]
 
-    def create_slot(self, slot: str) -> NewSlot:
-        """Make the slot and export the snapshot of its consistent point, which lives until the next command."""
+    def create_slot(self, slot: str, waiting: Callable[[], None]) -> NewSlot:
+        """Make the slot and export the snapshot of its consistent point, which lives until the next command.
+
+        The server first waits for the transactions that are open now; `waiting` is called every few seconds of it.
+        """
         option = "(SNAPSHOT 'export', FAILOVER)" if self.server_version >= 170000 else "(SNAPSHOT 'export')"
         if self.server_version < 150000:
             option = "EXPORT_SNAPSHOT"
-        row = self._rows(f"CREATE_REPLICATION_SLOT {_quoted(slot)} LOGICAL pgoutput {option}")[0]
+        with self._server.errors():
+            self._pgconn.send_query(f"CREATE_REPLICATION_SLOT {_quoted(slot)} LOGICAL pgoutput {option}".encode())
+            while self._pgconn.is_busy():
+                ready, _, _ = select.select([self._pgconn.socket], [], [], _PATIENCE_S)
+                if ready:
+                    self._pgconn.consume_input()
+                else:
+                    waiting()
+            row = self._cells(self._checked(self._pgconn.get_result()))[0]
+            self._pgconn.get_result()
         return NewSlot(Lsn.parse(str(row[1])), str(row[2]))
 
     def start(self, slot: str, publication: str) -> None:
@@ -96,18 +110,24 @@ class ReplicationStream:
         self._pgconn.nonblocking = 1
 
     def _rows(self, command: str) -> list[list[str | None]]:
-        result = self._execute(command)
+        return self._cells(self._execute(command))
+
+    def _cells(self, result: pq.abc.PGresult) -> list[list[str | None]]:
         cells = [[result.get_value(row, column) for column in range(result.nfields)] for row in range(result.ntuples)]
         return [[None if cell is None else cell.decode() for cell in row] for row in cells]
 
     def _execute(self, command: str) -> pq.abc.PGresult:
         with self._server.errors():
-            result = self._pgconn.exec_(command.encode())
-            if result.status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE):
-                error = errors.error_from_result(result)
-                if isinstance(error, errors.ObjectInUse):
-                    raise CdcError(SOURCE_HELD, source=self._server.name, holder=self._server.problem(error)) from None
-                raise error
+            return self._checked(self._pgconn.exec_(command.encode()))
+
+    def _checked(self, result: pq.abc.PGresult | None) -> pq.abc.PGresult:
+        if result is None:
+            raise self._failed("the server gave no answer")
+        if result.status in (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE):
+            error = errors.error_from_result(result)
+            if isinstance(error, errors.ObjectInUse):
+                raise CdcError(SOURCE_HELD, source=self._server.name, holder=self._server.problem(error)) from None
+            raise error
         return result
 
     # -- the stream ---------------------------------------------------------------------------------------------

@@ -290,7 +290,7 @@ def test_a_table_rewritten_while_the_copy_begins_is_copied_anew(pipeline: Pipeli
     """CORRECTNESS 20: under the older snapshot a rewritten table reads as empty."""
     server = Server(Side.SOURCE, "copy", pipeline.source.url(), pipeline.source.server.password)
     stream = ReplicationStream(server)
-    made = stream.create_slot("torn")
+    made = stream.create_slot("torn", lambda: None)
     pipeline.source.execute("ALTER TABLE accounts ALTER COLUMN id TYPE bigint")
     catalog = Catalog(server)
     publication = catalog.publication(f"cdc_{pipeline.name}", lambda _, table: table == "accounts")
@@ -301,3 +301,13 @@ def test_a_table_rewritten_while_the_copy_begins_is_copied_anew(pipeline: Pipeli
     stream.close()
     catalog.drop_slot("torn")
     catalog.close()
+
+
+def test_a_slot_that_waits_for_open_transactions_says_for_whose(pipeline: Pipeline) -> None:
+    with pipeline.source.connect(autocommit=False) as busy:
+        busy.execute("INSERT INTO visits VALUES (now(), 'open')")
+        with pipeline.source_running() as source, pipeline.sink_running():
+            wait_until(lambda: f"backend {busy.info.backend_pid} " in source.log.read_text(), "the blocker's name")
+            busy.commit()
+            pipeline.wait_caught_up()
+            pipeline.assert_equal()

@@ -57,7 +57,7 @@ def main() -> None:
         server = Server(Side.SOURCE, "golden", postgres.url(), postgres.password)
         _shapes(Catalog(server))
         stream = ReplicationStream(server)
-        stream.create_slot("golden")
+        stream.create_slot("golden", lambda: None)
         with postgres.connect() as connection:
             for statement in filter(None, (line.strip() for line in SQL.splitlines())):
                 connection.execute(statement)
