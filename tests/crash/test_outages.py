@@ -71,7 +71,7 @@ def test_kafka_away(
             kafka_proxy.restore()
             pipeline.wait_caught_up(120)
         pipeline.assert_equal()
-        assert "KAFKA_" in source.log.read_text()
+        assert "KAFKA_STALLED" in source.log.read_text()
 
 
 def test_a_fast_shutdown_of_the_source_is_not_held_up_while_kafka_is_away(

@@ -3,11 +3,13 @@
 import contextlib
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from cdc.errors import COPY_TORN, CdcError
 from cdc.kafka import Admin
+from cdc.log import Start
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.session import Server, Side
 from cdc.postgres.snapshot import BaseCopy
@@ -214,6 +216,17 @@ def test_a_frozen_source_that_wakes_up_changes_nothing(pipeline: Pipeline) -> No
         pipeline.source.execute("DELETE FROM accounts WHERE id > 40")
         pipeline.wait_caught_up()
         pipeline.assert_equal()
+
+
+def test_a_source_that_meets_a_later_start_stops(pipeline: Pipeline) -> None:
+    """CORRECTNESS 1: its ENDs count no more."""
+    with pipeline.source_running() as source:
+        wait_until(lambda: "heartbeat" in ends(pipeline), "the stream")
+        (start,) = (record for record in pipeline.log() if isinstance(record, Start))
+        pipeline.append(replace(start, run="f" * 16, opened=None))
+        assert source.wait(30) == 4
+        assert "SUPERSEDED" in source.log.read_text()
+        assert pipeline.valid_ends()[-1].run == start.run
 
 
 def test_a_filter_changed_between_crash_and_restart_mixes_nothing(pipeline: Pipeline) -> None:

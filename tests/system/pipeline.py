@@ -183,9 +183,12 @@ class Pipeline:
 
     def rewrite_log(self, records: Sequence[Start | End]) -> None:
         """Make the log topic anew with these records: a cluster that lost the rest."""
-        options = {"bootstrap.servers": self.bootstrap}
-        Admin(options).create(log_topic(self.name), partitions=1, replicas=1, config={})
-        producer = Producer(options)
+        Admin({"bootstrap.servers": self.bootstrap}).create(log_topic(self.name), partitions=1, replicas=1, config={})
+        self.append(*records)
+
+    def append(self, *records: Start | End) -> None:
+        """Write to the log behind the source's back."""
+        producer = Producer({"bootstrap.servers": self.bootstrap})
         for record in records:
             producer.produce_raw(log_topic(self.name), record.to_bytes(), b"", 0)
         while producer.pending():

@@ -12,10 +12,7 @@ from cdc.errors import CATALOGUE, EXIT_CODES, CdcError, Code, Kind
 ROOT = Path(__file__).parents[3]
 WHERE = {"source", "table", "position"}
 UNTESTED = {
-    "COPY_TORN": "needs a table rewritten within the milliseconds between slot and lock",
     "DELIVERY_FAILED": "ends a run that was superseded or whose topic is gone, and is followed by that word",
-    "KAFKA_STALLED": "needs 30 s without an acknowledgement",
-    "SUPERSEDED": "needs two runs of one name, one of them frozen",
 }
 """Codes that no test meets by name, and why."""
 
