@@ -29,7 +29,7 @@ class OurSource:
         """See `Contender`."""
         source = task.name(self.name)
         config = _write_config(task, source)
-        _run_to_end(task, config, "setup")
+        _run_to_end(task, config, "setup", source, "--admin-url", task.database.url())
         ends = topics.counter(task.bench.kafka.bootstrap, f"{source}.transaction")
         with _running(task, config, "source", source) as program:
             # START, the END of the copy, the END of a heartbeat
@@ -82,7 +82,7 @@ class OurSink:
             def arrived() -> float:
                 made = connection.execute("SELECT to_regclass('cdc.cdc_progress')").fetchall()[0][0]
                 found = made and connection.execute("SELECT position FROM cdc.cdc_progress").fetchone()
-                return milestones.events_at(parse_lsn(found[0].partition(":")[2])) if found else 0.0
+                return milestones.events_at(parse_lsn(found[0].partition(":")[2])) if found and found[0] else 0.0
 
             drain = watch(
                 self.name,
@@ -121,6 +121,7 @@ def _write_config(task: Task, source: str, sink: str | None = None) -> Path:
 
 def _environment(task: Task) -> dict[str, str]:
     passwords = {
+        "PGPASSWORD": task.bench.source.password,
         "BENCH_SOURCE_PASSWORD": task.bench.source.password,
         "BENCH_TARGET_PASSWORD": task.bench.target.password,
     }
