@@ -84,6 +84,8 @@ _CONSUMER = {
     # Per partition queue; a sink follows the log and a topic a table within 300 MB.
     "queued.max.messages.kbytes": "16384",
     "fetch.queue.backoff.ms": "50",
+    # A partition that is added or resumed waits until the request before it is answered.
+    "fetch.wait.max.ms": "100",
 }
 _REQUEST_TIMEOUT_S = 30.0
 _CLOSE_S = 10.0

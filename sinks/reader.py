@@ -218,12 +218,12 @@ class TransactionReader:
 
     def _await_shapes(self, end: End) -> None:
         """An END's shapes were acknowledged before it: they are there, if perhaps not read yet."""
+        deadline = time.monotonic() + _LOST_S
         for schema_id, offset in end.schemas:
-            deadline = time.monotonic() + _LOST_S
-            while schema_id not in self._shapes:
-                if self._next[self._shape_log] > offset or time.monotonic() > deadline:
-                    raise self._unknown(schema_id)
-                self._read(0.2)
+            while self._next[self._shape_log] <= offset and time.monotonic() < deadline:
+                self._feed(0.2)
+            if schema_id not in self._shapes:
+                raise self._unknown(schema_id)
 
     def _unknown(self, schema_id: str) -> CdcError:
         topic = self._shape_log[0]
@@ -237,6 +237,11 @@ class TransactionReader:
             return False
         self._assign(self._assembler.unassigned())
         self._balance()
+        came = self._feed(timeout_s)
+        self._examine()
+        return came
+
+    def _feed(self, timeout_s: float) -> bool:
         records = self._kafka.poll(_POLL_RECORDS, timeout_s)
         assembler, log, shapes = self._assembler, self._log[0], self._shape_log[0]
         for record in records:
@@ -249,7 +254,6 @@ class TransactionReader:
                 self._next[self._shape_log] = offset + 1
             else:
                 assembler.row((topic, record.partition()), offset, record.value())
-        self._examine()
         return bool(records)
 
     def _learn(self, offset: int, value: bytes | None) -> None:
@@ -264,6 +268,8 @@ class TransactionReader:
     def _assign(self, offsets: Mapping[Partition, int]) -> None:
         if not offsets:
             return
+        if self._assembler.head:
+            self._await_shapes(self._assembler.head)
         names = sorted({name for name, _ in offsets})
         self._check_topics(names)
         if self._assigned & offsets.keys():
