@@ -203,6 +203,13 @@ TABLE_WITHOUT_IDENTITY = _code(
     "table {table} has no primary key and replica identity {identity}: its updates and deletes cannot be captured",
     'ALTER TABLE {table} REPLICA IDENTITY FULL; or leave it out: exclude = ["{table}"] in [source.{source}]',
 )
+TABLE_NOT_PUBLISHED = _code(
+    "TABLE_NOT_PUBLISHED",
+    Kind.STOP,
+    "tables = … in [source.{source}] asks for {table}, but publication {publication} does not hold it: its changes "
+    "would be missing",
+    'cdc setup {source} adds it; or leave it out: exclude = ["{table}"] in [source.{source}]',
+)
 TABLE_PARTITIONED = _code(
     "TABLE_PARTITIONED",
     Kind.STOP,

@@ -29,6 +29,7 @@ from cdc.errors import (
     PUBLICATION_MISSING,
     SOURCE_HELD,
     SOURCE_PREREQUISITE,
+    TABLE_NOT_PUBLISHED,
     CdcError,
 )
 from cdc.event import Table
@@ -41,7 +42,7 @@ from cdc.postgres.catalog import Catalog, Publication
 from cdc.postgres.decode import Captured, Decoded, Decoder, Lone, NewShapes, Transaction
 from cdc.postgres.events import RunFacts
 from cdc.postgres.snapshot import BaseCopy
-from cdc.postgres.startup import Plan, Server, decide, refuse_uncapturable
+from cdc.postgres.startup import Plan, Server, decide, refuse_shapes, refuse_uncapturable
 from cdc.postgres.stream import ReplicationStream
 from cdc.provision import Provision, Wanted
 from cdc.publisher import Committed, PublishedRun, Publisher
@@ -280,6 +281,8 @@ class Run:
     def _continue(self, plan: Plan, state: LogState, publication: Publication) -> None:
         """Go on at the checkpoint, with the shapes that the log holds for it."""
         adopted = plan.last_seq == 0
+        for schema, name, _ in self._catalog.unpublished(publication, self._settings.wanted):
+            self._observer.waiting(f"for a copy of {schema}.{name}, which is wanted and not in the publication")
         self._shapes = self._shape_topic.in_force(state)
         unknown = [table.oid for table in publication.tables if table.full_name not in self._shapes]
         live = self._catalog.shapes(unknown) if adopted else []
@@ -293,8 +296,18 @@ class Run:
         assert plan.position is not None
         self._position, self._last_seq = plan.position, plan.last_seq
 
+    def _refuse_unpublished(self, publication: Publication) -> None:
+        """A copy begins with every table that is wanted; one that came later waits for the next copy."""
+        missing = self._catalog.unpublished(publication, self._settings.wanted)
+        refuse_shapes(self._name, self._catalog.shapes([oid for _, _, oid in missing]))
+        for schema, name, _ in missing:
+            raise CdcError(
+                TABLE_NOT_PUBLISHED, source=self._name, table=f"{schema}.{name}", publication=publication.name
+            )
+
     def _copy(self, plan: Plan, publication: Publication) -> None:
         """Make the slot anew and copy every table under its snapshot; then stream from its consistent point."""
+        self._refuse_unpublished(publication)
         self._renew_slot()
         slot = self._stream.create_slot(
             self._settings.slot, lambda: self._observer.waiting(f"for open transactions of {self._catalog.writing()}")

@@ -210,6 +210,18 @@ class Catalog:
         operations = "".join(letter for letter, on in zip("iudt", flags, strict=True) if on)
         return Publication(name, oid, tables, operations, via_root)
 
+    def unpublished(self, publication: Publication, wanted: Callable[[str, str], bool]) -> list[tuple[str, str, int]]:
+        """Permanent tables that are wanted and not in the publication: (schema, name, oid)."""
+        rows = self.rows(
+            "SELECT n.nspname, c.relname, c.oid::bigint FROM pg_catalog.pg_class c "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition AND NOT EXISTS ("
+            "  SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+            "  AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1, 2"
+        )
+        held = {table.oid for table in publication.tables}
+        return [(schema, name, oid) for schema, name, oid in rows if wanted(schema, name) and oid not in held]
+
     def shapes(self, oids: Sequence[int]) -> list[Table]:
         """The shapes of these tables, as this connection's snapshot shows them."""
         return [table_from_catalog(self.rows(SHAPE + "%s", oid)[0][0], source=self.server.name) for oid in oids]

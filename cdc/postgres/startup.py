@@ -180,6 +180,11 @@ def refuse_uncapturable(
             raise CdcError(TABLE_PARTITIONED, source=source, table=table.full_name)
         if table.narrowed:
             raise CdcError(TABLE_NARROWED, source=source, table=table.full_name, publication=publication.name)
+    refuse_shapes(source, shapes)
+
+
+def refuse_shapes(source: str, shapes: Sequence[Table]) -> None:
+    """Tables whose updates and deletes the log cannot name."""
     for shape in shapes:
         if shape.replica_identity == "n" or (shape.keyless and shape.replica_identity != "f"):
             identity = {"d": "DEFAULT", "n": "NOTHING", "i": "USING INDEX"}[shape.replica_identity]

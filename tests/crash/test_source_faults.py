@@ -299,6 +299,23 @@ def test_a_partitioned_table_is_refused(pipeline: Pipeline) -> None:
     assert "public.parts is partitioned" in refusal(pipeline)
 
 
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [
+        ("CREATE TABLE later (id int PRIMARY KEY)", "TABLE_NOT_PUBLISHED"),
+        ("CREATE TABLE later (id int)", "TABLE_WITHOUT_IDENTITY"),
+        ("CREATE TABLE later (id int PRIMARY KEY, spent interval)", "TYPE_UNSUPPORTED"),
+    ],
+)
+def test_a_wanted_table_that_the_publication_lacks_is_refused(pipeline: Pipeline, table: str, code: str) -> None:
+    name = f"cdc_{pipeline.name}"
+    pipeline.source.execute(f"DROP PUBLICATION {name}; CREATE PUBLICATION {name} FOR TABLE accounts, visits")
+    pipeline.source.execute(table)
+    said = refusal(pipeline)
+    assert code in said
+    assert 'exclude = ["public.later"]' in said
+
+
 def test_a_table_rewritten_while_the_copy_begins_is_copied_anew(pipeline: Pipeline) -> None:
     """CORRECTNESS 20: under the older snapshot a rewritten table reads as empty."""
     server = Server(Side.SOURCE, "copy", pipeline.source.url(), pipeline.source.server.password)
