@@ -35,7 +35,7 @@ lint: $(STAMP)  ## ruff, mypy --strict, the import contracts
 	$(BIN)/lint-imports
 
 test: servers lint  ## everything, against real servers; PYTEST="-k word -n 0" narrows it
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST)
 
 unit: $(STAMP)  ## the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(PYTEST)

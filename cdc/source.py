@@ -160,7 +160,7 @@ class Run:
     def begin(self) -> None:
         """Hold the source, read the log, write START, read on to it; copy if the plan says so."""
         self._connect()
-        publication = self._publication()
+        self._publication_held = publication = self._publication()
         self._hold()
         state = self._read_log()
         plan = self._decide(state, publication)
@@ -444,7 +444,7 @@ class Run:
                 source=self._name,
                 publication=publication.name,
                 last=self._publisher.durable or self._position,
-                change="tables or options were altered",
+                change=self._publication_held.difference(publication),
             )
         if self._publisher.interrupted:
             state = read_log(self._reader, self._prefix, waiting=self._waiting)

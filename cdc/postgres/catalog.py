@@ -83,6 +83,19 @@ class Publication:
             )
         ).hexdigest()
 
+    def difference(self, now: Publication) -> str:
+        """What changed, for the message."""
+        before, after = ({t.full_name: t for t in p.tables} for p in (self, now))
+        changes = [f"{name} left it" for name in before.keys() - after.keys()]
+        changes += [f"{name} entered it" for name in after.keys() - before.keys()]
+        changes += [f"{name} was made anew or put back" for name in before.keys() & after.keys()
+                    if before[name] != after[name]]  # fmt: skip
+        if self.oid != now.oid:
+            changes.append("it was dropped and made again")
+        if (self.operations, self.via_root) != (now.operations, now.via_root):
+            changes.append("its options changed")
+        return ", ".join(sorted(changes))
+
 
 class Catalog:
     """Questions to one source database."""

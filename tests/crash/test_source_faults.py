@@ -260,7 +260,7 @@ def test_a_value_over_the_topic_s_limit_stops_by_name(pipeline: Pipeline) -> Non
         ("ALTER TABLE accounts ALTER COLUMN id TYPE bigint", "bigint"),
         ("ALTER TABLE accounts ADD COLUMN r float8 DEFAULT random()", "value of its own"),
         ("ALTER TABLE accounts REPLICA IDENTITY FULL", "replica identity"),
-        ("DROP TABLE visits", "dropped"),
+        ("DROP TABLE visits", "visits"),  # whichever says it first, the stream or the publication
     ],
 )
 def test_a_schema_change_that_is_not_followed_stops_by_name(pipeline: Pipeline, statement: str, word: str) -> None:
