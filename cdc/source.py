@@ -361,9 +361,10 @@ class Run:
                 if decoded is not None:
                     self._dispatch(decoded)
             self._publisher.poll(0.001 if busy and not messages else 0.0)
-            if self._publisher.durable:
+            durable = self._publisher.durable
+            if durable and durable.lsn > self._stream.acknowledged:
                 failpoint("source.before_acknowledge")
-                self._stream.acknowledge(self._publisher.durable.lsn)
+                self._stream.acknowledge(durable.lsn)
             now = time.monotonic()
             if now - heartbeat_at >= self._settings.heartbeat_every:
                 self._heartbeat()

@@ -60,7 +60,7 @@ class ReplicationStream:
             if self._pgconn.status != pq.ConnStatus.OK:
                 raise psycopg.OperationalError(self._pgconn.error_message.decode(errors="replace"), pgconn=self._pgconn)
         self.server_version = self._pgconn.server_version
-        self._acknowledged = Lsn(0)
+        self.acknowledged = Lsn(0)
         self._reported = Lsn(0)
         self._reported_at = 0.0
         self.wal_end = Lsn(0)
@@ -169,22 +169,22 @@ class ReplicationStream:
 
     def acknowledge(self, lsn: Lsn) -> None:
         """The log up to here may go. It is told at once if a while has passed, else with the next report."""
-        self._acknowledged = max(self._acknowledged, lsn)
+        self.acknowledged = max(self.acknowledged, lsn)
         if time.monotonic() - self._reported_at > 0.2:
             self.report()
 
     def keep_alive(self) -> None:
         """Report what is acknowledged if it moved or the server would grow impatient."""
         waited = time.monotonic() - self._reported_at
-        if waited > _STATUS_EVERY_S or (waited > 0.2 and self._acknowledged != self._reported):
+        if waited > _STATUS_EVERY_S or (waited > 0.2 and self.acknowledged != self._reported):
             self.report()
 
     def report(self) -> None:
         """Tell the server now."""
         with self._server.errors():
-            self._pgconn.put_copy_data(status_update(self._acknowledged, time.time_ns() // 1000))
+            self._pgconn.put_copy_data(status_update(self.acknowledged, time.time_ns() // 1000))
             self._pgconn.flush()
-        self._reported, self._reported_at = self._acknowledged, time.monotonic()
+        self._reported, self._reported_at = self.acknowledged, time.monotonic()
 
     def _ended(self) -> CdcError:
         with self._server.errors():

@@ -35,6 +35,7 @@ SOURCE_EDGES = [
     "source.after_end:6",
     "source.before_acknowledge",
     "source.before_acknowledge:3",
+    "source.before_acknowledge:5",
 ]
 
 
@@ -45,6 +46,8 @@ def test_the_source_killed(pipeline: Pipeline, edge: str) -> None:
         work(pipeline)
         wait_until(lambda: not doomed.running, f"death at {edge}")
         assert doomed.returncode == -9
+        if pipeline.valid_ends():
+            pipeline.assert_not_acknowledged_beyond_the_log()
         with pipeline.source_running():
             pipeline.wait_caught_up()
             pipeline.assert_equal()

@@ -167,7 +167,7 @@ class Pipeline:
             "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s", [f"cdc_{self.name}"]
         )
         last = PgPosition.parse(self.valid_ends()[-1].position)
-        assert Lsn.parse(rows[0][0]) <= last.lsn
+        assert all(Lsn.parse(row[0]) <= last.lsn for row in rows)
 
     def log(self) -> list[Start | End]:
         """Every record of the log topic."""

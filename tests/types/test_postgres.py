@@ -13,6 +13,9 @@ import orjson
 import pytest
 
 from cdc.kafka import Reader
+from cdc.postgres.session import SESSION
+from cdc.postgres.snapshot import parse_line
+from cdc.postgres.values import encoder
 from cdc.topics import row_topic
 from cdc.types import TYPES
 from tests.servers.kafka import Kafka
@@ -68,9 +71,9 @@ def test_every_value_copied_streamed_and_applied(
         fill(database, 100)
         pipeline.wait_caught_up()
         pipeline.assert_equal()
-    for name in TABLES:
+    for name, (declared, _) in TABLES.items():
         copied, streamed = events(kafka, pipeline.name, name)
-        assert copied == streamed, name
+        assert copied == streamed == expected(database, name, declared), name
 
 
 def fill(database: Database, offset: int) -> None:
@@ -80,6 +83,21 @@ def fill(database: Database, offset: int) -> None:
         for name, (_, values) in TABLES.items():
             for at, value in enumerate([*(v for v in values if v not in REFUSED), None], 1):
                 connection.execute(f"INSERT INTO {name} VALUES (%s, %s)", [offset + at, value])
+
+
+def expected(database: Database, table: str, declared: str) -> dict[int, bytes]:
+    """The bytes of `v` by row number, from the server's text under the settings that our sessions shall have."""
+    name, _, modifier = declared.removesuffix("[]").partition("(")
+    digits = int(modifier[0]) if name == "timestamptz" and modifier else -1
+    encode = encoder(NAMES.get(name, name) + ("[]" if declared.endswith("[]") else ""), digits)
+    with database.connect() as connection:
+        for setting, value in SESSION.items():
+            connection.execute("SELECT set_config(%s, %s, false)", [setting, value])
+        copy = connection.cursor().copy(f"COPY (SELECT id, v FROM public.{table} WHERE id < 100) TO STDOUT")
+        with copy as lines:
+            rows = [parse_line(bytes(line)) for line in lines]
+    texts = {int(bytes(row[0])): row[1] for row in rows if isinstance(row[0], bytes)}
+    return {number: (b"null" if text is None else encode(bytes(text))) + b"}" for number, text in texts.items()}  # type: ignore[arg-type]
 
 
 def events(kafka: Kafka, prefix: str, table: str) -> tuple[dict[int, Any], dict[int, Any]]:
