@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 UNAVAILABLE = "__debezium_unavailable_value"
 """Debezium's placeholder for a value the log did not carry. Our readers go by `RowEvent.unchanged` alone."""
@@ -80,8 +80,7 @@ class Table:
         return not self.key
 
 
-@dataclass(frozen=True, slots=True)
-class RowEvent:
+class RowEvent(NamedTuple):
     """One change of one row. `before` and `after` hold JSON values as the event carries them.
 
     `op`: c(reate), r(ead by a base copy), u(pdate), d(elete), t(runcate). `unchanged` names the columns of `after`

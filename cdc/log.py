@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -107,8 +107,7 @@ class Start:
         return orjson.dumps(record)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Where a transaction's events of one topic-partition lie: first and last offset, and how many events."""
 
     topic: str

@@ -16,201 +16,18 @@ dropped there. Within a range an event belongs to the transaction if it carries 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
-import orjson
-
-from cdc.errors import CORRUPT_EVENT, CORRUPT_LOG, EVENTS_LOST, CdcError
+from cdc.errors import CORRUPT_LOG, CdcError
 from cdc.event import RowEvent
-from cdc.log import End, Span, Start, parse
+from cdc.log import End, Start, parse
 from cdc.topics import log_topic
 from sinks.continuity import Continuity
+from sinks.ranges import Buffer, Merge, Partition, Whole
 from sinks.transaction import ChangeTransaction, Progress
 
-Partition = tuple[str, int]
 STREAMED_EVENTS = 20_000
 """A transaction of more events is handed on while it is read: its END is seen, so it is whole and valid."""
-_PLAIN_FIELDS = 8
-"""before, after, source, transaction, op, ts_ms, ts_us, ts_ns: an event with no optional field."""
-
-
-class _Buffer:
-    """Raw records of one partition that no END has claimed. `next` is the offset behind the last one fed."""
-
-    __slots__ = ("bytes", "next", "records")
-
-    def __init__(self) -> None:
-        self.records: deque[tuple[int, bytes | None]] = deque()
-        self.bytes = 0
-        self.next = 0
-
-
-class _Range:
-    """The part of a transaction that lies in one partition, while it is taken from the buffer."""
-
-    __slots__ = ("_buffer", "_end", "_source", "bytes", "dead", "found", "span")
-
-    def __init__(self, source: str, end: End, span: Span, buffer: _Buffer) -> None:
-        self._source, self._end, self.span, self._buffer = source, end, span, buffer
-        self.found = self.dead = self.bytes = 0
-        records = buffer.records
-        while records and records[0][0] < span.first:
-            buffer.bytes -= len(records.popleft()[1] or b"")
-
-    @property
-    def complete(self) -> bool:
-        """Whether all its records have been fed."""
-        return self._buffer.next > self.span.last
-
-    def take(self) -> RowEvent | None:
-        """The next event of the transaction, None if the buffer holds no more of it."""
-        records, last, end = self._buffer.records, self.span.last, self._end
-        while records and records[0][0] <= last:
-            offset, value = records.popleft()
-            if value is None:
-                continue
-            size = len(value)
-            self._buffer.bytes -= size
-            self.bytes += size
-            try:
-                event = orjson.loads(value)
-                source = event["source"]
-                if source["run"] == end.run and source["txn_seq"] == end.txn_seq and source["epoch"] == end.epoch:
-                    self.found += 1
-                    return _row_event(event, source)
-                self.dead += 1
-            except (ValueError, KeyError, TypeError) as error:
-                raise CdcError(
-                    CORRUPT_EVENT,
-                    source=self._source,
-                    topic=self.span.topic,
-                    partition=self.span.partition,
-                    offset=offset,
-                    problem=f"{type(error).__name__}: {error}",
-                ) from None
-        return None
-
-
-def _row_event(event: dict[str, Any], source: dict[str, Any]) -> RowEvent:
-    op = event["op"]
-    if op == "m":
-        return RowEvent("", op, source["ordinal"], "", None, event["message"])
-    table, ordinal, schema_id = (
-        f"{source['schema']}.{source['table']}",
-        source["ordinal"],
-        source["schema_id"],
-    )
-    if len(event) == _PLAIN_FIELDS:
-        return RowEvent(table, op, ordinal, schema_id, event["before"], event["after"])
-    if "part" in event:
-        raise ValueError("one part of a split event, which this version does not join")
-    return RowEvent(
-        table,
-        op,
-        ordinal,
-        schema_id,
-        event["before"],
-        event["after"],
-        tuple(event.get("unchanged", ())),
-        tuple(event.get("before_absent", ())),
-        event.get("moved_to"),
-        event.get("moved_from"),
-    )
-
-
-class _Merge:
-    """The events of one transaction, from all its partitions, in the order of their ordinals."""
-
-    def __init__(self, source: str, end: End, buffers: Mapping[Partition, _Buffer]) -> None:
-        self._source, self._end = source, end
-        self._ranges = [_Range(source, end, s, buffers[s.topic, s.partition]) for s in end.offsets]
-        self._open = list(self._ranges)
-        self._fronts: dict[int, tuple[_Range, RowEvent]] = {}
-        self._next = 1
-
-    @property
-    def dead(self) -> int:
-        """Events of dead runs among what was taken."""
-        return sum(part.dead for part in self._ranges)
-
-    @property
-    def bytes(self) -> int:
-        """What was taken so far."""
-        return sum(part.bytes for part in self._ranges)
-
-    @property
-    def done(self) -> bool:
-        return not self._open and not self._fronts
-
-    def waits_for(self) -> list[Partition]:
-        """Partitions whose records must come before `take` can go on."""
-        fronts = {id(part) for part, _ in self._fronts.values()}
-        waiting = (part for part in self._open if id(part) not in fronts and not part.complete)
-        return [(part.span.topic, part.span.partition) for part in waiting]
-
-    def take(self, limit: int) -> list[RowEvent]:
-        """What the buffers hold of it from here on without a hole, at most `limit` events."""
-        events: list[RowEvent] = []
-        while len(events) < limit:
-            if self._next not in self._fronts:
-                if self._refill():
-                    continue
-                break
-            part, front = self._fronts.pop(self._next)
-            event: RowEvent | None = front
-            while event is not None and event.ordinal == self._next and len(events) < limit:
-                events.append(event)
-                self._next += 1
-                event = part.take()
-            self._put(part, event)
-        return events
-
-    def _refill(self) -> bool:
-        """Bring up the front of every partition that has none; whether any came."""
-        with_front = {id(part) for part, _ in self._fronts.values()}
-        came = False
-        for part in [part for part in self._open if id(part) not in with_front]:
-            if self._put(part, part.take()):
-                came = True
-            elif part.complete:
-                self._close(part)
-        if not came and not self.waits_for():
-            self._check_end()
-        return came
-
-    def _put(self, part: _Range, event: RowEvent | None) -> bool:
-        """Make the event its partition's front. Of a number that comes again only the first counts."""
-        while event is not None and (event.ordinal < self._next or event.ordinal in self._fronts):
-            part.found -= 1
-            event = part.take()
-        if event is None:
-            return False
-        self._fronts[event.ordinal] = part, event
-        return True
-
-    def _close(self, part: _Range) -> None:
-        self._open.remove(part)
-        if part.found != part.span.count:
-            raise self._lost(part.span, f"{part.found} of its {part.span.count} events are there")
-
-    def _check_end(self) -> None:
-        if self._fronts or self._next != self._end.event_count + 1:
-            span = self._end.offsets[0] if self._end.offsets else Span("no topic", 0, 0, 0, 0)
-            raise self._lost(span, f"event {self._next} of {self._end.event_count} is not there")
-
-    def _lost(self, span: Span, problem: str) -> CdcError:
-        return CdcError(
-            EVENTS_LOST,
-            source=self._source,
-            position=self._end.position,
-            txn_seq=self._end.txn_seq,
-            first=span.first,
-            last=span.last,
-            topic=span.topic,
-            partition=span.partition,
-            problem=problem,
-        )
 
 
 class Assembler:
@@ -228,13 +45,16 @@ class Assembler:
         origin: Callable[[], Start | None] = lambda: None,
     ) -> None:
         self.source = source
-        self.progress = after
+        self._progress = after
         self._continuity = Continuity(source, after, last, origin)
         self._log: deque[tuple[int, bytes | None]] = deque()
         self._head: tuple[int, End] | None = None
-        self._buffers: dict[Partition, _Buffer] = {}
-        self._stream: tuple[_Merge, ChangeTransaction] | None = None
+        self._buffers: dict[Partition, Buffer] = {}
+        self._stream: tuple[Merge, ChangeTransaction] | None = None
+        self._behind: tuple[int, End] | None = None
         self._dead = 0
+        self.buffered_bytes = 0
+        """What is held of rows."""
 
     # -- feeding --
     def log(self, offset: int, value: bytes | None) -> None:
@@ -243,7 +63,7 @@ class Assembler:
 
     def assigned(self, partition: Partition) -> None:
         """Records of this partition will be fed, from the offset that `unassigned` named."""
-        self._buffers[partition] = _Buffer()
+        self._buffers[partition] = Buffer()
 
     def row(self, partition: Partition, offset: int, value: bytes | None) -> None:
         """The next record of a row partition. One that nobody asked for, or does no longer, is dropped."""
@@ -253,9 +73,17 @@ class Assembler:
         buffer.records.append((offset, value))
         buffer.next = offset + 1
         if value is not None:
-            buffer.bytes += len(value)
+            self.buffered_bytes += len(value)
 
     # -- what the reader looks at --
+    @property
+    def progress(self) -> Progress | None:
+        """Behind the last transaction handed on, or the last heartbeat since."""
+        if self._behind is not None:
+            offset, end = self._behind
+            self._progress, self._behind = Progress.behind(end, offset, self._progress), None
+        return self._progress
+
     @property
     def ignored(self) -> int:
         """Records of dead runs so far, ENDs and events."""
@@ -280,9 +108,6 @@ class Assembler:
     def log_pending(self) -> int:
         return len(self._log)
 
-    def buffered_bytes(self) -> int:
-        return sum(buffer.bytes for buffer in self._buffers.values())
-
     def buffered(self) -> list[Partition]:
         """Partitions that hold records."""
         return [partition for partition, buffer in self._buffers.items() if buffer.records]
@@ -298,15 +123,12 @@ class Assembler:
         if self._stream is not None:
             return self._stream[0].waits_for()
         spans = self._head[1].offsets if self._head else ()
-        return [(s.topic, s.partition) for s in spans if not self._reached(s)]
+        named = ((span, (span.topic, span.partition)) for span in spans)
+        return [p for span, p in named if p not in self._buffers or self._buffers[p].next <= span.last]
 
     def reach(self, partition: Partition) -> int:
         """The offset behind the last record fed, 0 before the first."""
         return self._buffers[partition].next
-
-    def _reached(self, span: Span) -> bool:
-        buffer = self._buffers.get((span.topic, span.partition))
-        return buffer is not None and buffer.next > span.last
 
     # -- handing on --
     def next(self, *, full: bool = False, stream: bool = True) -> ChangeTransaction | None:
@@ -315,27 +137,37 @@ class Assembler:
         One that is huge, or whose events have no room while the buffers are `full`, is handed on without
         events, unless `stream` forbids it: they come from `take`.
         """
-        while self._head is not None or self._log:
-            if self._head is None:
-                self._admit(*self._log.popleft())
-                continue
-            offset, end = self._head
-            if self.unassigned():
+        while self._head is None:
+            if not self._log:
                 return None
-            whole = all(self._reached(span) for span in end.offsets)
-            streamed = end.event_count > STREAMED_EVENTS or (full and not whole)
-            if not stream if streamed else not whole:
+            self._admit(*self._log.popleft())
+        offset, end = self._head
+        whole = True
+        for span in end.offsets:
+            buffer = self._buffers.get((span.topic, span.partition))
+            if buffer is None:
                 return None
-            merge = _Merge(self.source, end, self._buffers)
-            events = iter(()) if streamed else merge.take(end.event_count + 1)
-            transaction = ChangeTransaction(end, self._continuity.start, offset, events, merge.bytes)
-            if streamed:
-                self._stream = merge, transaction
-            self._dead += merge.dead
-            self._head = None
-            self.progress = Progress.behind(end, offset, self.progress)
-            return transaction
-        return None
+            whole = whole and buffer.next > span.last
+        if end.event_count > STREAMED_EVENTS or (full and not whole):
+            return self._streamed(offset, end) if stream else None
+        if not whole:
+            return None
+        taken = Whole(self.source, end, self._buffers)
+        self.buffered_bytes -= taken.freed
+        self._dead += taken.dead
+        return self._hand_on(offset, end, taken.events, taken.bytes)
+
+    def _streamed(self, offset: int, end: End) -> ChangeTransaction:
+        merge = Merge(self.source, end, self._buffers)
+        self.buffered_bytes -= merge.freed
+        transaction = self._hand_on(offset, end, iter(()), 0)
+        self._stream = merge, transaction
+        return transaction
+
+    def _hand_on(self, offset: int, end: End, events: Iterable[RowEvent], size: int) -> ChangeTransaction:
+        self._head = None
+        self._moved(offset, end)
+        return ChangeTransaction(end, self._continuity.start, offset, events, size)
 
     @property
     def streaming(self) -> bool:
@@ -347,7 +179,9 @@ class Assembler:
         if self._stream is None:
             return []
         merge, transaction = self._stream
+        before = merge.freed
         events = merge.take(limit)
+        self.buffered_bytes -= merge.freed - before
         transaction.bytes = merge.bytes
         if not events and merge.done:
             self._dead += merge.dead
@@ -355,6 +189,7 @@ class Assembler:
         return events
 
     def _admit(self, offset: int, value: bytes | None) -> None:
+        """The next log record; a numbered END that counts becomes the head."""
         try:
             record = parse(value or b"")
         except ValueError as error:
@@ -367,9 +202,16 @@ class Assembler:
         if self._continuity.epoch != epoch:
             # A copy may have made the topics anew: this epoch's ENDs say from where to read them.
             self._buffers.clear()
+            self.buffered_bytes = 0
         if end is None:
             return
         if end.numbered:
             self._head = offset, end
         else:
-            self.progress = Progress.behind(end, offset, self.progress)
+            self._moved(offset, end)
+
+    def _moved(self, offset: int, end: End) -> None:
+        if end.commit_ts_us is None:
+            # The last known one stands: it has to be worked out before this END takes the other's place.
+            self._progress = self.progress
+        self._behind = offset, end

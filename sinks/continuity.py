@@ -12,7 +12,7 @@ an epoch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cdc.errors import EPOCH_GAP, LOG_GAP, CdcError
 from cdc.log import End, Start, Validity
@@ -20,8 +20,7 @@ from cdc.position import PgPosition, parse_position
 from sinks.transaction import Progress
 
 
-@dataclass(frozen=True, slots=True)
-class _At:
+class _At(NamedTuple):
     """What the next END must follow. `position` is None before an epoch's first END."""
 
     epoch: int

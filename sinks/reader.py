@@ -44,10 +44,11 @@ from cdc.kafka import Admin, Reader, Topic
 from cdc.log import End, Span, Start, parse
 from cdc.shape import SchemaRecord, parse_shape
 from cdc.topics import log_topic, shape_topic
-from sinks.assemble import Assembler, Partition
+from sinks.assemble import Assembler
+from sinks.ranges import Partition
 from sinks.transaction import ChangeTransaction, Progress
 
-BUDGET_BYTES = 64 << 20
+BUDGET_BYTES = 48 << 20
 _POLL_RECORDS = 2_000
 _LOG_AHEAD = 20_000
 """ENDs read ahead of their rows; each is small."""
@@ -141,7 +142,7 @@ class TransactionReader:
 
     @property
     def buffered_bytes(self) -> int:
-        return self._assembler.buffered_bytes()
+        return self._assembler.buffered_bytes
 
     def schema(self, schema_id: str) -> Table:
         """The shape that events of this id have."""
@@ -199,7 +200,7 @@ class TransactionReader:
 
     # -- handing on --
     def _hand_on(self, *, stream: bool) -> ChangeTransaction | None:
-        transaction = self._assembler.next(full=self._assembler.buffered_bytes() > self._budget, stream=stream)
+        transaction = self._assembler.next(full=self._assembler.buffered_bytes > self._budget, stream=stream)
         if transaction is None:
             return None
         self._await_shapes(transaction.end)
@@ -218,6 +219,8 @@ class TransactionReader:
 
     def _await_shapes(self, end: End) -> None:
         """An END's shapes were acknowledged before it: they are there, if perhaps not read yet."""
+        if not end.schemas:
+            return
         deadline = time.monotonic() + _LOST_S
         for schema_id, offset in end.schemas:
             while self._next[self._shape_log] <= offset and time.monotonic() < deadline:
@@ -287,7 +290,7 @@ class TransactionReader:
 
     def _balance(self) -> None:
         """Pause what runs ahead while there is no room; wake what is needed, and all when there is room again."""
-        held = self._assembler.buffered_bytes()
+        held = self._assembler.buffered_bytes
         log_ahead = self._assembler.log_pending > _LOG_AHEAD
         if held <= self._budget and not log_ahead and not self._paused:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cdc.event import RowEvent
@@ -80,11 +80,20 @@ class Part:
     """
 
     end: End
-    items: list[RowEvent | Change | Chunk]
+    items: Sequence[RowEvent | Change | Chunk]
 
 
 def parts(transaction: ChangeTransaction, most: int, most_bytes: int) -> Iterator[Part]:
     """A transaction in pieces of at most `most` events, and about `most_bytes`, schema changes in their places."""
+    closes = transaction.copy is not None and transaction.copy.last
+    if (
+        isinstance(transaction.events, list)
+        and len(transaction.events) <= most
+        and not transaction.changes
+        and not closes
+    ):
+        yield Part(transaction.end, transaction.events)
+        return
     changes, done = transaction.changes, 0
     items: list[RowEvent | Change | Chunk] = []
     count, before = 0, 0
@@ -98,6 +107,6 @@ def parts(transaction: ChangeTransaction, most: int, most_bytes: int) -> Iterato
         items.append(event)
         count += 1
     items += changes[done:]
-    if transaction.copy is not None and transaction.copy.last:
+    if transaction.copy is not None and closes:
         items.append(transaction.copy)
     yield Part(transaction.end, items)

@@ -302,7 +302,7 @@ def test_a_new_shape_of_a_table_is_never_folded_into_the_old_one() -> None:
     wider = table("public.keyed", {"id": "int4", "a": "text"}, ["id"])
     shapes = {**TABLES, schema_id(wider): wider}
     events = [event(KEYED, "c", after=row(1)), event(wider, "u", after={"id": 1, "a": "x"})]
-    first, second = fold([Part(END, events)], shapes.__getitem__)  # type: ignore[arg-type]
+    first, second = fold([Part(END, events)], shapes.__getitem__)
     assert isinstance(first, Net)
     assert isinstance(second, Net)
     assert (len(first.inserts), list(second.updates)) == (1, [("id", "a")])
