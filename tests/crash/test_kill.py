@@ -30,6 +30,8 @@ SOURCE_EDGES = [
     "source.in_copy:2",
     "source.before_end",
     "source.before_end:4",
+    "source.before_end:5",
+    "source.before_end:6",
     "source.before_end:9",
     "source.after_end",
     "source.after_end:6",

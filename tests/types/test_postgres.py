@@ -13,7 +13,6 @@ import orjson
 import pytest
 
 from cdc.kafka import Reader
-from cdc.postgres.session import SESSION
 from cdc.postgres.snapshot import parse_line
 from cdc.postgres.values import encoder
 from cdc.topics import row_topic
@@ -34,6 +33,14 @@ OPPOSITE = {
     "extra_float_digits": "-15",
     "xmloption": "document",
     "search_path": "pg_catalog",
+}
+# Written out here: what cdc.postgres.session sets has to be this.
+FIXED = {
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
 }
 # Not of one dimension from 1: refused by name (test_array_bounds).
 REFUSED = {"{{1,2},{3,4}}", "[0:1]={1,2}"}
@@ -91,7 +98,7 @@ def expected(database: Database, table: str, declared: str) -> dict[int, bytes]:
     digits = int(modifier[0]) if name == "timestamptz" and modifier else -1
     encode = encoder(NAMES.get(name, name) + ("[]" if declared.endswith("[]") else ""), digits)
     with database.connect() as connection:
-        for setting, value in SESSION.items():
+        for setting, value in FIXED.items():
             connection.execute("SELECT set_config(%s, %s, false)", [setting, value])
         copy = connection.cursor().copy(f"COPY (SELECT id, v FROM public.{table} WHERE id < 100) TO STDOUT")
         with copy as lines:
