@@ -142,9 +142,12 @@ class Chunk:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class End:
-    """A transaction is durable and complete: all its events were acknowledged before this was written."""
+    """A transaction is durable and complete: all its events were acknowledged before this was written.
+
+    Nobody changes one. It is not frozen, because that makes it three times as slow, and there is one a transaction.
+    """
 
     id: str
     event_count: int
