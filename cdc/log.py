@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -107,7 +107,8 @@ class Start:
         return orjson.dumps(record)
 
 
-class Span(NamedTuple):
+@dataclass(slots=True)
+class Span:
     """Where a transaction's events of one topic-partition lie: first and last offset, and how many events."""
 
     topic: str
