@@ -1,0 +1,247 @@
+"""The sink's loop with a real Kafka and a real target: batches, restarts, standby, a target that goes away."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cdc.errors import LOG_LOST, SINK_HELD, CdcError
+from cdc.event import Table
+from cdc.log import Change, Chunk, Opened
+from cdc.postgres.session import Server, Side
+from cdc.shape import schema_id
+from sinks.consumer import Applied, Sink, SinkSettings
+from sinks.transaction import Progress
+from tests.log_writer import Event, Topics, table
+from tests.servers.kafka import Kafka
+from tests.servers.postgres import Database
+from tests.system.cluster import Cluster, run_of
+from tests.system.pipeline import wait_until
+
+ACCOUNTS = table("public.accounts", {"id": "int4", "v": "text"}, ["id"])
+NOTES = table("public.notes", {"v": "text"})
+
+
+class Watcher:
+    """Remembers what a sink tells."""
+
+    def __init__(self) -> None:
+        self.applications: list[Applied] = []
+        self.retries: list[CdcError] = []
+        self.holders: list[str] = []
+        self.starts: list[Progress | None] = []
+
+    def standing_by(self, holder: str) -> None:
+        self.holders.append(holder)
+
+    def started(self, progress: Progress | None) -> None:
+        self.starts.append(progress)
+
+    def applied(self, applied: Applied) -> None:
+        self.applications.append(applied)
+
+    def idle(self) -> None:
+        """Nothing to remember."""
+
+    def retry(self, error: CdcError, wait_s: float) -> None:
+        assert wait_s > 0
+        self.retries.append(error)
+
+    @property
+    def transactions(self) -> int:
+        return sum(applied.transactions for applied in self.applications)
+
+
+class Running:
+    """A sink in a thread; `error` is what ended it."""
+
+    def __init__(self, settings: SinkSettings) -> None:
+        self.seen = Watcher()
+        self.error: CdcError | None = None
+        self._stop = threading.Event()
+        self._sink = Sink(settings, self.seen)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._sink.run(self._stop.is_set)
+        except CdcError as error:
+            self.error = error
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(60)
+        assert not self.alive
+
+
+class Shop:
+    """A source without a database: its log in Kafka, two tables, copied."""
+
+    def __init__(self, prefix: str, bootstrap: str) -> None:
+        self.topics = Topics(prefix)
+        self.cluster = Cluster(self.topics, bootstrap)
+        self.run = run_of(self.topics)
+        self.schemas = tuple(self.cluster.make(ACCOUNTS, NOTES))
+        self.run.start(copy="initial", opened=Opened("first", None))
+        self.copy(ACCOUNTS, NOTES)
+
+    def copy(self, *shapes: Table) -> None:
+        self.commit(changes=[Change(0, s.full_name, None, schema_id(s), "copying", "copy") for s in shapes])
+        for shape in shapes:
+            self.commit(copy=Chunk("copy", shape.full_name, 1, None, None, "1:0/1", last=True))
+
+    def commit(self, *events: Event, **facts: Any) -> None:
+        position = f"1:0/{len(self.topics.log):X}"
+        self.run.transaction(events, position=position, schemas=self.schemas, **facts)
+
+    def transfers(self, first: int, count: int) -> None:
+        """Transactions over both tables, of one row each."""
+        for key in range(first, first + count):
+            self.commit(insert(key), Event(NOTES, "c", after={"v": str(key)}))
+        self.cluster.publish()
+
+
+def insert(key: int, v: str = "") -> Event:
+    return Event(ACCOUNTS, "c", after={"id": key, "v": v})
+
+
+@pytest.fixture
+def shop(kafka: Kafka, unique_name: str) -> Shop:
+    return Shop(unique_name, kafka.bootstrap)
+
+
+@pytest.fixture
+def run(shop: Shop, target_database: Database) -> Iterator[Callable[..., Running]]:
+    """Starts sinks of the name `eu`, which end with the test."""
+    running: list[Running] = []
+
+    def start(**facts: Any) -> Running:
+        server = Server(Side.TARGET, "eu", target_database.url(), target_database.server.password)
+        given: dict[str, Any] = {"name": "eu", "server": server} | facts
+        running.append(Running(SinkSettings(source=shop.topics.prefix, kafka=shop.cluster.options, **given)))
+        return running[-1]
+
+    yield start
+    for sink in running:
+        sink.stop()
+
+
+def count(database: Database) -> tuple[int, int]:
+    """Rows of both tables in one snapshot."""
+    if database.execute("SELECT to_regclass('public.accounts')") == [(None,)]:
+        return 0, 0
+    query = "SELECT (SELECT count(*) FROM public.accounts), (SELECT count(*) FROM public.notes)"
+    ((accounts, notes),) = database.execute(query)
+    return accounts, notes
+
+
+def settled(database: Database, rows: int) -> None:
+    wait_until(lambda: count(database) == (rows, rows), f"{rows} rows in both tables")
+
+
+def test_applies_what_there_is_and_what_comes(
+    shop: Shop, run: Callable[..., Running], target_database: Database
+) -> None:
+    shop.transfers(0, 50)
+    sink = run()
+    settled(target_database, 50)
+    for key in range(50, 60):
+        shop.transfers(key, 1)
+        settled(target_database, key + 1)
+    assert sink.seen.transactions == 63
+    assert len(sink.seen.applications) <= 30
+    shop.run.heartbeat(position="1:0/FFFF")
+    shop.cluster.publish()
+    position = "SELECT position FROM cdc.cdc_progress"
+    wait_until(lambda: target_database.execute(position) == [("1:0/FFFF",)], "the heartbeat's position")
+    assert sink.seen.applications[-1].transactions == 0
+
+
+def test_never_shows_half_a_transaction(shop: Shop, run: Callable[..., Running], target_database: Database) -> None:
+    run(batch_events=3)
+    for first in range(0, 300, 20):
+        shop.transfers(first, 20)
+        accounts, notes = count(target_database)
+        assert accounts == notes
+    settled(target_database, 300)
+
+
+def test_a_restart_goes_on_behind_the_progress(
+    shop: Shop, run: Callable[..., Running], target_database: Database
+) -> None:
+    for first in range(0, 100, 25):
+        shop.transfers(first, 25)
+        sink = run()
+        settled(target_database, first + 25)
+        sink.stop()
+        assert sink.error is None
+        assert sink.seen.transactions == (28 if first == 0 else 25)
+
+
+def test_a_second_process_stands_by_and_takes_over(
+    shop: Shop, run: Callable[..., Running], target_database: Database
+) -> None:
+    shop.transfers(0, 10)
+    first = run()
+    settled(target_database, 10)
+    second = run()
+    wait_until(lambda: bool(second.seen.holders), "the second stands by")
+    assert "cdc sink eu" in second.seen.holders[0]
+    impatient = run(no_wait=True)
+    wait_until(lambda: not impatient.alive, "the third gives up")
+    assert impatient.error is not None
+    assert impatient.error.code is SINK_HELD
+    first.stop()
+    shop.transfers(10, 10)
+    settled(target_database, 20)
+    assert second.seen.transactions == 10
+
+
+def test_sessions_that_the_target_ends_are_opened_again(
+    shop: Shop, run: Callable[..., Running], target_database: Database
+) -> None:
+    sink = run(batch_events=5)
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cdc sink eu'"
+    for first in range(0, 200, 40):
+        shop.transfers(first, 40)
+        target_database.execute(end)
+    settled(target_database, 200)
+    assert sink.alive
+    assert {error.code.name for error in sink.seen.retries} == {"TARGET_UNREACHABLE"}
+
+
+def test_a_loss_ends_the_sink_by_name(shop: Shop, run: Callable[..., Running], target_database: Database) -> None:
+    shop.transfers(0, 10)
+    run().stop()
+    shop.cluster.expire(f"{shop.topics.prefix}.public.notes", 5)
+    sink = run()
+    wait_until(lambda: not sink.alive, "the sink has stopped")
+    assert sink.error is not None
+    assert sink.error.code is LOG_LOST
+    assert count(target_database) == (0, 0)
+
+
+def test_a_transaction_larger_than_a_batch_is_one_commit(
+    shop: Shop, run: Callable[..., Running], target_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.assemble.STREAMED_EVENTS", 50)
+    monkeypatch.setattr("sinks.postgres.target.PIECE_EVENTS", 10)
+    sink = run()
+    shop.transfers(0, 5)
+    shop.commit(*[event for key in range(5, 500) for event in (insert(key), Event(NOTES, "c", after={"v": ""}))])
+    shop.transfers(500, 5)
+    seen = set()
+    deadline = time.monotonic() + 30
+    while (rows := count(target_database)) != (505, 505) and time.monotonic() < deadline:
+        seen.add(rows)
+    assert {accounts - notes for accounts, notes in seen} == {0}
+    assert {accounts for accounts, _ in seen} <= {0, *range(6), *range(500, 505)}
+    settled(target_database, 505)
+    assert sink.error is None
