@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -33,19 +33,18 @@ from cdc.errors import (
     LOG_LOST,
     PROGRESS_UNKNOWN,
     SCHEMA_UNKNOWN,
-    TOPIC_COMPACTED,
     TOPIC_MISSING,
-    TOPIC_PARTITIONS,
     TOPIC_REPLACED,
     CdcError,
 )
 from cdc.event import RowEvent, Table
-from cdc.kafka import Admin, Reader, Topic
+from cdc.kafka import Admin, Reader
 from cdc.log import End, Span, Start, parse
 from cdc.shape import SchemaRecord, parse_shape
 from cdc.topics import log_topic, shape_topic
 from sinks.assemble import Assembler
-from sinks.ranges import Partition
+from sinks.brokers import check_own, check_rows, starts
+from sinks.ranges import Partition, lost
 from sinks.transaction import ChangeTransaction, Progress
 
 BUDGET_BYTES = 48 << 20
@@ -57,7 +56,6 @@ _LATE_S = 2.0
 _LOST_S = 15.0
 """An acknowledged record that the broker does not have after so long is not hidden by a change of leader."""
 _GRACE_S = 0.5
-_BLOCK = 20_000
 _VOIDED_BY_A_COPY = {
     CORRUPT_EVENT, CORRUPT_LOG, EPOCH_GAP, EVENTS_LOST, LOG_GAP, LOG_LOST, PROGRESS_UNKNOWN, SCHEMA_UNKNOWN,
     TOPIC_MISSING, TOPIC_REPLACED,
@@ -92,6 +90,7 @@ class TransactionReader:
         self._paused: set[Partition] = set()
         self._awaited: list[tuple[Partition, int]] = []
         self._awaited_since = self._examined = 0.0
+        self._voided = 0
 
     # -- what a caller uses --
     def __enter__(self) -> Self:
@@ -157,16 +156,11 @@ class TransactionReader:
     # -- opening --
     def _open(self) -> bool:
         """Whether the source's log is there; a reader from the beginning may be earlier than its source."""
-        topics = self._admin.describe([self._log[0], self._shape_log[0]])
-        for name, _ in (self._log, self._shape_log):
-            topic = topics.get(name)
-            if topic is None:
-                if self._after is None:
-                    return False
-                raise CdcError(TOPIC_MISSING, source=self.source, topic=name)
-            self._refuse_compacted(topic)
-            if topic.partitions != 1:
-                raise CdcError(TOPIC_PARTITIONS, source=self.source, topic=name, now=topic.partitions, wanted=1)
+        missing = check_own(self._admin, self.source, [self._log[0], self._shape_log[0]])
+        if missing is not None:
+            if self._after is None:
+                return False
+            raise CdcError(TOPIC_MISSING, source=self.source, topic=missing)
         begins, ends = self._kafka.watermarks(*self._shape_log)
         for record in self._kafka.read_range(*self._shape_log, begins, ends):
             self._learn(record.offset(), record.value())
@@ -273,8 +267,7 @@ class TransactionReader:
             return
         if self._assembler.head:
             self._await_shapes(self._assembler.head)
-        names = sorted({name for name, _ in offsets})
-        self._check_topics(names)
+        self._check_topics(offsets)
         if self._assigned & offsets.keys():
             self._assign_again(offsets)
         else:
@@ -298,9 +291,9 @@ class TransactionReader:
         pause = set(self._assembler.buffered()) - wanted if held > self._budget else set()
         if log_ahead:
             pause.add(self._log)
-        keep = self._paused - wanted if held > self._budget // 2 else set()
-        if self._assembler.log_pending * 4 < _LOG_AHEAD:
-            keep.discard(self._log)
+        keep = self._paused - wanted - {self._log} if held > self._budget // 2 else set()
+        if self._assembler.log_pending > _LOG_AHEAD // 4:
+            keep |= self._paused & {self._log}
         wake = self._paused - keep - pause
         if wake:
             self._kafka.resume(wake)
@@ -323,83 +316,51 @@ class TransactionReader:
         if not wanted or late < _LATE_S or now - self._examined < _LATE_S:
             return
         self._examined = now
-        self._check_topics(sorted({name for name, _ in wanted}))
+        self._check_topics(wanted)
         end = self._assembler.head
         for span in end.offsets if end else ():
-            if (span.topic, span.partition) in wanted:
+            if end and (span.topic, span.partition) in wanted:
                 self._look_for(span, end, certain=late > _LOST_S)
 
-    def _look_for(self, span: Span, end: End | None, *, certain: bool) -> None:
+    def _look_for(self, span: Span, end: End, *, certain: bool) -> None:
         begins, ends = self._kafka.watermarks(span.topic, span.partition)
         needs = max(span.first, self._assembler.reach((span.topic, span.partition)))
         if begins > needs:
             raise self._log_lost((span.topic, span.partition), begins, needs)
         if ends <= span.last and certain:
-            raise CdcError(
-                EVENTS_LOST, source=self.source, position=end.position if end else None,
-                txn_seq=end.txn_seq if end else None, first=span.first, last=span.last, topic=span.topic,
-                partition=span.partition, problem=f"the partition ends at offset {ends - 1}",
-            )  # fmt: skip
+            raise lost(self.source, end, span, f"the partition ends at offset {ends - 1}")
+
+    def _check_topics(self, partitions: Iterable[Partition]) -> None:
+        check_rows(self._admin, self.source, sorted({name for name, _ in partitions}), self._topic_ids)
 
     def _log_lost(self, partition: Partition, begins: int, needs: int) -> CdcError:
         topic, number = partition
         return CdcError(LOG_LOST, source=self.source, topic=topic, partition=number, begins=begins, needs=needs)
-
-    def _check_topics(self, names: list[str]) -> None:
-        topics = self._admin.describe(names)
-        for name in names:
-            topic, known = topics.get(name), self._topic_ids.get(name)
-            if topic is None:
-                raise CdcError(TOPIC_MISSING, source=self.source, topic=name)
-            if known is not None and topic.id != known:
-                raise CdcError(TOPIC_REPLACED, source=self.source, topic=name, now=topic.id, before=known)
-            self._refuse_compacted(topic)
-
-    def _refuse_compacted(self, topic: Topic) -> None:
-        policy = topic.config.get("cleanup.policy", "delete")
-        if "compact" in policy:
-            raise CdcError(TOPIC_COMPACTED, source=self.source, topic=topic.name, policy=policy)
 
     # -- looking along the log --
     def _go_on_at_copy(self, error: CdcError) -> None:
         """What is lost before a copy does not matter: it voids every table. Raises the error if none follows."""
         if error.code not in _VOIDED_BY_A_COPY:
             raise error
-        epoch = self._assembler.epoch or 0
+        epoch = max(self._assembler.epoch or 0, self._voided)
         copies = [
             (offset, start)
-            for offset, start in self._starts()
+            for offset, start in starts(self._options, self.source, self._client)
             if start.copy == "initial" and start.opened is not None and start.epoch > epoch
         ]
         if not copies:
             raise error
         offset, start = copies[-1]
         _log.warning("%s; going on at the copy of epoch %d, offset %d of the log", error.text, start.epoch, offset)
-        self._assembler = Assembler(self.source)
-        self._after = None
+        self._assembler, self._after, self._voided = Assembler(self.source), None, start.epoch
+        # The old client may still hold the same error about a partition that is of no interest any more.
+        self._kafka.close()
+        self._kafka = Reader(self._options, client=self._client)
         if not self._opened and not self._open():
             raise error
         self._next[self._log] = offset
         self._assign_again({})
 
     def _start_of(self, run: str) -> Start | None:
-        found = None
-        for _, start in self._starts():
-            if start.run == run:
-                found = start
-        return found
-
-    def _starts(self) -> Iterator[tuple[int, Start]]:
-        """Every START of the log, with a client of its own: the main one keeps its place."""
-        reader = Reader(self._options, client=self._client)
-        try:
-            begins, ends = reader.watermarks(*self._log)
-            for first in range(begins, ends, _BLOCK):
-                for record in reader.read_range(*self._log, first, min(first + _BLOCK, ends)):
-                    value = record.value() or b""
-                    if b'"START"' in value[:40]:
-                        start = parse(value)
-                        if isinstance(start, Start):
-                            yield record.offset(), start
-        finally:
-            reader.close()
+        found = [start for _, start in starts(self._options, self.source, self._client) if start.run == run]
+        return found[-1] if found else None
