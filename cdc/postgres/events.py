@@ -10,6 +10,7 @@ and `insert`, `update`, `delete`, which write the same events from rows, and the
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -140,7 +141,7 @@ class TableStream:
     def update(self, txn: OpenTransaction, kind: bytes, old: Row | None, row: Row, lsn: int) -> list[Record]:
         unchanged: list[str] = []
         if UNCHANGED in row:
-            row, unchanged = self._fill(row, old if kind == b"O" else None)
+            row, unchanged = self._fill(row, old, range(len(row)) if kind == b"O" else self._key_at)
         key = self._key(row) if self._key else None
         old_key = self._key(old) if old is not None and self._key else key
         if old is not None and old_key != key:
@@ -253,14 +254,17 @@ class TableStream:
             parts.append(b"%b:%b" % (name, text))
         return b"{" + b",".join(parts) + b"}"
 
-    def _fill(self, row: Row, whole_old: Row | None) -> tuple[Row, list[str]]:
-        """Unchanged columns from the old image, where the log carries it whole; the names of the rest."""
+    def _fill(self, row: Row, old: Row | None, there: Sequence[int]) -> tuple[Row, list[str]]:
+        """Unchanged columns from the old image, where the log carries them (`there`); the names of the rest.
+
+        A long key that did not change is such a column too: its old image comes with every update.
+        """
         filled = list(row)
         unchanged = []
         for at, value in enumerate(row):
             if value is UNCHANGED:
-                if whole_old is not None and whole_old[at] is not UNCHANGED:
-                    filled[at] = whole_old[at]
+                if old is not None and at in there and old[at] is not UNCHANGED:
+                    filled[at] = old[at]
                 else:
                     unchanged.append(self.table.columns[at].name)
         return filled, unchanged

@@ -143,3 +143,21 @@ def test_a_type_that_is_not_carried_is_refused_at_the_start(
     process = pipeline.run("source", "run", pipeline.name)
     assert process.wait(30) == 5
     assert "column spent of public.a has type interval" in process.log.read_text()
+
+
+def test_a_long_key_that_did_not_change(
+    tmp_path: Path, database: Database, target_database: Database, kafka: Kafka
+) -> None:
+    """Its value is stored apart, so the log marks it unchanged; the old image beside it has it."""
+    database.execute("CREATE TABLE a (k text PRIMARY KEY, n int, more text)")
+    database.execute("ALTER TABLE a ALTER COLUMN k SET STORAGE EXTERNAL, ALTER COLUMN more SET STORAGE EXTERNAL")
+    database.execute("INSERT INTO a VALUES (repeat('x', 2500), 1, repeat('y', 9000))")
+    pipeline = Pipeline(tmp_path, database, target_database, kafka.bootstrap)
+    pipeline.publish()
+    with pipeline.source_running(), pipeline.sink_running():
+        pipeline.wait_caught_up()
+        database.execute("UPDATE a SET n = 2")
+        database.execute("UPDATE a SET k = repeat('z', 2500)")
+        database.execute("UPDATE a SET n = 3")
+        pipeline.wait_caught_up()
+        pipeline.assert_equal()
