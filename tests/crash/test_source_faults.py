@@ -155,9 +155,12 @@ def test_copying_again_mends_it_and_a_sink_follows(pipeline: Pipeline, fault: Ca
     if fault.__name__ == "delete":
         # What the replica has read is gone with the topic: the sink starts from nothing too.
         pipeline.target.execute("DROP SCHEMA cdc CASCADE; DROP TABLE accounts, visits")
-    with pipeline.source_running("--reopen", "copy-again"), pipeline.sink_running():
-        pipeline.wait_caught_up()
-        pipeline.assert_equal()
+    with pipeline.source_running("--reopen", "copy-again") as source:
+        # A sink that comes before the topics are there again stops at their loss, and says so.
+        wait_until(lambda: "table copied" in source.log.read_text(), "the copy")
+        with pipeline.sink_running():
+            pipeline.wait_caught_up()
+            pipeline.assert_equal()
 
 
 @pytest.mark.parametrize(
