@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,17 @@ from cdc.postgres.tables import SHAPE, table_from_catalog
 
 Connection = psycopg.Connection[Any]
 _RELEASE_S = 10.0
+_PUBLICATION = (
+    "SELECT p.oid::bigint, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, t.* "
+    "FROM pg_catalog.pg_publication p LEFT JOIN LATERAL ("
+    "SELECT n.nspname, c.relname, c.oid::bigint, c.relkind = 'p', "
+    "coalesce(r.prattrs IS NOT NULL OR r.prqual IS NOT NULL, false), r.oid::bigint "
+    "FROM pg_catalog.pg_get_publication_tables(p.pubname) g "
+    "JOIN pg_catalog.pg_class c ON c.oid = g.relid "
+    "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+    "LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid"
+    ") t ON true WHERE p.pubname = %s ORDER BY t.nspname, t.relname"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,16 @@ class Publication:
         if (self.operations, self.via_root) != (now.operations, now.via_root):
             changes.append("its options changed")
         return ", ".join(sorted(changes))
+
+
+def _publication(name: str, rows: Sequence[tuple[Any, ...]], wanted: Callable[[str, str], bool]) -> Publication | None:
+    """From the rows of `_PUBLICATION`: one without tables has one row, one that is not there none."""
+    if not rows:
+        return None
+    oid, *flags, via_root = rows[0][:6]
+    tables = tuple(PublishedTable(*row[6:]) for row in rows if row[6] is not None and wanted(row[6], row[7]))
+    operations = "".join(letter for letter, on in zip("iudt", flags, strict=True) if on)
+    return Publication(name, oid, tables, operations, via_root)
 
 
 class Catalog:
@@ -200,28 +222,10 @@ class Catalog:
 
     # -- publication and tables ---------------------------------------------------------------------------------
     def publication(self, name: str, wanted: Callable[[str, str], bool]) -> Publication | None:
-        found = self.rows(
-            "SELECT p.oid::bigint, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot "
-            "FROM pg_catalog.pg_publication p WHERE p.pubname = %s",
-            name,
-        )
-        if not found:
-            return None
-        oid, *flags, via_root = found[0]
-        rows = self.rows(
-            "SELECT n.nspname, c.relname, c.oid::bigint, c.relkind = 'p', "
-            "coalesce(r.prattrs IS NOT NULL OR r.prqual IS NOT NULL, false), r.oid::bigint "
-            "FROM pg_catalog.pg_publication p "
-            "JOIN LATERAL pg_catalog.pg_get_publication_tables(p.pubname) g ON true "
-            "JOIN pg_catalog.pg_class c ON c.oid = g.relid "
-            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-            "LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid "
-            "WHERE p.pubname = %s ORDER BY 1, 2",
-            name,
-        )
-        tables = tuple(PublishedTable(*row) for row in rows if wanted(row[0], row[1]))
-        operations = "".join(letter for letter, on in zip("iudt", flags, strict=True) if on)
-        return Publication(name, oid, tables, operations, via_root)
+        """One statement: one that is dropped meanwhile must not look like one without tables."""
+        with self.server.errors(), suppress(psycopg.errors.UndefinedObject):
+            return _publication(name, self.connection.execute(_PUBLICATION, (name,)).fetchall(), wanted)
+        return None
 
     def unpublished(self, publication: Publication, wanted: Callable[[str, str], bool]) -> list[tuple[str, str, int]]:
         """Permanent tables that are wanted and not in the publication: (schema, name, oid)."""
