@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     connect.fetch()
     results = RESULTS / time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime())
     results.mkdir()
-    (results / "machine.json").write_text(json.dumps(_machine(chosen), indent=1))
+    (results / "machine.json").write_text(json.dumps(machine(vars(chosen)), indent=1))
     drains: list[Drain] = []
     with servers() as bench:
         for workload in (MIXED, SINGLE):
@@ -149,7 +149,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _machine(chosen: argparse.Namespace) -> dict[str, object]:
+def machine(arguments: Mapping[str, object]) -> dict[str, object]:
+    """What the figures were measured on, and how."""
     cpu = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     return {
@@ -159,7 +160,7 @@ def _machine(chosen: argparse.Namespace) -> dict[str, object]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "load_before": os.getloadavg(),
-        "arguments": vars(chosen),
+        "arguments": dict(arguments),
     }
 
 
