@@ -9,7 +9,7 @@ Kinds decide what a loop does, nowhere else is that decided:
 - USAGE: the command line or the configuration is wrong.
 - HELD: another process holds the name.
 - CORRUPT: bytes from a peer do not follow their format.
-A secret never enters a fact: connection errors are passed through `cdc.config.redact` first.
+A secret never enters a fact: connection errors are passed through `cdc.secret.redact` first.
 """
 
 from __future__ import annotations

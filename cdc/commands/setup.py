@@ -63,7 +63,7 @@ def _carry_out(
 ) -> None:
     say(f"-- [{'.'.join(unit)}] in database {catalog.database}", "bold")
     for step in plan.steps:
-        say(f"{step.text()};")
+        say(f"{step.text().removesuffix(';')};")
     notes = list(plan.notes) if dry_run else apply(catalog, plan)
     for note in notes:
         say(f"-- note: {note}", "yellow")

@@ -56,14 +56,15 @@ class NewShapes:
 class Transaction:
     """A committed transaction, all its events handed out. `heartbeat`: it brought back our own token.
 
-    `seq` is its number, or the last one given where it carries nothing.
+    `seq` is its number, or the last one given where it carries nothing. `commit_ts_us` is None for a message that
+    stands outside BEGIN and COMMIT.
     """
 
     id: str
     xid: int | None
     seq: int
     position: PgPosition
-    commit_ts_us: int
+    commit_ts_us: int | None
     event_count: int
     collections: tuple[tuple[str, int], ...]
     changes: tuple[Change, ...]
@@ -215,7 +216,7 @@ class Decoder:
             xid,
             self._seq,
             position,
-            txn.commit_ts_us,
+            None if xid is None else txn.commit_ts_us,
             txn.ordinal,
             tuple(txn.counts.items()),
             tuple(self._changes),

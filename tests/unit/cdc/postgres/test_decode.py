@@ -188,6 +188,9 @@ def test_foreign_messages_are_events_inside_or_alone() -> None:
     inside, alone = (r for r in RECORDS if r.topic == "shop.message")
     assert event(inside)["message"] == {"prefix": "note", "content": "dHJhbnNhY3Rpb25hbA=="}
     assert (inside.key, event(alone)["op"], event(alone)["source"]["txId"]) == (b'{"prefix":"note"}', "m", None)
+    committed = [txn.commit_ts_us is not None for txn in TRANSACTIONS]
+    assert committed == [txn.xid is not None for txn in TRANSACTIONS]
+    assert not all(committed)
 
 
 def test_an_origin_is_told() -> None:
