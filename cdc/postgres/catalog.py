@@ -28,12 +28,16 @@ _PUBLICATION = (
     "SELECT p.oid::bigint, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, t.* "
     "FROM pg_catalog.pg_publication p LEFT JOIN LATERAL ("
     "SELECT n.nspname, c.relname, c.oid::bigint, c.relkind = 'p', "
-    "coalesce(r.prattrs IS NOT NULL OR r.prqual IS NOT NULL, false), r.oid::bigint "
+    "coalesce(r.prattrs IS NOT NULL OR r.prqual IS NOT NULL, false), r.oid::bigint, CASE WHEN w.told THEN '' ELSE ("
+    "SELECT pg_catalog.md5(pg_catalog.string_agg(a.attnum || ':' || a.xmin, ',' ORDER BY a.attnum)) "
+    "FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0) END "
     "FROM pg_catalog.pg_get_publication_tables(p.pubname) g "
     "JOIN pg_catalog.pg_class c ON c.oid = g.relid "
     "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-    "LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid"
-    ") t ON true WHERE p.pubname = %s ORDER BY t.nspname, t.relname"
+    "LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid "
+    "CROSS JOIN (SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('cdc.secret'), 'SELECT'), false)"
+    " AND EXISTS (SELECT FROM pg_catalog.pg_event_trigger e WHERE e.evtname = 'cdc_rewrite' AND e.evtenabled = 'A')"
+    " AS told) w) t ON true WHERE p.pubname = %s ORDER BY t.nspname, t.relname"
 )
 
 
@@ -61,6 +65,8 @@ class PublishedTable:
     """By a column list or a row filter."""
     entry: int | None
     """The oid of its entry in the publication; a table taken out and put back has another."""
+    altered: str = ""
+    """Where no event trigger tells of it: another text after each ALTER of a column, which may give rows new values."""
 
     @property
     def full_name(self) -> str:
@@ -90,7 +96,7 @@ class Publication:
                     self.oid,
                     self.operations,
                     self.via_root,
-                    sorted((t.schema, t.name, t.oid, t.narrowed, t.entry) for t in self.tables),
+                    sorted((t.schema, t.name, t.oid, t.narrowed, t.entry, t.altered) for t in self.tables),
                 ]
             )
         ).hexdigest()
@@ -100,7 +106,7 @@ class Publication:
         before, after = ({t.full_name: t for t in p.tables} for p in (self, now))
         changes = [f"{name} left it" for name in before.keys() - after.keys()]
         changes += [f"{name} entered it" for name in after.keys() - before.keys()]
-        changes += [f"{name} was made anew or put back" for name in before.keys() & after.keys()
+        changes += [f"{name} was made anew, put back or altered" for name in before.keys() & after.keys()
                     if before[name] != after[name]]  # fmt: skip
         if self.oid != now.oid:
             changes.append("it was dropped and made again")

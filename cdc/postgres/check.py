@@ -17,6 +17,7 @@ from cdc.errors import CdcError
 from cdc.finding import Finding, Level, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.inventory import Inventory, SourceTable, take_inventory
+from cdc.postgres.messages import TRIGGERS
 from cdc.postgres.provider import Provider, recognise
 
 _OLDEST = 140000
@@ -236,12 +237,12 @@ class _Check:
     # -- what is lost -------------------------------------------------------------------------------------------
     def _event_trigger(self) -> Iterator[Finding]:
         found = self._catalog.rows(
-            "SELECT count(*) FILTER (WHERE t.evtenabled <> 'D') FROM pg_catalog.pg_event_trigger t "
-            "WHERE t.evtname IN ('cdc_ddl', 'cdc_drop')"
+            "SELECT count(*) FROM pg_catalog.pg_event_trigger t WHERE t.evtenabled = 'A' AND t.evtname = ANY (%s)",
+            list(TRIGGERS),
         )[0][0]
-        if found == 2 and self._catalog.secret() is not None:
+        if found == len(TRIGGERS) and self._catalog.secret() is not None:
             yield ok("event trigger cdc_ddl carries schema changes")
-        elif found == 2:
+        elif found == len(TRIGGERS):
             role = self._role()[0]
             yield fail(
                 "role may not read cdc.secret, so that schema changes cannot be believed",

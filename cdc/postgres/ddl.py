@@ -9,18 +9,22 @@ A column is the same column if its attnum is: names and places say nothing after
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from cdc.event import Column, Table
 from cdc.postgres.wire import Relation
+
+_NULL = re.compile(r"NULL(::[\w .\"\[\](),]+)?", re.IGNORECASE)
+"""A default as the server writes it: NULL, or NULL of a type."""
 
 
 class UnfollowableError(Exception):
     """A change that the stream cannot carry yet; the text says which."""
 
 
-def effects(old: Table, new: Table) -> list[tuple[str, Table]]:
-    """The steps from `old` to `new`: `drop_column`, then `add_column`."""
+def effects(old: Table, new: Table, *, rewritten: bool = False) -> list[tuple[str, Table]]:
+    """The steps from `old` to `new`: `drop_column`, then `add_column`. `rewritten`: each row got an added value."""
     _same_table(old, new)
     before = {column.attnum: column for column in old.columns}
     after = {column.attnum: column for column in new.columns}
@@ -29,7 +33,7 @@ def effects(old: Table, new: Table) -> list[tuple[str, Table]]:
     dropped = before.keys() - after.keys()
     added = after.keys() - before.keys()
     for attnum in added:
-        _addable(after[attnum])
+        _addable(after[attnum], rewritten=rewritten)
     steps: list[tuple[str, Table]] = []
     if dropped:
         kept = replace(old, columns=tuple(c for c in old.columns if c.attnum in after))
@@ -63,10 +67,13 @@ def _same_column(old: Column, new: Column) -> None:
         raise UnfollowableError(f"column {old.name} is no longer NOT NULL")
 
 
-def _addable(column: Column) -> None:
-    """A default that is one value for all rows travels as `missing`; any other was computed row by row."""
-    computed = column.default is not None and not column.default.upper().startswith("NULL")
-    if column.auto_increment or (computed and column.missing is None):
+def _addable(column: Column, *, rewritten: bool) -> None:
+    """A default that is one value for all rows travels as `missing`; any other was computed row by row.
+
+    The default itself may be gone again by the end of the command; that the table was rewritten stays true.
+    """
+    computed = column.default is not None and not _NULL.fullmatch(column.default)
+    if column.auto_increment or ((computed or rewritten) and column.missing is None):
         raise UnfollowableError(f"column {column.name} was added with a value of its own in every row")
 
 

@@ -126,6 +126,7 @@ class Decoder:
         self._last_commit: int | None = None
         self._changes: list[Change] = []
         self._heartbeat = False
+        self._rewritten: dict[int, int] = {}
         self.foreign_messages = 0
 
     @property
@@ -194,6 +195,7 @@ class Decoder:
             begin.xid, begin.final_lsn, begin.commit_ts_us, self._seq + 1, self._last_commit, self._clock_ns()
         )
         self._changes, self._heartbeat = [], False
+        self._rewritten.clear()
 
     def _commit(self, commit: Commit) -> Transaction | None:
         if self._skipping:
@@ -280,6 +282,9 @@ class Decoder:
 
     def _schema_change(self, record: dict[str, Any], lsn: int) -> NewShapes | None:
         """The event trigger's word on a table. The Relation message that follows must agree (`_match`)."""
+        if "rewritten" in record:
+            self._rewritten[record["rewritten"]] = record["reason"] & ~messages.REWRITTEN_IN_PLACE
+            return None
         if "dropped" in record:
             if record["dropped"] in self._streams:
                 raise self._changed(record["dropped"], lsn, "it was dropped")
@@ -288,11 +293,14 @@ class Decoder:
         stream = by_oid.get(record["oid"]) or self._streams.get(f"{record['schema']}.{record['name']}")
         if stream is None:
             return None
-        name = stream.table.full_name
+        name, rewritten = stream.table.full_name, self._rewritten.pop(record["oid"], 0)
         try:
-            steps = effects(stream.table, table_from_catalog(record, source=self._facts.source))
+            shape = table_from_catalog(record, source=self._facts.source)
+            steps = effects(stream.table, shape, rewritten=bool(rewritten))
         except UnfollowableError as change:
             raise self._changed(name, lsn, str(change)) from None
+        if rewritten & ~messages.REWRITTEN_FOR_COLUMN:
+            raise self._changed(name, lsn, "its rows were rewritten with new values")
         if not steps:
             return None
         shapes = [(schema_id(table), table) for _, table in steps]

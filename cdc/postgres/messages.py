@@ -24,7 +24,9 @@ def _code(secret: bytes, text: bytes) -> str:
 
 
 def parse_ddl(content: bytes, secret: bytes | None, xid: int) -> dict[str, Any] | None:
-    """The event trigger's record (a result of `SHAPE`, or `{"dropped": name}`), or None if it is not its word.
+    """What the event triggers say: a result of `SHAPE`, `{"dropped": name}` or `{"rewritten": oid, …}`.
+
+    None if it is not their word.
 
     Content: `<code> <xid> <json>`; the code covers what follows it, the xid must be the transaction's own.
     """
@@ -92,9 +94,32 @@ BEGIN
   END LOOP;
 END $cdc$;
 
-DROP EVENT TRIGGER IF EXISTS cdc_ddl;
-CREATE EVENT TRIGGER cdc_ddl ON ddl_command_end EXECUTE FUNCTION cdc.on_ddl();
-DROP EVENT TRIGGER IF EXISTS cdc_drop;
-CREATE EVENT TRIGGER cdc_drop ON sql_drop EXECUTE FUNCTION cdc.on_drop();
+CREATE OR REPLACE FUNCTION cdc.on_rewrite() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $cdc$
+BEGIN
+  PERFORM cdc.emit_ddl(pg_catalog.jsonb_build_object(
+    'rewritten', pg_catalog.pg_event_trigger_table_rewrite_oid()::bigint,
+    'reason', pg_catalog.pg_event_trigger_table_rewrite_reason()));
+END $cdc$;
+""" + "".join(
+    f"""
+DROP EVENT TRIGGER IF EXISTS {trigger};
+CREATE EVENT TRIGGER {trigger} ON {event} EXECUTE FUNCTION cdc.{function}();
+ALTER EVENT TRIGGER {trigger} ENABLE ALWAYS;
 """
-"""Run by `cdc setup` as a superuser, in schema cdc. It reports the shape of every table that a command touched."""
+    for trigger, event, function in (
+        ("cdc_ddl", "ddl_command_end", "on_ddl"),
+        ("cdc_drop", "sql_drop", "on_drop"),
+        ("cdc_rewrite", "table_rewrite", "on_rewrite"),
+    )
+)
+"""Run by `cdc setup` as a superuser, in schema cdc. It reports the shape of every table that a command touched.
+
+Before that it reports that a table was rewritten: its rows have new values then, without a row event, and the shape
+need not change. Sessions with session_replication_role = replica report too.
+"""
+TRIGGERS = ("cdc_ddl", "cdc_drop", "cdc_rewrite")
+REWRITTEN_FOR_COLUMN = 2
+"""pg_event_trigger_table_rewrite_reason(): an added column got a value of its own in every row."""
+REWRITTEN_IN_PLACE = 1 | 8
+"""… : the same rows elsewhere (SET LOGGED, SET ACCESS METHOD). Every other reason gives rows new values."""

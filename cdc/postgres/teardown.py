@@ -17,6 +17,7 @@ from psycopg import sql
 from cdc.config import Sink, Source
 from cdc.errors import SINK_HELD, SOURCE_HELD, CdcError
 from cdc.postgres.catalog import Catalog
+from cdc.postgres.messages import TRIGGERS
 from cdc.postgres.setup import Plan, Step, role_of
 
 
@@ -43,10 +44,10 @@ def _source_steps(catalog: Catalog, source: Source, shared: Shared, *, has_slot:
     publication = sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(source.publication))
     yield Step("the publication", publication)
     if not shared.database:
-        for trigger in ("cdc_ddl", "cdc_drop"):
+        for trigger in TRIGGERS:
             drop = sql.SQL("DROP EVENT TRIGGER IF EXISTS {}").format(sql.Identifier(trigger))
             yield Step("an event trigger; needs a superuser", drop)
-        functions = "cdc.on_ddl(), cdc.on_drop(), cdc.emit_ddl(jsonb)"
+        functions = "cdc.on_ddl(), cdc.on_drop(), cdc.on_rewrite(), cdc.emit_ddl(jsonb)"
         if _exists(catalog, "cdc.secret"):
             yield Step("", sql.SQL(f"DROP FUNCTION IF EXISTS {functions}"))
             yield Step("", sql.SQL("DROP TABLE cdc.secret"))

@@ -11,6 +11,7 @@ from cdc.errors import COPY_TORN, CdcError
 from cdc.kafka import Admin
 from cdc.log import Start
 from cdc.postgres.catalog import Catalog
+from cdc.postgres.messages import TRIGGERS
 from cdc.postgres.session import Server, Side
 from cdc.postgres.snapshot import BaseCopy
 from cdc.postgres.stream import ReplicationStream
@@ -262,6 +263,12 @@ def test_a_value_over_the_topic_s_limit_stops_by_name(pipeline: Pipeline) -> Non
         ("ALTER TABLE accounts RENAME COLUMN owner TO holder", "renamed"),
         ("ALTER TABLE accounts ALTER COLUMN id TYPE bigint", "bigint"),
         ("ALTER TABLE accounts ADD COLUMN r float8 DEFAULT random()", "value of its own"),
+        ("ALTER TABLE accounts ADD COLUMN r float8 DEFAULT nullif(random(), 2)", "value of its own"),
+        ("ALTER TABLE accounts ALTER COLUMN owner TYPE text USING owner || '!'", "rewritten with new values"),
+        (
+            "SET session_replication_role = replica; ALTER TABLE accounts ALTER owner TYPE text USING owner || '!'",
+            "rewritten with new values",
+        ),
         ("ALTER TABLE accounts REPLICA IDENTITY FULL", "replica identity"),
         ("DROP TABLE visits", "visits"),  # whichever says it first, the stream or the publication
     ],
@@ -272,6 +279,39 @@ def test_a_schema_change_that_is_not_followed_stops_by_name(pipeline: Pipeline, 
         pipeline.source.execute(statement)
         pipeline.source.execute("UPDATE accounts SET balance = 2 WHERE id = 1")
         assert word in died(source)
+
+
+def test_rewrites_that_leave_the_values_alone_are_followed(pipeline: Pipeline) -> None:
+    with pipeline.source_running(), pipeline.sink_running():
+        pipeline.wait_caught_up()
+        pipeline.source.execute("ALTER TABLE accounts SET UNLOGGED")
+        pipeline.source.execute("ALTER TABLE accounts SET LOGGED")
+        pipeline.source.execute("ALTER TABLE accounts ADD COLUMN g text GENERATED ALWAYS AS (owner || '!') STORED")
+        pipeline.source.execute("VACUUM FULL accounts")
+        pipeline.source.execute("UPDATE accounts SET balance = 2 WHERE id = 1")
+        pipeline.wait_caught_up()
+    columns = "id, owner, balance, notes"
+    rows = [db.execute(f"SELECT {columns} FROM accounts ORDER BY id") for db in (pipeline.source, pipeline.target)]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_without_the_event_trigger_a_rewrite_is_noticed_all_the_same(pipeline: Pipeline, *, running: bool) -> None:
+    """CORRECTNESS 13: the Relation message after it looks as before."""
+    for trigger in TRIGGERS:
+        pipeline.source.execute(f"DROP EVENT TRIGGER IF EXISTS {trigger}")
+    rewrite = "ALTER TABLE accounts ALTER COLUMN owner TYPE text USING owner || '!'"
+    if not running:
+        streamed(pipeline)
+        pipeline.source.execute(rewrite)
+        assert "PUBLICATION_CHANGED" in refusal(pipeline)
+        return
+    with pipeline.source_running() as source:
+        wait_until(lambda: "heartbeat" in ends(pipeline), "the stream")
+        pipeline.source.execute("VACUUM FULL accounts")
+        wait_until(lambda: ends(pipeline).count("heartbeat") > 2, "heartbeats after a rewrite that changed nothing")
+        pipeline.source.execute(rewrite)
+        assert "PUBLICATION_CHANGED" in died(source)
 
 
 def test_a_wrong_password_is_named_and_not_shown(pipeline: Pipeline) -> None:

@@ -97,3 +97,20 @@ def test_a_relation_of_the_same_shape_does_not_differ() -> None:
 )  # fmt: skip
 def test_a_relation_of_another_shape_is_described(relation: Relation, says: str) -> None:
     assert says in (relation_difference(TABLE, relation) or "")
+
+
+@pytest.mark.parametrize("default", [None, "5", "NULL::integer", "NULLIF(random(), 2.0)", "nullif((1), (2))"])
+def test_a_column_whose_rows_got_a_value_each_is_refused(default: str | None) -> None:
+    """The default may be gone again by the end of the command, or begin like NULL."""
+    later = with_columns(*TABLE.columns, column("z", 4, default=default))
+    with pytest.raises(UnfollowableError, match="a value of its own in every row"):
+        effects(TABLE, later, rewritten=True)
+
+
+def test_a_default_that_begins_like_null_is_not_null() -> None:
+    with pytest.raises(UnfollowableError, match="a value of its own in every row"):
+        effects(TABLE, with_columns(*TABLE.columns, column("z", 4, default="NULLIF(random(), (2)::double precision)")))
+
+
+def test_a_rewrite_for_a_generated_column_alone_is_nothing() -> None:
+    assert effects(TABLE, TABLE, rewritten=True) == []
