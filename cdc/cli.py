@@ -191,7 +191,7 @@ def verify(
     if replica.source != source:
         problem = f"[sink.{sink}] holds source {replica.source}, not {source}"
         raise CdcError(ARGUMENT_INVALID, problem=problem, fix=f"cdc verify {replica.source} --sink {sink}")
-    tables, prefix = verifying.captured_tables(captured_from), captured_from.topic_prefix
+    (tables, lacking), prefix = verifying.captured_tables(captured_from), captured_from.topic_prefix
     with closing(Reader(loaded.kafka_options(), client="cdc-verify")) as reader:
 
         def last_up_to(lsn: Lsn) -> tuple[int, int] | None:
@@ -199,7 +199,7 @@ def verify(
 
         servers = captured_from.server(), replica.server()
         verdict = verifying.settle(partial(compare, *servers, tables, last_up_to, wait))
-    (verifying.show_json if as_json else verifying.show)(verdict)
+    (verifying.show_json if as_json else verifying.show)(verdict, lacking)
     if not verdict.equal:
         raise typer.Exit(1)
 

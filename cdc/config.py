@@ -14,10 +14,13 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -43,7 +46,7 @@ from cdc.errors import (
 from cdc.kafka import FIXED_OPTIONS
 from cdc.measure import Duration, Size
 from cdc.postgres.session import Server, Side
-from cdc.secret import Secret, is_reference
+from cdc.secret import Secret, is_reference, parse_key
 from cdc.topics import slot_name
 
 DEFAULT_FILE = Path("cdc.toml")
@@ -53,7 +56,7 @@ NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _SLOT = re.compile(r"[a-z0-9_]{1,63}")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,150}")
 _SECRET_OPTION = re.compile(r"password|secret|key\.pem")
-Kind = Literal["source", "sink"]
+Kind = Literal["source", "sink", "archive"]
 """Of a section that a process runs."""
 _ALIASES = {
     "request.required.acks": "acks",
@@ -117,6 +120,38 @@ def _glob(value: str) -> str:
     if not (schema and dot and table):
         raise ValueError(f"{value!r} is not schema.table; each part may hold * and ?")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOfDay:
+    """A time on the clocks of a place."""
+
+    at: time
+    zone: ZoneInfo
+
+
+def _time_of_day(value: object) -> object:
+    """`"02:30 Europe/Berlin"`."""
+    if not isinstance(value, str):
+        return value
+    clock, _, zone = value.partition(" ")
+    try:
+        return TimeOfDay(time.fromisoformat(clock), ZoneInfo(zone or "UTC"))
+    except (ValueError, KeyError):
+        raise ValueError(f'{value!r} is not like "02:30 Europe/Berlin"') from None
+
+
+def _secret_or_none(value: object, info: ValidationInfo) -> object:
+    return value if value == "none" else _secret(value, info)
+
+
+def _store_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme == "s3" and parts.netloc and not parts.query and "@" not in parts.netloc:
+        return value
+    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
+        return value
+    raise ValueError("an archive is at s3://BUCKET/PREFIX or file:///DIRECTORY")
 
 
 PlaceOfSecret = Annotated[Secret | None, BeforeValidator(_secret)]
@@ -236,6 +271,29 @@ class Sink(_Section):
         return Server(Side.TARGET, self.name, self.url, _password(self.password, f"sink.{self.name}"))
 
 
+class Archive(_Section):
+    """`[archive.NAME]`: log and base snapshots of sources in object storage, each under `url`/SOURCE."""
+
+    name: Name
+    sources: tuple[str, ...] = Field(min_length=1)
+    url: Annotated[str, AfterValidator(_store_url)]
+    encryption_key: Annotated[Secret | Literal["none"], BeforeValidator(_secret_or_none)]
+    roll_every: Duration = 60.0
+    base_every: Duration = 86400.0
+    base_at: Annotated[TimeOfDay | None, BeforeValidator(_time_of_day)] = None
+    base_from: str = "source"
+    anchor_every: Duration = 86400.0
+
+    def url_of(self, source: str) -> str:
+        return f"{self.url.rstrip('/')}/{source}"
+
+    def key(self) -> bytes | None:
+        """None where `"none"` was written out."""
+        if isinstance(self.encryption_key, str):
+            return None
+        return parse_key(self.encryption_key.resolve(f"archive.{self.name}", "encryption_key"))
+
+
 class Metrics(_Section):
     """`[metrics]`: the first unit of the file answers at `listen`, each further one a port higher."""
 
@@ -257,6 +315,7 @@ class Config(_Section):
     kafka: Kafka
     sources: dict[str, Source] = Field(default={}, alias="source")
     sinks: dict[str, Sink] = Field(default={}, alias="sink")
+    archives: dict[str, Archive] = Field(default={}, alias="archive")
     metrics: Metrics | None = None
 
     @model_validator(mode="after")
@@ -265,11 +324,24 @@ class Config(_Section):
             if sink.source not in self.sources:
                 near = _nearest(sink.source, self.sources, "; did you mean {}?")
                 raise ValueError(f"[sink.{name}] source: there is no [source.{sink.source}]{near}")
+        for name, archive in self.archives.items():
+            self._archive_fits(name, archive)
         prefixes = [source.topic_prefix for source in self.sources.values()]
         for prefix in prefixes:
             if prefixes.count(prefix) > 1:
                 raise ValueError(f"two sources would write the topics of prefix {prefix!r}")
         return self
+
+    def _archive_fits(self, name: str, archive: Archive) -> None:
+        for source in archive.sources:
+            if source not in self.sources:
+                near = _nearest(source, self.sources, "; did you mean {}?")
+                raise ValueError(f"[archive.{name}] sources: there is no [source.{source}]{near}")
+        if archive.base_from == "source":
+            return
+        sink = self.sinks.get(archive.base_from)
+        if sink is None or archive.sources != (sink.source,):
+            raise ValueError(f'[archive.{name}] base_from: it is "source", or a sink of the archive\'s only source')
 
     def source(self, name: str) -> Source:
         if name not in self.sources:
@@ -281,13 +353,29 @@ class Config(_Section):
             raise self._unknown("sink", name, self.sinks)
         return self.sinks[name]
 
+    def archive(self, name: str) -> tuple[Archive, str]:
+        """An archive and one of its sources, by `NAME.SOURCE`; by `NAME` where there is one source."""
+        section, _, source = name.partition(".")
+        if section not in self.archives:
+            raise self._unknown("archive", section, self.archives)
+        archive = self.archives[section]
+        if not source and len(archive.sources) == 1:
+            return archive, archive.sources[0]
+        if source not in archive.sources:
+            raise self._unknown("archive", name, [f"{section}.{one}" for one in archive.sources])
+        return archive, source
+
     def kafka_options(self) -> dict[str, str]:
         """What every client of Kafka is given."""
         return self.kafka.resolved()
 
     def units(self) -> list[tuple[Kind, str]]:
         """Every section that a process runs, sources first, in the file's order."""
-        return [*(("source", name) for name in self.sources), *(("sink", name) for name in self.sinks)]
+        return [
+            *(("source", name) for name in self.sources),
+            *(("sink", name) for name in self.sinks),
+            *(("archive", f"{name}.{source}") for name, archive in self.archives.items() for source in archive.sources),
+        ]
 
     def metrics_address(self, kind: Kind, name: str) -> tuple[str, int] | None:
         """Where a unit answers /metrics and /healthz."""
@@ -338,7 +426,7 @@ def parse(text: str, file: Path) -> Config:
         raise CdcError(CONFIG_INVALID, file=file, problem=f"not TOML: {error}") from None
     if "file" in given:
         raise _unknown_key(file, (), "file")
-    for kind in ("source", "sink"):
+    for kind in ("source", "sink", "archive"):
         given[kind] = _named_sections(kind, given.get(kind, {}), file)
     try:
         return Config.model_validate({**given, "file": file}, context={"file": str(file)})
@@ -370,7 +458,7 @@ def _refused(file: Path, errors: list[ErrorDetails]) -> CdcError:
 def _problem(error: ErrorDetails) -> str:
     """Where and what; never the value itself, which may be a secret in the wrong place."""
     match [str(part) for part in error["loc"]]:
-        case [("source" | "sink") as kind, name, *keys]:
+        case [("source" | "sink" | "archive") as kind, name, *keys]:
             where = f"[{kind}.{name}] {'.'.join(keys)}: "
         case [section, *keys]:
             where = f"[{section}] {'.'.join(keys)}: "
@@ -381,7 +469,9 @@ def _problem(error: ErrorDetails) -> str:
     return where + error["msg"].removeprefix("Value error, ")
 
 
-_MODELS: dict[str, type[_Section]] = {"kafka": Kafka, "source": Source, "sink": Sink, "metrics": Metrics}
+_MODELS: dict[str, type[_Section]] = {
+    "kafka": Kafka, "source": Source, "sink": Sink, "archive": Archive, "metrics": Metrics,
+}  # fmt: skip
 
 
 def _unknown_key(file: Path, section: tuple[str, ...], key: str) -> CdcError:

@@ -489,3 +489,87 @@ VERIFY_BEHIND = _code(
     "sink {sink} did not come up to {wanted} within {seconds} s; it stands at {stands}",
     "see with cdc status whether source and sink run and how far they lag, then compare again with a longer --wait",
 )
+
+# -- archive ----------------------------------------------------------------------------------------------------
+STORE_URL = _code(
+    "STORE_URL",
+    Kind.USAGE,
+    "{url!r} is no place for an archive",
+    "s3://BUCKET/PREFIX or file:///DIRECTORY; credentials and endpoint of S3 from AWS_ACCESS_KEY_ID, "
+    "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3, ~/.aws",
+)
+STORE_UNREACHABLE = _code(
+    "STORE_UNREACHABLE",
+    Kind.TRANSIENT,
+    "the object store {url} does not answer ({name}): {problem}",
+    "check the network and AWS_ENDPOINT_URL_S3; a running process keeps trying and loses nothing meanwhile",
+)
+STORE_REFUSED = _code(
+    "STORE_REFUSED",
+    Kind.STOP,
+    "the object store {url} refuses {name}: {problem}",
+    "check the credentials, the bucket's name and region, and what this identity may do there",
+)
+STORE_UNFENCED = _code(
+    "STORE_UNFENCED",
+    Kind.STOP,
+    "the object store {url} wrote over an object although it was asked not to (If-None-Match): two archivers could "
+    "destroy each other's work there",
+    "use a store that honours conditional writes",
+)
+ARCHIVE_MISSING = _code(
+    "ARCHIVE_MISSING",
+    Kind.STOP,
+    "there is no archive at {url}: archive.json is missing",
+    "an archive's address ends with its source's name, s3://BUCKET/PREFIX/SOURCE; cdc archive run makes it",
+)
+ARCHIVE_OF_ANOTHER = _code(
+    "ARCHIVE_OF_ANOTHER",
+    Kind.STOP,
+    "the archive at {url} belongs to source {found}, not to {source}",
+    "give [archive.…] another url",
+)
+ARCHIVE_HELD = _code(
+    "ARCHIVE_HELD",
+    Kind.HELD,
+    "another archiver writes to {url}: it has written {name}",
+    "run one archiver for each source and url; this one stops",
+)
+ARCHIVE_KEY_MISSING = _code(
+    "ARCHIVE_KEY_MISSING",
+    Kind.USAGE,
+    "the archive at {url} is encrypted, and no key is given",
+    "set CDC_ARCHIVE_KEY, or --key-file; in cdc.toml encryption_key",
+)
+ARCHIVE_KEY_UNUSED = _code(
+    "ARCHIVE_KEY_UNUSED",
+    Kind.STOP,
+    "a key is given, but the archive at {url} is not encrypted",
+    'write out encryption_key = "none" if that is meant, or give the archive another url; a restore: without a key',
+)
+ARCHIVE_KEY_WRONG = _code(
+    "ARCHIVE_KEY_WRONG",
+    Kind.STOP,
+    "the key {given} is not the archive's, which is {wanted}",
+    "find the key with that id; without it nothing of the archive can be read",
+)
+ARCHIVE_KEY_INVALID = _code("ARCHIVE_KEY_INVALID", Kind.USAGE, "the archive's key: {problem}", "it holds nothing else")
+ARCHIVE_UNENCRYPTED = _code(
+    "ARCHIVE_UNENCRYPTED",
+    Kind.STOP,
+    "what was stored encrypted at {url} can be read without the key",
+    "something between here and the store decrypts or replaces it; nothing more is written",
+)
+ARCHIVE_CORRUPT = _code(
+    "ARCHIVE_CORRUPT",
+    Kind.STOP,
+    "{name}: {problem}",
+    "bring the object back (an older version of it, a copy of the bucket); cdc archive verify names all that is "
+    "damaged, cdc archive list what can still be restored",
+)
+CHAIN_BROKEN = _code(
+    "CHAIN_BROKEN",
+    Kind.STOP,
+    "the chain breaks between {before} and {after}: {problem}",
+    "bring the missing manifests back; cdc archive list shows what can still be restored",
+)

@@ -6,23 +6,26 @@ Refuses: a secret written in plain text (`ValueError`), one that cannot be read 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from cdc.errors import CONFIG_SECRET, CdcError
+from cdc.errors import ARCHIVE_KEY_INVALID, CONFIG_SECRET, CdcError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _FILE = re.compile(r"file:(/.+)")
 _resolved: set[str] = set()
 
 
-def redact(text: str, secrets: Iterable[str] | None = None) -> str:
+def redact(text: str, known: Iterable[str] | None = None) -> str:
     """The text without these secrets; without a list, without any that this process has read."""
-    for secret in sorted(_resolved if secrets is None else secrets, key=len, reverse=True):
+    for secret in sorted(_resolved if known is None else known, key=len, reverse=True):
         for form in {secret, quote(secret, safe="")} - {""}:
             text = text.replace(form, "***")
     return text
@@ -65,6 +68,24 @@ class Secret:
 
     def _missing(self, section: str, key: str, problem: str) -> CdcError:
         return CdcError(CONFIG_SECRET, file=self.config, section=section, key=key, problem=problem)
+
+
+def new_key() -> str:
+    """A key for an archive, as text: 32 random bytes in base64."""
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def parse_key(text: str) -> bytes:
+    """The 32 bytes of a key's text; ARCHIVE_KEY_INVALID without a word of the text."""
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != 32:
+        problem = "it is not 32 bytes in base64 (44 characters); make one with: openssl rand -base64 32"
+        raise CdcError(ARCHIVE_KEY_INVALID, problem=problem)
+    _resolved.add(text.strip())
+    return key
 
 
 def is_reference(text: str) -> bool:

@@ -68,6 +68,24 @@ def schema_id(table: Table) -> str:
     return hashlib.sha256(canonical).hexdigest()[:16]
 
 
+def table_bytes(table: Table) -> bytes:
+    """A shape by itself, outside a record."""
+    return orjson.dumps({"v": VERSION, "schema": table.schema, "table": table_object(table)})
+
+
+def parse_table(value: bytes) -> Table:
+    """The shape of `table_bytes`; `ValueError` says what is wrong with it."""
+    try:
+        record = orjson.loads(value)
+        if record.get("v") != VERSION:
+            raise ValueError(f"unknown version v = {record.get('v')!r}, this process reads {VERSION}")
+        return _table(record["schema"], record)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a shape: {error!r}") from None
+
+
 def parse_shape(value: bytes) -> SchemaRecord:
     """A record of the shape topic; `ValueError` says what is wrong with it."""
     try:

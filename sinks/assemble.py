@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 
 from cdc.errors import CORRUPT_LOG, CdcError
 from cdc.event import RowEvent
-from cdc.log import End, Start, parse
+from cdc.log import End, Start, Validity, parse
 from cdc.topics import log_topic
 from sinks.continuity import Continuity
 from sinks.ranges import Buffer, Merge, Partition, Whole
@@ -47,7 +47,8 @@ class Assembler:
         self.source = source
         self._progress = after
         self._continuity = Continuity(source, after, last, origin)
-        self._log: deque[tuple[int, bytes | None]] = deque()
+        self._log: deque[tuple[int, Start | End | ValueError | None]] = deque()
+        self._ahead = _Ahead((after.epoch, after.run) if after else None)
         self._head: tuple[int, End] | None = None
         self._buffers: dict[Partition, Buffer] = {}
         self._stream: tuple[Merge, ChangeTransaction] | None = None
@@ -59,7 +60,13 @@ class Assembler:
     # -- feeding --
     def log(self, offset: int, value: bytes | None) -> None:
         """The next record of the log."""
-        self._log.append((offset, value))
+        record: Start | End | ValueError | None
+        try:
+            record = parse(value or b"")
+        except ValueError as error:
+            record = error
+        self._log.append((offset, record))
+        self._ahead.see(record)
 
     def assigned(self, partition: Partition) -> None:
         """Records of this partition will be fed, from the offset that `unassigned` named."""
@@ -117,6 +124,10 @@ class Assembler:
         spans = self._head[1].offsets if self._head else ()
         named = {(s.topic, s.partition): s.first for s in spans}
         return {partition: first for partition, first in named.items() if partition not in self._buffers}
+
+    def ahead(self) -> dict[Partition, int]:
+        """Likewise for the ENDs that were fed and whose turn has not come: they can be assigned along."""
+        return {partition: first for partition, first in self._ahead.firsts.items() if partition not in self._buffers}
 
     def wanted(self) -> list[Partition]:
         """Partitions whose next records are needed before anything can be handed on."""
@@ -188,13 +199,11 @@ class Assembler:
             self._stream = None
         return events
 
-    def _admit(self, offset: int, value: bytes | None) -> None:
+    def _admit(self, offset: int, record: Start | End | ValueError | None) -> None:
         """The next log record; a numbered END that counts becomes the head."""
-        try:
-            record = parse(value or b"")
-        except ValueError as error:
+        if isinstance(record, ValueError):
             topic = log_topic(self.source)
-            raise CdcError(CORRUPT_LOG, source=self.source, topic=topic, offset=offset, problem=error) from None
+            raise CdcError(CORRUPT_LOG, source=self.source, topic=topic, offset=offset, problem=record)
         if record is None:
             return
         epoch = self._continuity.epoch
@@ -203,6 +212,10 @@ class Assembler:
             # A copy may have made the topics anew: this epoch's ENDs say from where to read them.
             self._buffers.clear()
             self.buffered_bytes = 0
+            assert isinstance(record, Start)
+            self._ahead = _Ahead((record.epoch, record.run))
+            for _, later in self._log:
+                self._ahead.see(later)
         if end is None:
             return
         if end.numbered:
@@ -215,3 +228,20 @@ class Assembler:
             # The last known one stands: it has to be worked out before this END takes the other's place.
             self._progress = self.progress
         self._behind = offset, end
+
+
+class _Ahead:
+    """Where partitions begin that valid ENDs of the epoch in force name, as far as the log was fed."""
+
+    def __init__(self, in_force: tuple[int, str] | None) -> None:
+        self._validity = Validity(in_force=in_force)
+        self._epoch = in_force[0] if in_force else None
+        self.firsts: dict[Partition, int] = {}
+
+    def see(self, record: Start | End | ValueError | None) -> None:
+        # Beyond the START of another epoch, partitions of one name may be others: they wait until it is in force.
+        if not isinstance(record, Start | End) or record.epoch != self._epoch or not self._validity.admit(record):
+            return
+        if isinstance(record, End):
+            for span in record.offsets:
+                self.firsts.setdefault((span.topic, span.partition), span.first)

@@ -15,11 +15,25 @@ def chosen(config: Config, name: str | None) -> list[Unit]:
     units = config.units()
     if name is None:
         return units
-    found = [unit for unit in units if name in (unit[1], ".".join(unit))]
+    found = [unit for unit in units if name in _names(unit)]
     if not found:
         known = ", ".join(".".join(unit) for unit in units) or "none"
-        raise CdcError(SECTION_UNKNOWN, kind="source or sink", name=name, file=config.file, known=known)
+        raise CdcError(SECTION_UNKNOWN, kind="source, sink or archive", name=name, file=config.file, known=known)
     return found
+
+
+def _names(unit: Unit) -> tuple[str, ...]:
+    """An archive's unit is also called by its section, as all of its sources together."""
+    kind, name = unit
+    if kind == "archive":
+        section = name.partition(".")[0]
+        return name, section, f"archive.{name}", f"archive.{section}"
+    return name, f"{kind}.{name}"
+
+
+def databases(config: Config, name: str | None) -> list[Unit]:
+    """Of the chosen sections those that are databases."""
+    return [unit for unit in chosen(config, name) if unit[0] != "archive"]
 
 
 def url_of(config: Config, unit: Unit) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import closing
 from urllib.parse import urlsplit
 
-from cdc.commands.sections import Unit, chosen, same_server, url_of
+from cdc.commands.sections import Unit, databases, same_server, url_of
 from cdc.commands.terminal import say
 from cdc.config import Config
-from cdc.errors import CdcError
+from cdc.errors import ARGUMENT_INVALID, CdcError
 from cdc.kafka import Admin
 from cdc.postgres import setup, teardown
 from cdc.postgres.catalog import Catalog
@@ -19,7 +19,7 @@ from cdc.postgres.setup import Plan
 
 def run_setup(config: Config, name: str | None, progress_tables: str, admin_url: str | None, *, dry_run: bool) -> None:
     """Roles, publication, event trigger; roles, progress tables. The slot is made by the source's first start."""
-    for unit in chosen(config, name):
+    for unit in _units(config, name, admin_url):
         kind, unit_name = unit
         with closing(_admin(config, unit, admin_url)) as catalog:
             password = _password(config, unit, dry_run=dry_run)
@@ -33,7 +33,7 @@ def run_setup(config: Config, name: str | None, progress_tables: str, admin_url:
 
 def run_teardown(config: Config, name: str, admin_url: str | None, *, dry_run: bool) -> None:
     """All that setup made, and the slot."""
-    for unit in chosen(config, name):
+    for unit in _units(config, name, admin_url):
         kind, unit_name = unit
         with closing(_admin(config, unit, admin_url)) as catalog:
             shared = _shared(config, unit)
@@ -43,6 +43,16 @@ def run_teardown(config: Config, name: str, admin_url: str | None, *, dry_run: b
                 plan = teardown.plan_target(catalog, config.sink(unit_name), shared)
             _carry_out(unit, catalog, plan, teardown.apply, dry_run=dry_run)
         _say_what_is_left(config, unit)
+
+
+def _units(config: Config, name: str | None, admin_url: str | None) -> list[Unit]:
+    """One administrator's URL leads to one server: it must be plain which section is meant."""
+    units = databases(config, name)
+    if admin_url and len(units) > 1:
+        names = ", ".join(".".join(unit) for unit in units)
+        problem = f"--admin-url leads to one server, and {len(units)} sections are meant ({names})"
+        raise CdcError(ARGUMENT_INVALID, problem=problem, fix="name one: cdc setup NAME --admin-url …")
+    return units
 
 
 def _admin(config: Config, unit: Unit, admin_url: str | None) -> Catalog:
@@ -73,13 +83,13 @@ def _carry_out(
 def _shared(config: Config, unit: Unit) -> teardown.Shared:
     """What other sections use too: roles belong to a server, schema cdc to a database."""
     url = url_of(config, unit)
-    others = [url_of(config, other) for other in config.units() if other != unit]
+    others = [url_of(config, other) for other in databases(config, None) if other != unit]
     role = urlsplit(url).username
     return teardown.Shared(
         role=any(same_server(url, other, database=False) and urlsplit(other).username == role for other in others),
         database=any(
             same_server(url, url_of(config, other), database=True)
-            for other in config.units()
+            for other in databases(config, None)
             if other != unit and other[0] == unit[0]
         ),
     )

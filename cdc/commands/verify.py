@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from cdc.commands.terminal import say, say_json
@@ -16,13 +16,14 @@ _COMPARISONS = 3
 """A transaction that commits in the very moment of a comparison looks like a difference, but not three times."""
 
 
-def captured_tables(source: Source) -> list[Table]:
-    """What the publication holds of the wanted tables."""
+def captured_tables(source: Source) -> tuple[list[Table], list[str]]:
+    """What the publication holds of the wanted tables, and the names of those that it lacks."""
     with closing(Catalog(source.server())) as catalog:
         publication = catalog.publication(source.publication, source.wanted)
         if publication is None:
             raise CdcError(PUBLICATION_MISSING, source=source.name, publication=source.publication)
-        return catalog.shapes([table.oid for table in publication.tables])
+        lacking = [f"{schema}.{name}" for schema, name, _ in catalog.unpublished(publication, source.wanted)]
+        return catalog.shapes([table.oid for table in publication.tables]), lacking
 
 
 def settle(compare: Callable[[], Verdict]) -> Verdict:
@@ -35,8 +36,10 @@ def settle(compare: Callable[[], Verdict]) -> Verdict:
     return verdict
 
 
-def show(verdict: Verdict) -> None:
+def show(verdict: Verdict, lacking: Sequence[str]) -> None:
     """For people; the last line is the result."""
+    for name in lacking:
+        say(f"left out   {name}  wanted by tables = …, but not captured: the publication lacks it", "yellow")
     for table in verdict.tables:
         if table.equal:
             say(f"equal      {table.table}  {table.source_rows:,} rows")
@@ -45,7 +48,8 @@ def show(verdict: Verdict) -> None:
             rows = f"source {table.source_rows:,} rows, replica {table.target_rows:,}"
             say(f"different  {table.table}  {rows}{keys}", "red")
     place = f"at {verdict.position} (transaction {verdict.txn_seq})"
-    say(f"{verdict.result}: {len(verdict.tables)} tables {place}{_why(verdict)}")
+    left_out = f"; {len(lacking)} wanted tables are not captured" if lacking else ""
+    say(f"{verdict.result}: {len(verdict.tables)} tables {place}{_why(verdict)}{left_out}")
 
 
 def _why(verdict: Verdict) -> str:
@@ -56,7 +60,7 @@ def _why(verdict: Verdict) -> str:
     return ": the sink has moved beyond what was read at the source; compare again while the source is quiet"
 
 
-def show_json(verdict: Verdict) -> None:
+def show_json(verdict: Verdict, lacking: Sequence[str]) -> None:
     """For programs."""
     tables = [
         {"table": t.table, "equal": t.equal, "source_rows": t.source_rows, "target_rows": t.target_rows, "keys": t.keys}
@@ -70,6 +74,7 @@ def show_json(verdict: Verdict) -> None:
             "epoch": verdict.epoch,
             "txn_seq": verdict.txn_seq,
             "copying": verdict.copying,
+            "not_captured": list(lacking),
             "tables": tables,
         }
     )

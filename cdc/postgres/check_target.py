@@ -15,7 +15,7 @@ from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.check import in_the_clear
-from cdc.postgres.setup import named_schemas
+from cdc.postgres.setup import matched_schemas, named_schemas
 
 _PROGRESS = ("cdc.cdc_progress", "cdc.cdc_table")
 _TRIGGERS = """
@@ -97,7 +97,7 @@ def _schemas(catalog: Catalog, source: Source, role: str) -> Iterator[Finding]:
             f"role {role} may not make schemas, and tables = {', '.join(source.tables)} may need some",
             f"GRANT CREATE ON DATABASE {catalog.database} TO {role};",
         )
-    for schema in schemas:
+    for schema in [*schemas, *matched_schemas(catalog, source)]:
         found = catalog.rows(
             "SELECT pg_catalog.has_schema_privilege(n.oid, 'CREATE') FROM pg_catalog.pg_namespace n "
             "WHERE n.nspname = %s",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -196,6 +197,8 @@ def _places(catalog: Catalog, source: Source, role: str) -> Iterator[Step]:
     schemas, every = named_schemas(source)
     if every:
         yield Step("it makes the schemas it needs", _sql("GRANT CREATE ON DATABASE {} TO {}", catalog.database, role))
+    for schema in matched_schemas(catalog, source):
+        yield Step("it makes the tables it needs", _sql("GRANT USAGE, CREATE ON SCHEMA {} TO {}", schema, role))
     for schema in schemas:
         yield Step("it makes the tables it needs", _sql("CREATE SCHEMA IF NOT EXISTS {}", schema))
         yield Step("", _sql("GRANT USAGE, CREATE ON SCHEMA {} TO {}", schema, role))
@@ -210,6 +213,18 @@ def named_schemas(source: Source) -> tuple[list[str], bool]:
     named = sorted({glob.partition(".")[0] for glob in source.tables})
     schemas = [schema for schema in named if not _GLOB & set(schema)]
     return schemas, schemas != named
+
+
+def matched_schemas(catalog: Catalog, source: Source) -> list[str]:
+    """Schemas of the target that only a pattern of `tables` names; public is nearly always one of them."""
+    named, _ = named_schemas(source)
+    globs = {glob.partition(".")[0] for glob in source.tables} - set(named)
+    query = (
+        "SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.nspname NOT LIKE 'pg\\_%%' "
+        "AND n.nspname NOT IN ('cdc', 'information_schema') ORDER BY 1"
+    )
+    found = [row[0] for row in catalog.rows(query)]
+    return [name for name in found if name not in named and any(fnmatchcase(name, glob) for glob in globs)]
 
 
 _EXISTING = """

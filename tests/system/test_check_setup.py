@@ -474,6 +474,22 @@ def test_teardown_removes_everything_and_says_what_is_left(site: Site) -> None:
     assert site.as_admin("teardown").returncode == 0
 
 
+def test_a_pattern_for_schemas_grants_those_that_are_there(site: Site) -> None:
+    """Schema public is there in every database, and nobody but its owner may make tables in it."""
+    site.config.write_text(site.config.read_text().replace('"public.*"', '"*.*"'))
+    site.set_up()
+    found = site.cdc("check", "eu")
+    assert "may make tables in schema public" in found.stdout
+    with psycopg.connect(site.target.url(site.writer), password=WRITER_PASSWORD) as connection:
+        connection.execute("CREATE TABLE public.made (id int)")
+
+
+def test_an_administrator_s_url_is_of_one_section(site: Site) -> None:
+    done = site.cdc("setup", "--admin-url", site.source.url())
+    assert done.returncode == 2
+    assert "ARGUMENT_INVALID" in done.stderr
+
+
 def test_teardown_leaves_what_other_sections_use(site: Site) -> None:
     site.config.write_text(
         site.config.read_text()
@@ -493,7 +509,7 @@ tables = ["public.visits"]
     site.set_up()
     assert site.as_admin("teardown").returncode == 0
     assert site.source.execute("SELECT pubname FROM pg_publication") == [("cdc_second",)]
-    assert len(site.source.execute("SELECT 1 FROM pg_event_trigger WHERE evtname LIKE 'cdc_%'")) == 2
+    assert len(site.source.execute("SELECT 1 FROM pg_event_trigger WHERE evtname LIKE 'cdc_%'")) == 3
     with site.as_reader() as connection:
         connection.execute("SELECT value FROM cdc.secret")
 

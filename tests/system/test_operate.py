@@ -196,7 +196,7 @@ def test_errors_go_to_stderr_with_their_exit_codes(site: Site) -> None:
     for arguments, exit_code, words in (
         (["source", "run", "nobody"], 2, "SECTION_UNKNOWN"),
         (["sink", "run", site.name], 2, "sections there: eu"),
-        (["check", "nobody"], 2, "no [source or sink.nobody]"),
+        (["check", "nobody"], 2, "no [source, sink or archive.nobody]"),
         (["source", "run", site.name, "--reopen", "maybe"], 2, "copy-again"),
         (["status", "--config", "/gone.toml"], 2, "CONFIG_MISSING"),
         (["init", "postgresql://u:pw@h/d", "--kafka", "k:1", "--config", "/gone/x.toml"], 2, "PASSWORD_IN_URL"),

@@ -345,7 +345,12 @@ def fill(source: Source, transactions: int, rows: int, size: int) -> Handed:
 
 def test_partitions_that_run_ahead_are_paused(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sinks.reader, "_POLL_RECORDS", 10)
-    expected = fill(source, transactions=40, rows=20, size=1_000)
+    expected: Handed = []
+    for seq in range(1, 41):
+        # What comes second is read along from the beginning, and waits.
+        events = [insert(seq * 20 + i, "a" * 1_000) if seq <= 20 else note("n" * 1_000) for i in range(20)]
+        source.commit(*events)
+        expected.append((1, seq, [seq * 20 + i if seq <= 20 else "n" * 1_000 for i in range(20)]))
     source.cluster.publish()
     most, paused = 0, False
     with source.reader(budget_bytes=100_000) as reader:

@@ -112,10 +112,10 @@ def test_a_file_that_does_not_hold_together_is_refused(text: str, words: str) ->
         (with_line("kafka", 'bootstrap = "k:1"'), "kafka", "bootstrap", "did you mean bootstrap_servers?"),
         (with_line("source.shop", 'name = "x"'), "source.shop", "name", "known there: "),
         (
-            PLAIN + '[archive.main]\nurl = "s3://x"',
+            PLAIN + '[archives.main]\nurl = "s3://x"',
             "top level",
-            "archive",
-            "known there: kafka, source, sink",
+            "archives",
+            "did you mean archive?",
         ),
         ('file = "x"\n' + PLAIN, "top level", "file", "known there: "),
         (PLAIN + '[sinks.us]\nsource = "shop"', "top level", "sinks", "did you mean sink?"),

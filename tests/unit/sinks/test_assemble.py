@@ -64,7 +64,9 @@ class Feeder:
         return bool(ready)
 
     def assign(self) -> None:
-        for partition, first in self.assembler.unassigned().items():
+        """What is asked for, and along with it what later transactions will ask for."""
+        wanted = self.assembler.unassigned()
+        for partition, first in ({**self.assembler.ahead(), **wanted} if wanted else {}).items():
             self.next[partition] = first
             self.assembler.assigned(partition)
 
@@ -531,3 +533,19 @@ def test_only_new_partitions_are_asked_for(topics: Topics, run: Run) -> None:
     assert isinstance(feeder.assembler.head, End)
     feeder.assign()
     assert feeder.assembler.unassigned() == {}
+
+
+def test_partitions_that_later_transactions_name_are_known_ahead(topics: Topics, run: Run) -> None:
+    run.transaction([insert(1)], position="1:0/1")
+    dead = Run(topics, run="0" * 16)
+    dead.end(dead.events([note("of a dead run")]), position="1:0/2")
+    run.transaction([note("x")], position="1:0/3")
+    feeder = Feeder(topics)
+    for _ in topics.log:
+        feeder.feed(feeder.log)
+        feeder.assembler.next()
+    notes = "shop.public.notes", 0
+    assert notes not in feeder.assembler.unassigned()
+    assert feeder.assembler.ahead()[notes] == 1
+    feeder.assign()
+    assert feeder.assembler.ahead() == {}

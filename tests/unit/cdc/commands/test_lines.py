@@ -65,13 +65,14 @@ def verdict(*tables: Compared, moved: bool = False, copying: tuple[str, ...] = (
 )
 def test_a_verdict(given: Verdict, result: str, last: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert given.result == result
-    show_verdict(given)
+    show_verdict(given, [])
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == last
     assert ("different  public.b  source 5 rows, replica 4; such as (3)" in lines) == (BAD in given.tables)
-    show_json(given)
+    show_json(given, ["public.later"])
     report = json.loads(capsys.readouterr().out)
-    assert set(report) == {"v", "result", "position", "epoch", "txn_seq", "copying", "tables"}
+    assert set(report) == {"v", "result", "position", "epoch", "txn_seq", "copying", "not_captured", "tables"}
+    assert report["not_captured"] == ["public.later"]
     assert (report["v"], report["result"]) == (1, result)
     assert set(report["tables"][0]) == {"table", "equal", "source_rows", "target_rows", "keys"}
 
@@ -83,3 +84,10 @@ def test_it_is_compared_again_until_equal_a_few_times() -> None:
     different = [verdict(BAD)] * 5
     assert settle(different.pop).result == "DIFFERENT"
     assert len(different) == 2
+
+
+def test_a_verdict_says_what_it_does_not_cover(capsys: pytest.CaptureFixture[str]) -> None:
+    show_verdict(verdict(GOOD), ["public.later"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("left out   public.later")
+    assert lines[-1].endswith("; 1 wanted tables are not captured")

@@ -34,7 +34,7 @@ def test_a_name_means_every_section_called_so() -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(CdcError, match=r"no \[source or sink.us\]") as caught:
+    with pytest.raises(CdcError, match=r"no \[source, sink or archive.us\]") as caught:
         chosen(CONFIG, "us")
     assert caught.value.hint == "sections there: source.shop, sink.eu, sink.shop"
 

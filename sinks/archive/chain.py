@@ -1,0 +1,91 @@
+"""The chain of segments in the store: where it ends, and its manifests in order, links checked.
+
+In: an archive. Out: `Tail`, where a writer goes on; `Segment`s between two numbers. Refuses: manifests whose links do
+not match, or with a hole between them (CHAIN_BROKEN). The head is a hint: one that is missing, old, or names what is
+not there costs a longer listing and nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from cdc.errors import CHAIN_BROKEN, CdcError
+from sinks.archive.archive import Archive
+from sinks.archive.manifest import Head, Link, Segment, sha256
+from sinks.transaction import Progress
+
+HEAD = "head.json"
+_AT_ONCE = 16
+"""Manifests fetched at a time: each is small and far away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The newest segment, and behind what the archive is complete: that segment, or a heartbeat after it."""
+
+    segment: Segment
+    link: Link
+    progress: Progress
+
+    @property
+    def horizon_us(self) -> int | None:
+        """What was committed up to this time is archived."""
+        return self.progress.commit_ts_us
+
+
+def read_tail(archive: Archive) -> Tail | None:
+    """The end of the chain; None for an archive without a segment."""
+    head = _head(archive)
+    newest = head.segment if head else ""
+    for name in archive.names("log/", after=newest):
+        newest = name
+    if not newest:
+        return None
+    link, segment = _fetched(archive, newest)
+    at = Progress(segment.epoch, segment.last_seq, segment.run, segment.position, segment.log_offset, segment.commit_us)
+    if head and (head.segment, head.sha256) == (link.name, link.sha256):
+        at = Progress(head.epoch, head.txn_seq, head.run, head.position, head.log_offset, head.commit_us)
+    return Tail(segment, link, at)
+
+
+def _head(archive: Archive) -> Head | None:
+    try:
+        head = archive.parsed(Head, HEAD, archive.store.get(HEAD))
+        raw = archive.store.get(head.segment)
+    except FileNotFoundError:
+        return None
+    return head if sha256(raw) == head.sha256 else None
+
+
+def fetch(archive: Archive, names: Sequence[str]) -> list[tuple[Link, Segment]]:
+    """These manifests, in the order of their names."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda name: _fetched(archive, name), names))
+
+
+def _fetched(archive: Archive, name: str) -> tuple[Link, Segment]:
+    raw = archive.raw(name)
+    return Link(name=name, sha256=sha256(raw)), archive.parsed(Segment, name, raw)
+
+
+def check(chain: Sequence[tuple[Link, Segment]]) -> None:
+    """Each goes on where the one before it ended, and vouches for it."""
+    for (link, before), (_, after) in itertools.pairwise(chain):
+        problem = _break(link, before, after)
+        if problem:
+            raise CdcError(CHAIN_BROKEN, before=link.name, after=after.name, problem=problem)
+
+
+def _break(link: Link, before: Segment, after: Segment) -> str | None:
+    if after.epoch != before.epoch:
+        return f"epoch {before.epoch} ended and {after.epoch} began"
+    if after.first_seq != before.last_seq + 1:
+        return f"transactions {before.last_seq + 1} to {after.first_seq - 1} are missing"
+    if after.previous != link:
+        return "the second does not vouch for the first: it was altered, or replaced by an older one"
+    if after.prev_position != before.position:
+        return f"one ends at {before.position}, the other goes on at {after.prev_position}"
+    return None

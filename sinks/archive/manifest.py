@@ -1,0 +1,214 @@
+"""The objects that say what an archive holds: pure values, their JSON, their names.
+
+In: JSON of an object of the archive. Out: `Identity`, `Segment`, `Head`, `Base`, `Anchor`, `Restored`. Refuses: what
+is not of that form, and an unknown version, by `ValueError`. Unknown fields are skipped. docs/ARCHIVE_FORMAT.md tells
+the same for people.
+
+    archive.json                                   whose archive this is, and whether it is encrypted
+    keys/<id>.json                                 data keys, sealed by the archive's key
+    shape/<schema id>.json                         a table's shape; its id is its hash
+    log/<epoch>/<first seq>.json                   a segment's manifest: the one object that two writers fight over
+    body/<epoch>/<first seq>-<id>.rows.parquet     its rows
+    body/<epoch>/<first seq>-<id>.txns.parquet     its transactions
+    head.json                                      the newest segment, and up to when nothing came after it; replaced
+    base/<epoch>/<seq>-<id>.json                   a base's manifest, written when all its files are there
+    base/<epoch>/<seq>-<id>/…                      its files
+    anchor/<epoch>/<seq>-<id>.json                 digests taken on the source
+    restore/<id>.json                              a restore's digests, to be proven later
+
+Numbers in names have 20 digits, so that names sort as numbers do. `<id>` is random: a name is never written twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VERSION = 1
+Encryption = Literal["aes-256-gcm", "none"]
+Digests = dict[str, tuple[int, int, int]]
+"""By bucket, two hex digits: rows, and two sums of hashes (sinks/digest.py)."""
+
+
+class Object(BaseModel):
+    """What the objects have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    v: Literal[1] = VERSION
+
+    def to_bytes(self) -> bytes:
+        return self.model_dump_json(exclude_defaults=False).encode()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        return cls.model_validate_json(data)
+
+
+class Identity(Object):
+    """`archive.json`. It is not encrypted; `archive` is part of every other object's seal."""
+
+    archive: str = Field(pattern=r"^[0-9a-f]{16}$")
+    source: str
+    engine: Literal["postgresql"]
+    encryption: Encryption
+    created_ms: int
+
+
+class Stored(BaseModel):
+    """An object that a manifest vouches for. `bytes` and `sha256` are those of what is stored."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    bytes: int
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    def holds(self, stored: bytes) -> bool:
+        return len(stored) == self.bytes and sha256(stored) == self.sha256
+
+
+class Link(BaseModel):
+    """The manifest before this one."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    sha256: str
+
+
+class TableRows(BaseModel):
+    """A table in a segment. `first` and `last` are the numbers of transactions that changed it."""
+
+    model_config = ConfigDict(frozen=True)
+    rows: int
+    first: int
+    last: int
+    schemas: tuple[str, ...]
+
+
+class SchemaChange(BaseModel):
+    """A change of shape or state, of transaction `seq`, that holds after its row `at`.
+
+    `effect` is that of `cdc.log.Change`; `truncate` for TRUNCATE, `copied` where a table's base copy closes.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    seq: int
+    at: int
+    table: str
+    effect: str
+    old: str | None = None
+    new: str | None = None
+    copy_id: str | None = None
+
+
+class Segment(Object):
+    """Whole transactions `first_seq` to `last_seq` of one epoch. Times are µs since 1970, by the source's clock."""
+
+    kind: Literal["segment"] = "segment"
+    archive: str
+    epoch: int
+    first_seq: int
+    last_seq: int
+    run: str
+    prev_position: str | None
+    position: str
+    log_offset: int
+    events: int
+    min_commit_us: int | None
+    max_commit_us: int | None
+    running_max_us: int | None
+    """The latest commit time of this segment and all before it in its epoch."""
+    commit_us: int | None
+    """Of its last transaction that has one."""
+    opened: str | None = None
+    """Why its epoch began, in the first segment of an epoch: first, copy_again, adopt."""
+    tables: dict[str, TableRows]
+    changes: tuple[SchemaChange, ...] = ()
+    sequences: dict[str, int] = {}
+    rows: Stored | None
+    transactions: Stored
+    previous: Link | None
+
+    @property
+    def name(self) -> str:
+        return segment_name(self.epoch, self.first_seq)
+
+
+class Head(Object):
+    """Up to where the log is archived. Between its last segment and `position` the source committed nothing."""
+
+    segment: str
+    sha256: str
+    epoch: int
+    txn_seq: int
+    run: str
+    position: str
+    log_offset: int
+    commit_us: int | None
+    written_ms: int
+
+
+class BaseTable(BaseModel):
+    """A table in a base."""
+
+    model_config = ConfigDict(frozen=True)
+    schema_id: str
+    rows: int
+    digests: Digests
+    files: tuple[Stored, ...]
+
+
+class Base(Object):
+    """All rows as they stood behind transaction `txn_seq`, and the database's schema."""
+
+    kind: Literal["base"] = "base"
+    archive: str
+    id: str
+    taken_from: str
+    """`source`, or the sink's name."""
+    server_version: int
+    epoch: int
+    txn_seq: int
+    position: str
+    commit_us: int | None
+    started_ms: int
+    finished_ms: int
+    tables: dict[str, BaseTable]
+    schema_file: Stored
+    sequences: dict[str, tuple[int, bool]]
+    """`last_value` and `is_called`."""
+    not_covered: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"base/{self.epoch:020d}/{self.txn_seq:020d}-{self.id}.json"
+
+
+class Anchor(Object):
+    """Digests of tables, taken by SQL on the source behind transaction `txn_seq`."""
+
+    kind: Literal["anchor"] = "anchor"
+    archive: str
+    id: str
+    epoch: int
+    txn_seq: int
+    position: str
+    taken_ms: int
+    tables: dict[str, Digests]
+
+    @property
+    def name(self) -> str:
+        return f"anchor/{self.epoch:020d}/{self.txn_seq:020d}-{self.id}.json"
+
+
+def segment_name(epoch: int, first_seq: int) -> str:
+    return f"log/{epoch:020d}/{first_seq:020d}.json"
+
+
+def body_name(epoch: int, first_seq: int, body_id: str, what: str) -> str:
+    return f"body/{epoch:020d}/{first_seq:020d}-{body_id}.{what}.parquet"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
