@@ -30,7 +30,7 @@ from cdc.errors import (
 from cdc.event import Table
 from cdc.shape import parse_table, schema_id, table_bytes
 from sinks.archive.crypt import Plain, Seal, Sealed, WrappedKey, unwrap, wrap
-from sinks.archive.manifest import Identity, Object, Stored, sha256
+from sinks.archive.manifest import Encryption, Identity, Object, Stored, sha256
 from sinks.archive.store import Store, open_store
 
 IDENTITY = "archive.json"
@@ -94,14 +94,14 @@ class Archive:
         """Write or replace."""
         stored = self._seal.seal(name, data)
         self.store.put(name, io.BytesIO(stored))
-        return Stored(name=name, bytes=len(stored), sha256=sha256(stored))
+        return Stored(name=name, size=len(stored), sha256=sha256(stored))
 
     def put_new(self, name: str, data: bytes) -> Stored | None:
         """Write if nothing is there; None: something else is."""
         stored = self._seal.seal(name, data)
         if not self.store.put_new(name, stored):
             return None
-        return Stored(name=name, bytes=len(stored), sha256=sha256(stored))
+        return Stored(name=name, size=len(stored), sha256=sha256(stored))
 
     def put_shape(self, table: Table) -> str:
         """Once per shape and process; whoever wrote it first wrote the same."""
@@ -161,7 +161,7 @@ class Archive:
 
 def _make(store: Store, key: bytes | None, source: str) -> None:
     """Identity last: an archive that has one is complete. Of two that make it, one stands; the other reads it."""
-    encryption = "none" if key is None else "aes-256-gcm"
+    encryption: Encryption = "none" if key is None else "aes-256-gcm"
     identity = Identity(
         archive=secrets.token_hex(8), source=source, engine="postgresql", encryption=encryption,
         created_ms=time.time_ns() // 1_000_000,
@@ -193,6 +193,6 @@ def _parsed_key(name: str, data: bytes) -> WrappedKey:
 
 
 def _sizes(stored: Stored, raw: bytes) -> str:
-    if len(raw) != stored.bytes:
-        return f"{len(raw)} bytes instead of {stored.bytes}"
+    if len(raw) != stored.size:
+        return f"{len(raw)} bytes instead of {stored.size}"
     return "its bytes were altered or replaced"

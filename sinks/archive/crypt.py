@@ -20,7 +20,7 @@ import hashlib
 import io
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import BinaryIO, Protocol
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -55,12 +55,24 @@ class WrappedKey(BaseModel):
     wrapped: str
 
 
+class Writable(Protocol):
+    """What takes bytes."""
+
+    def write(self, data: bytes, /) -> Any: ...
+
+
+class Stream(Writable, Protocol):
+    """What takes bytes until it is closed; closing it leaves what is behind it open."""
+
+    def close(self) -> None: ...
+
+
 class Seal(Protocol):
     """How an archive's objects are stored."""
 
     def seal(self, name: str, data: bytes) -> bytes: ...
-    def writer(self, name: str, file: BinaryIO) -> BinaryIO:
-        """A stream whose bytes reach `file` as they are stored; complete once closed, which leaves `file` open."""
+    def writer(self, name: str, file: Writable) -> Stream:
+        """A stream whose bytes reach `file` as they are stored; complete once it is closed."""
 
     def open(self, name: str, stored: bytes) -> bytes: ...
 
@@ -72,7 +84,7 @@ class Plain:
         del name
         return data
 
-    def writer(self, name: str, file: BinaryIO) -> BinaryIO:
+    def writer(self, name: str, file: Writable) -> Stream:
         del name
         return _Through(file)
 
@@ -90,11 +102,12 @@ class Sealed:
 
     def seal(self, name: str, data: bytes) -> bytes:
         file = io.BytesIO()
-        with self.writer(name, file) as stream:
-            stream.write(data)
+        stream = self.writer(name, file)
+        stream.write(data)
+        stream.close()
         return file.getvalue()
 
-    def writer(self, name: str, file: BinaryIO) -> BinaryIO:
+    def writer(self, name: str, file: Writable) -> Stream:
         salt = secrets.token_bytes(_SALT)
         file.write(_MAGIC + bytes.fromhex(self._newest) + salt)
         return _Sealing(file, _object_key(self._keys[self._newest], salt), self._aad(name))
@@ -164,27 +177,28 @@ def _nonce(number: int, *, last: bool) -> bytes:
 class _Through(io.RawIOBase):
     """Writes through, and stays open behind itself."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Writable) -> None:
         self._file = file
 
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        return self._file.write(data)
+    def write(self, data: Any) -> int:
+        self._file.write(data)
+        return len(data)
 
 
 class _Sealing(io.RawIOBase):
     """Seals frame by frame; `close` writes the last one."""
 
-    def __init__(self, file: BinaryIO, key: bytes, aad: bytes) -> None:
+    def __init__(self, file: Writable, key: bytes, aad: bytes) -> None:
         self._file, self._cipher, self._aad = file, AESGCM(key), aad
         self._held, self._number = bytearray(), 0
 
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: Any) -> int:
         self._held += data
         # A full frame is written only when more follows: nobody knows yet whether it is the last.
         while len(self._held) > FRAME:

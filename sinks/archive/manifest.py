@@ -26,7 +26,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-VERSION = 1
 Encryption = Literal["aes-256-gcm", "none"]
 Digests = dict[str, tuple[int, int, int]]
 """By bucket, two hex digits: rows, and two sums of hashes (sinks/digest.py)."""
@@ -36,7 +35,7 @@ class Object(BaseModel):
     """What the objects have in common."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    v: Literal[1] = VERSION
+    v: Literal[1] = 1
 
     def to_bytes(self) -> bytes:
         return self.model_dump_json(exclude_defaults=False).encode()
@@ -57,15 +56,15 @@ class Identity(Object):
 
 
 class Stored(BaseModel):
-    """An object that a manifest vouches for. `bytes` and `sha256` are those of what is stored."""
+    """An object that a manifest vouches for. `size` and `sha256` are those of what is stored."""
 
     model_config = ConfigDict(frozen=True)
     name: str
-    bytes: int
+    size: int
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     def holds(self, stored: bytes) -> bool:
-        return len(stored) == self.bytes and sha256(stored) == self.sha256
+        return len(stored) == self.size and sha256(stored) == self.sha256
 
 
 class Link(BaseModel):

@@ -16,7 +16,7 @@ Logical messages are no rows and are left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from cdc.event import RowEvent, Table
 from cdc.postgres.values import to_text
 from cdc.types import Form, element, is_array
+from sinks.archive.crypt import Stream
 from sinks.archive.manifest import SchemaChange, TableRows
 from sinks.transaction import ChangeTransaction
 
@@ -160,7 +161,7 @@ def _keyed(event: RowEvent, image: Mapping[str, Any]) -> Mapping[str, Any]:
 class SegmentWriter:
     """Builds one segment's bodies into two files. `shape_of` gives the shape behind a schema id."""
 
-    def __init__(self, rows: BinaryIO, transactions: BinaryIO, shape_of: Callable[[str], Table]) -> None:
+    def __init__(self, rows: Stream, transactions: Stream, shape_of: Callable[[str], Table]) -> None:
         self._shape_of = shape_of
         self._rows = pq.ParquetWriter(rows, ROWS, use_dictionary=_DICTIONARY, **_OPTIONS)
         self._transactions = pq.ParquetWriter(transactions, TRANSACTIONS, use_dictionary=_DICTIONARY, **_OPTIONS)

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import boto3
@@ -34,12 +34,18 @@ _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 _TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
+class Readable(Protocol):
+    """What gives bytes, none at its end."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
 class Store(Protocol):
     """Objects under one root. A `put` that returned is durable; a `get` after it sees it."""
 
     url: str
 
-    def put(self, name: str, data: BinaryIO) -> None:
+    def put(self, name: str, data: Readable) -> None:
         """Write, or replace whole: a reader sees the old bytes or the new, never a part."""
 
     def put_new(self, name: str, data: bytes) -> bool:
@@ -81,7 +87,7 @@ class Directory:
     def __init__(self, root: Path) -> None:
         self.root, self.url = root, f"file://{root}"
 
-    def put(self, name: str, data: BinaryIO) -> None:
+    def put(self, name: str, data: Readable) -> None:
         with self._errors(name):
             self._sync(self._written(name, data).rename(self._path(name)))
 
@@ -119,7 +125,7 @@ class Directory:
     def _path(self, name: str) -> Path:
         return self.root / _checked(name)
 
-    def _written(self, name: str, data: BinaryIO) -> Path:
+    def _written(self, name: str, data: Readable) -> Path:
         """A hidden file beside the target; one that a kill leaves is never listed."""
         target = self._path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +171,7 @@ class Bucket:
         with self._errors(""):
             self._client = boto3.client("s3", config=config)
 
-    def put(self, name: str, data: BinaryIO) -> None:
+    def put(self, name: str, data: Readable) -> None:
         with self._errors(name):
             self._client.upload_fileobj(data, self._bucket, self._key(name), Config=_TRANSFER)
 

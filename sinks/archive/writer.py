@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
-from typing import IO, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 from cdc.errors import ARCHIVE_HELD, EVENTS_LOST, LOG_LOST, CdcError
 from cdc.event import Table
@@ -184,7 +184,7 @@ class _Chain:
             segment.epoch, segment.last_seq, segment.run, segment.position, segment.log_offset, segment.commit_us
         )
         self._put_head(behind)
-        size = stored.bytes + sum(body.bytes for body in bodies)
+        size = stored.size + sum(body.size for body in bodies)
         self._observer.archived(Archived(behind, segment, size, time.monotonic() - began))
 
     def move_head(self, progress: Progress) -> None:
@@ -293,21 +293,21 @@ class _Body:
         self._file.seek(0)
         self._archive.store.put(self._name, self._file)
         self._file.close()
-        return Stored(name=self._name, bytes=self._hashing.bytes, sha256=self._hashing.hash.hexdigest())
+        return Stored(name=self._name, size=self._hashing.size, sha256=self._hashing.hash.hexdigest())
 
 
 class _Hashing(io.RawIOBase):
     """Writes through, and knows what went through."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self.hash, self.bytes = file, hashlib.sha256(), 0
+        self._file, self.hash, self.size = file, hashlib.sha256(), 0
 
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: Any) -> int:
         self.hash.update(data)
-        self.bytes += len(data)
+        self.size += len(data)
         return self._file.write(data)
 
 
