@@ -11,9 +11,12 @@ digits, never through a Python float.
 
 from __future__ import annotations
 
+import math
+import re
 from base64 import b64decode
 from binascii import b2a_base64
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import orjson
@@ -192,17 +195,68 @@ def _back_decimal(value: str) -> str:
     return _BACK_DECIMALS.get(value, value)
 
 
+_HALFWAY = 2.0**35
+"""Below, no decimal of 17 digits lies halfway between two doubles."""
+
+
+def _digits(value: float) -> str:
+    """The shortest text that reads back, as the server has it: unlike Python's, never halfway to the next double."""
+    if -_HALFWAY < value < _HALFWAY:
+        return repr(value)
+    size = abs(float(value))
+    exact = Fraction(size)
+    low = (exact + Fraction(math.nextafter(size, 0.0))) / 2
+    above = math.nextafter(size, math.inf)
+    high = 2 * exact - low if math.isinf(above) else (exact + Fraction(above)) / 2
+    candidates = (f"{size:.{places}e}" for places in range(17))
+    text = next((text for text in (repr(size), *candidates) if low < Fraction(text) < high), repr(size))
+    return f"-{text}" if value < 0 else text
+
+
+def _back_float(scientific_from: int, shortest: Callable[[Any], str]) -> ToText:
+    """The server turns to exponents earlier than Python."""
+
+    def back(value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        text = shortest(value)
+        sign, text = ("-", text[1:]) if text[0] == "-" else ("", text)
+        mantissa, _, exponent = text.partition("e")
+        whole, _, fraction = mantissa.partition(".")
+        digits = (whole + fraction).lstrip("0")
+        if not digits.strip("0"):
+            return sign + "0"
+        # The place of the first digit, as in scientific notation.
+        place = int(exponent or 0) + (len(whole) - 1 if whole != "0" else len(digits) - len(fraction) - 1)
+        digits = digits.rstrip("0")
+        if -4 <= place < scientific_from:
+            if place < 0:
+                return f"{sign}0.{'0' * (-place - 1)}{digits}"
+            head, tail = digits[: place + 1].ljust(place + 1, "0"), digits[place + 1 :]
+            return f"{sign}{head}.{tail}" if tail else sign + head
+        point = f".{digits[1:]}" if len(digits) > 1 else ""
+        return f"{sign}{digits[0]}{point}e{'-' if place < 0 else '+'}{abs(place):02d}"
+
+    return back
+
+
+_BACK_FLOATS = {"float4": _back_float(6, repr), "float8": _back_float(15, _digits)}
+
+
 def _back_zoneless(value: str) -> str:
     return value[:-1].replace("T", " ").lstrip("+") if value[-1] == "Z" else value
 
 
 def _back_timestamptz(value: str) -> str:
-    return value[:-1].replace("T", " ").lstrip("+") + "+00" if value[-1] == "Z" else value
+    if value[-1] != "Z":
+        return value
+    text = value[:-1].replace("T", " ").lstrip("+")
+    # The event's fraction has a fixed length, the server's ends with its last digit.
+    return (text.rstrip("0").removesuffix(".") if "." in text else text) + "+00"
 
 
 _BACK: dict[Form, ToText] = {
     Form.INTEGER: str,
-    Form.FLOAT: str,
     Form.BOOLEAN: _back_boolean,
     Form.TEXT: str,
     Form.DECIMAL: _back_decimal,
@@ -215,8 +269,9 @@ _BACK: dict[Form, ToText] = {
 
 
 def to_text(type_name: str) -> ToText:
-    """The rule for one column: a parsed JSON value (not null) to Postgres' text."""
-    back = _BACK[element(type_name).form]
+    """The rule for one column: a parsed JSON value (not null) to the very text that the server had for it."""
+    of = element(type_name)
+    back = _BACK_FLOATS.get(of.name) or _BACK[of.form]
     if not is_array(type_name):
         return back
 
@@ -226,5 +281,11 @@ def to_text(type_name: str) -> ToText:
     return array
 
 
+_BARE = re.compile(r'[^{}",\\ \t\n\r\v\f]+')
+
+
 def _array_element(text: str) -> str:
+    """Quoted where the server quotes."""
+    if _BARE.fullmatch(text) and text.upper() != "NULL":
+        return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -5,16 +5,20 @@ was asked for (tests/golden/debezium-3.5.0/values.toml). Settings that change a 
 database and role (CORRECTNESS 12).
 """
 
+import struct
 import tomllib
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import orjson
 import pytest
+from psycopg import sql
 
 from cdc.kafka import Reader
+from cdc.postgres.session import Server, Side
 from cdc.postgres.snapshot import parse_line
-from cdc.postgres.values import encoder
+from cdc.postgres.values import encoder, to_text
 from cdc.topics import row_topic
 from cdc.types import TYPES
 from tests.servers.kafka import Kafka
@@ -161,3 +165,39 @@ def test_a_long_key_that_did_not_change(
         database.execute("UPDATE a SET n = 3")
         pipeline.wait_caught_up()
         pipeline.assert_equal()
+
+
+def test_the_way_back_is_the_server_s_own_text(database: Database) -> None:
+    """What an archive holds, and what is compared with digests: the very text, not one that means the same."""
+    database.execute("CREATE TYPE mood AS ENUM ('sad', 'so \"so\"', '')")
+    random = Random(1)
+    doubles = [struct.unpack("d", random.randbytes(8))[0] for _ in range(2_000)]
+    plain = [
+        random.choice((1, -1)) * random.randrange(1, 10**17) * 10.0 ** random.randrange(-25, 10) for _ in range(2_000)
+    ]
+    cases = [*TABLES.values()]
+    cases += [(name, [repr(v) for v in [*doubles, *plain] if name == "float8" or (abs(v) < 3e38 and abs(v) > 2e-38)])
+              for name in ("float8", "float4")]  # fmt: skip
+    cases += [
+        ("text[]", ['{a,NULL,"NULL","null","","a b","\\\\\\"","{",",","\n","ü"}']),
+        ("timestamptz(3)[]", ['{"2024-01-01 10:00:00.5+00",infinity,"0044-03-15 00:00:00+00 BC"}']),
+        ("float8[]", ["{1e15,1e-5,100000,NaN,-0,Infinity}"]),
+    ]
+    wrong = []
+    connection = Server(Side.SOURCE, "types", database.url(), database.server.password).connect()
+    for declared, values in cases:
+        name = declared.partition("(")[0].removesuffix("[]")
+        name = NAMES.get(name, name) + ("[]" if declared.endswith("[]") else "")
+        query = sql.SQL("COPY (SELECT v::{} FROM unnest({}::text[]) v) TO STDOUT")
+        of = sql.SQL("public.mood" if declared == "mood" else declared)
+        digits = int(declared.partition("(")[2].partition(")")[0]) if declared.startswith("timestamptz(") else -1
+        with connection.cursor().copy(query.format(of, sql.Literal([v for v in values if v not in REFUSED]))) as copy:
+            for line in copy:
+                (text,) = parse_line(bytes(line))
+                if not isinstance(text, bytes):
+                    continue
+                back = to_text(name)(orjson.loads(encoder(name, digits)(text)))
+                if back.encode() != text:
+                    wrong.append((declared, text, back))
+    connection.close()
+    assert wrong == []
