@@ -21,33 +21,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from cdc.errors import VERIFY_BEHIND, CdcError
 from cdc.event import Table
 from cdc.position import Lsn, parse_position
 from cdc.postgres.session import Server
 from cdc.verdict import Compared, Verdict
+from sinks.postgres.digest import Digests, differing, digest_query, digests, rows_query
 
 Connection = psycopg.Connection[Any]
-Digest = dict[int, tuple[int, int, int]]
-"""Rows and two sums of hashes, by bucket."""
 _SHOWN = 5
 _EVERY_S = 0.2
-
-_DIGEST = """
-SELECT bucket, count(*),
-  sum(('x' || pg_catalog.encode(pg_catalog.substr(hash, 1, 8), 'hex'))::bit(64)::int8),
-  sum(('x' || pg_catalog.encode(pg_catalog.substr(hash, 9, 8), 'hex'))::bit(64)::int8)
-FROM (
-  SELECT pg_catalog.get_byte(pg_catalog.sha256({key}), 0) AS bucket, pg_catalog.sha256({row}) AS hash FROM {table} t
-) hashed
-GROUP BY bucket
-"""
-_ROWS = """
-SELECT {shown}, pg_catalog.encode(pg_catalog.sha256({row}), 'hex') FROM {table} t
-WHERE pg_catalog.get_byte(pg_catalog.sha256({key}), 0) = {bucket}
-"""
 
 
 def verify(
@@ -126,40 +110,17 @@ def _one(connection: Connection, query: str) -> tuple[Any, ...]:
 
 
 # -- digests ----------------------------------------------------------------------------------------------------
-def _parts(table: Table, *, only: bool) -> dict[str, sql.Composable]:
-    columns = [sql.SQL("t.") + sql.Identifier(column.name) for column in table.columns]
-    key = [sql.SQL("t.") + sql.Identifier(name) for name in table.key] or columns
-    return {
-        "row": _bytes(columns),
-        "key": _bytes(key),
-        "shown": sql.SQL("ROW({})::text").format(sql.SQL(", ").join(key)),
-        "table": sql.SQL("ONLY " if only else "") + sql.Identifier(table.schema, table.name),
-    }
+def _digest(connection: Connection, table: Table, *, only: bool) -> Digests:
+    return digests(connection.execute(digest_query(table, only=only)))
 
 
-def _bytes(columns: Sequence[sql.Composable]) -> sql.Composed:
-    return sql.SQL("pg_catalog.convert_to(ROW({})::text, 'UTF8')").format(sql.SQL(", ").join(columns))
-
-
-def _digest(connection: Connection, table: Table, *, only: bool) -> Digest:
-    parts = _parts(table, only=only)
-    query = sql.SQL(_DIGEST).format(**parts)
-    return {bucket: (rows, int(high), int(low)) for bucket, rows, high, low in connection.execute(query)}
-
-
-def _compare(at_source: Connection, at_target: Connection, table: Table, digest: Digest) -> Compared:
+def _compare(at_source: Connection, at_target: Connection, table: Table, digest: Digests) -> Compared:
     there = _digest(at_target, table, only=False)
     rows = [sum(count for count, _, _ in side.values()) for side in (digest, there)]
-    differing = [bucket for bucket in digest.keys() | there.keys() if digest.get(bucket) != there.get(bucket)]
+    buckets = differing(digest, there)
     keys: tuple[str, ...] = ()
-    if differing:
-        bucket = min(differing)
-        ours = _rows(at_source, table, bucket, only=True)
-        theirs = _rows(at_target, table, bucket, only=False)
+    if buckets:
+        ours = Counter(at_source.execute(rows_query(table, buckets[0], only=True)).fetchall())
+        theirs = Counter(at_target.execute(rows_query(table, buckets[0], only=False)).fetchall())
         keys = tuple(sorted({key for key, _ in [*(ours - theirs), *(theirs - ours)]})[:_SHOWN])
-    return Compared(table.full_name, not differing, rows[0], rows[1], keys)
-
-
-def _rows(connection: Connection, table: Table, bucket: int, *, only: bool) -> Counter[tuple[str, str]]:
-    query = sql.SQL(_ROWS).format(**_parts(table, only=only), bucket=sql.Literal(bucket))
-    return Counter((key, row) for key, row in connection.execute(query))
+    return Compared(table.full_name, not buckets, rows[0], rows[1], keys)
