@@ -15,6 +15,7 @@ import pytest
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
 from tests.servers.proxy import Proxy
+from tests.servers.s3 import S3
 
 _numbers = itertools.count(1)
 
@@ -47,6 +48,13 @@ def kafka(servers_directory: Path) -> Iterator[Kafka]:
     """The broker."""
     with Kafka(servers_directory / "kafka") as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def s3(servers_directory: Path) -> Iterator[S3]:
+    """The object store."""
+    with S3(servers_directory / "s3") as store:
+        yield store
 
 
 @pytest.fixture

@@ -8,8 +8,12 @@ import textwrap
 import time
 from pathlib import Path
 
+import boto3
 import psycopg
 import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -19,6 +23,7 @@ from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
 from tests.servers.process import Process
 from tests.servers.proxy import Proxy
+from tests.servers.s3 import ACCESS_KEY, S3
 
 
 def create_topic(broker: Kafka, name: str) -> None:
@@ -167,6 +172,33 @@ def test_a_proxy_cuts_stalls_and_restores_postgres(database: Database) -> None:
         proxy.restore()
         with psycopg.connect(dsn) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_s3_keeps_objects_through_kill9_and_restart(tmp_path: Path) -> None:
+    with S3(tmp_path / "s3") as store:
+        bucket, client = store.bucket("T_1"), store.client()
+        client.put_object(Bucket=bucket, Key="k", Body=b"one", IfNoneMatch="*")
+        store.kill9()
+        assert not store.running
+        store.start()
+        with pytest.raises(ClientError, match="PreconditionFailed"):
+            client.put_object(Bucket=bucket, Key="k", Body=b"two", IfNoneMatch="*")
+        store.pause()
+        with pytest.raises(BotoCoreError, match="timeout"):
+            client.list_buckets()
+        store.cont()
+        store.restart()
+        assert client.get_object(Bucket=bucket, Key="k")["Body"].read() == b"one"
+
+
+def test_s3_asks_for_its_keys(s3: S3, unique_name: str) -> None:
+    s3.bucket(unique_name)
+    facts = {"endpoint_url": s3.endpoint, "region_name": "us-east-1"}
+    nobody = boto3.client("s3", config=Config(signature_version=UNSIGNED), **facts)
+    other = boto3.client("s3", aws_access_key_id=ACCESS_KEY, aws_secret_access_key="another", **facts)
+    for client in (nobody, other):
+        with pytest.raises(ClientError, match=r"AccessDenied|SignatureDoesNotMatch"):
+            client.list_buckets()
 
 
 def test_a_server_ends_with_the_program_that_started_it(tmp_path: Path) -> None:
