@@ -79,7 +79,8 @@ class Archive:
 
     def prove(self) -> None:
         """The store refuses to write over an object, and what is written as encrypted is."""
-        if self.store.put_new(IDENTITY, b"not this"):
+        self.store.put("fence", io.BytesIO(b"this"))
+        if self.store.put_new("fence", b"not this"):
             raise CdcError(STORE_UNFENCED, url=self.store.url)
         if self.identity.encryption == "none":
             return
@@ -182,7 +183,7 @@ def _parsed(model: type[Model], name: str, data: bytes) -> Model:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise CdcError(ARCHIVE_CORRUPT, name=name, problem=f"{where}: {first['msg']}") from None
+        raise CdcError(ARCHIVE_CORRUPT, name=name, problem=f"{where or 'it'}: {first['msg']}") from None
 
 
 def _parsed_key(name: str, data: bytes) -> WrappedKey:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from cdc.errors import CHAIN_BROKEN, CdcError
+from cdc.errors import ARCHIVE_CORRUPT, CHAIN_BROKEN, CdcError
+from cdc.position import parse_position
 from sinks.archive.archive import Archive
 from sinks.archive.manifest import Head, Link, Segment, sha256
 from sinks.transaction import Progress
@@ -68,7 +69,11 @@ def fetch(archive: Archive, names: Sequence[str]) -> list[tuple[Link, Segment]]:
 
 def _fetched(archive: Archive, name: str) -> tuple[Link, Segment]:
     raw = archive.raw(name)
-    return Link(name=name, sha256=sha256(raw)), archive.parsed(Segment, name, raw)
+    segment = archive.parsed(Segment, name, raw)
+    if (segment.archive, segment.name) != (archive.identity.archive, name):
+        problem = f"it is {segment.name} of archive {segment.archive}, put in another's place"
+        raise CdcError(ARCHIVE_CORRUPT, name=name, problem=problem)
+    return Link(name=name, sha256=sha256(raw)), segment
 
 
 def check(chain: Sequence[tuple[Link, Segment]]) -> None:
@@ -83,9 +88,10 @@ def _break(link: Link, before: Segment, after: Segment) -> str | None:
     if after.epoch != before.epoch:
         return f"epoch {before.epoch} ended and {after.epoch} began"
     if after.first_seq != before.last_seq + 1:
-        return f"transactions {before.last_seq + 1} to {after.first_seq - 1} are missing"
+        return f"one ends with transaction {before.last_seq}, the other begins with {after.first_seq}"
     if after.previous != link:
         return "the second does not vouch for the first: it was altered, or replaced by an older one"
-    if after.prev_position != before.position:
+    # Heartbeats between the two have moved the position on; they have no number.
+    if after.prev_position is None or parse_position(after.prev_position) < parse_position(before.position):
         return f"one ends at {before.position}, the other goes on at {after.prev_position}"
     return None

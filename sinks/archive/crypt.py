@@ -20,7 +20,7 @@ import hashlib
 import io
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -46,7 +46,7 @@ class WrappedKey(BaseModel):
     """An object of `keys/`: a data key, sealed by the archive's key `by`."""
 
     model_config = ConfigDict(frozen=True)
-    v: int = 1
+    v: Literal[1] = 1
     archive: str
     key: str
     by: str
@@ -159,7 +159,9 @@ def unwrap(archive: str, key: bytes, wrapped: Iterable[WrappedKey]) -> dict[str,
                 bytes.fromhex(one.nonce), bytes.fromhex(one.wrapped), f"{archive}/keys".encode()
             )
         except (InvalidTag, ValueError):
-            raise CdcError(ARCHIVE_CORRUPT, name=f"keys/{one.key}.json", problem="it was altered") from None
+            data_key = None
+        if data_key is None or key_id(data_key) != one.key:
+            raise CdcError(ARCHIVE_CORRUPT, name=f"keys/{one.key}.json", problem="it was altered")
         found[one.key] = data_key
     if not found:
         raise CdcError(ARCHIVE_KEY_WRONG, given=known, wanted=" or ".join(sorted(others)) or "none")

@@ -15,6 +15,7 @@ the same for people.
     base/<epoch>/<seq>-<id>/…                      its files
     anchor/<epoch>/<seq>-<id>.json                 digests taken on the source
     restore/<id>.json                              a restore's digests, to be proven later
+    fence, probe                                   what a writer tries the store with when it starts
 
 Numbers in names have 20 digits, so that names sort as numbers do. `<id>` is random: a name is never written twice.
 """

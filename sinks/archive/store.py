@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,16 +23,29 @@ from urllib.parse import unquote, urlsplit
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - botocore's name for it
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from botocore.parsers import ResponseParserError
 
 from cdc.errors import STORE_REFUSED, STORE_UNREACHABLE, STORE_URL, CdcError
 
 _PART = 16 << 20
 _TRANSFER = TransferConfig(multipart_threshold=2 * _PART, multipart_chunksize=_PART, use_threads=False)
 _PASSING = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "500", "502",
-                      "503", "504"})  # fmt: skip
+                      "503", "504", "ConditionalRequestConflict", "409"})  # fmt: skip
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
-_TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+_TAKEN = frozenset({"PreconditionFailed", "412"})
+_AWAY = (ConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError)
+_CLIENT = Config(
+    retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, read_timeout=60,
+    request_checksum_calculation="when_required", response_checksum_validation="when_required",
+)  # fmt: skip
 
 
 class Readable(Protocol):
@@ -67,18 +81,38 @@ def open_store(url: str) -> Store:
     S3 takes credentials, region and endpoint from where every AWS program does: AWS_ACCESS_KEY_ID and its kin,
     AWS_ENDPOINT_URL_S3, ~/.aws, the machine's role.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
-        return Directory(Path(unquote(parts.path)))
-    if parts.scheme == "s3" and parts.netloc and not parts.query and "@" not in parts.netloc:
-        return Bucket(parts.netloc, parts.path.strip("/"))
-    raise CdcError(STORE_URL, url=url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise CdcError(STORE_URL, url=_shown(url)) from None
+    prefix = parts.path.strip("/")
+    if not (parts.query or parts.fragment or "@" in parts.netloc):
+        if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
+            return Directory(Path(unquote(parts.path)))
+        if parts.scheme == "s3" and parts.netloc and (not prefix or _is_name(prefix)):
+            return Bucket(parts.netloc, prefix)
+    raise CdcError(STORE_URL, url=_shown(url))
+
+
+def _shown(url: str) -> str:
+    """Without what stands where other URLs have a password or a token."""
+    return re.sub(r"[?#].*", "?***", re.sub(r"//.*@", "//***@", url))
+
+
+def _is_name(name: str) -> bool:
+    return not any(part in ("", ".", "..") for part in name.split("/"))
 
 
 def _checked(name: str) -> str:
-    if not name or name.startswith("/") or any(part in ("", ".", "..") for part in name.split("/")):
+    if not _is_name(name):
         raise ValueError(f"not a name in an archive: {name!r}")
     return name
+
+
+def _checked_prefix(prefix: str) -> str:
+    if prefix:
+        _checked(prefix.removesuffix("/"))
+    return prefix
 
 
 class Directory:
@@ -88,19 +122,19 @@ class Directory:
         self.root, self.url = root, f"file://{root}"
 
     def put(self, name: str, data: Readable) -> None:
-        with self._errors(name):
-            self._sync(self._written(name, data).rename(self._path(name)))
+        with self._errors(name), self._written(name, data) as (written, path):
+            written.rename(path)
+            self._sync(path)
 
     def put_new(self, name: str, data: bytes) -> bool:
-        with self._errors(name):
-            written = self._written(name, io.BytesIO(data))
+        with self._errors(name), self._written(name, io.BytesIO(data)) as (written, path):
             try:
-                self._path(name).hardlink_to(written)
+                path.hardlink_to(written)
             except FileExistsError:
-                return self._path(name).read_bytes() == data
-            finally:
-                written.unlink()
-            self._sync(self._path(name))
+                if path.read_bytes() != data:
+                    return False
+            # Of an earlier try that was killed, it may not be durable yet.
+            self._sync(path)
             return True
 
     def get(self, name: str) -> bytes:
@@ -108,11 +142,11 @@ class Directory:
             return self._path(name).read_bytes()
 
     def names(self, prefix: str, *, after: str = "") -> Iterator[str]:
-        folder = prefix.rpartition("/")[0]
         with self._errors(prefix):
+            start = self.root / _checked_prefix(prefix).rpartition("/")[0]
             found = [
                 str(Path(place, file).relative_to(self.root))
-                for place, _, files in os.walk(self.root / folder)
+                for place, _, files in os.walk(start, onerror=_unlisted)
                 for file in files
                 if not file.startswith(".")
             ]
@@ -125,17 +159,21 @@ class Directory:
     def _path(self, name: str) -> Path:
         return self.root / _checked(name)
 
-    def _written(self, name: str, data: Readable) -> Path:
-        """A hidden file beside the target; one that a kill leaves is never listed."""
+    @contextmanager
+    def _written(self, name: str, data: Readable) -> Iterator[tuple[Path, Path]]:
+        """A hidden file beside the target, and the target; what a kill leaves of it is never listed."""
         target = self._path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         written = target.with_name(f".{secrets.token_hex(8)}")
-        with written.open("xb") as file:
-            while block := data.read(1 << 20):
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        return written
+        try:
+            with written.open("xb") as file:
+                while block := data.read(1 << 20):
+                    file.write(block)
+                file.flush()
+                os.fsync(file.fileno())
+            yield written, target
+        finally:
+            written.unlink(missing_ok=True)
 
     def _sync(self, path: Path) -> None:
         """The name is durable when its directory is, and that one's name likewise."""
@@ -152,10 +190,11 @@ class Directory:
     def _errors(self, name: str) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, FileExistsError):
+        except FileNotFoundError:
             raise
-        except OSError as error:
-            raise CdcError(STORE_REFUSED, url=self.url, name=name, problem=error.strerror or error) from None
+        except (OSError, ValueError) as error:
+            problem = getattr(error, "strerror", None) or error
+            raise CdcError(STORE_REFUSED, url=self.url, name=name, problem=problem) from None
 
 
 class Bucket:
@@ -164,12 +203,8 @@ class Bucket:
     def __init__(self, bucket: str, prefix: str) -> None:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
-        config = Config(
-            retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, read_timeout=60,
-            request_checksum_calculation="when_required", response_checksum_validation="when_required",
-        )  # fmt: skip
-        with self._errors(""):
-            self._client = boto3.client("s3", config=config)
+        with self._errors("a client"):
+            self._client = boto3.client("s3", config=_CLIENT)
 
     def put(self, name: str, data: Readable) -> None:
         with self._errors(name):
@@ -193,10 +228,10 @@ class Bucket:
             return body
 
     def names(self, prefix: str, *, after: str = "") -> Iterator[str]:
-        given: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
-        if after:
-            given["StartAfter"] = self._prefix + after
         with self._errors(prefix):
+            given: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + _checked_prefix(prefix)}
+            if after:
+                given["StartAfter"] = self._prefix + after
             for page in self._client.get_paginator("list_objects_v2").paginate(**given):
                 for entry in page.get("Contents", ()):
                     yield entry["Key"][len(self._prefix) :]
@@ -214,15 +249,22 @@ class Bucket:
             yield
         except ClientError as error:
             code = _code(error)
-            if code in _ABSENT and name:
+            if code in _ABSENT:
                 raise FileNotFoundError(name) from None
             kind = STORE_UNREACHABLE if code in _PASSING else STORE_REFUSED
             problem = error.response.get("Error", {}).get("Message") or code
             raise CdcError(kind, url=self.url, name=name, problem=f"{code}: {problem}") from None
-        except NoCredentialsError as error:
-            raise CdcError(STORE_REFUSED, url=self.url, name=name, problem=error) from None
-        except (BotoCoreError, HTTPClientError) as error:
-            raise CdcError(STORE_UNREACHABLE, url=self.url, name=name, problem=error) from None
+        except _AWAY as error:
+            raise CdcError(STORE_UNREACHABLE, url=self.url, name=name, problem=_shown(str(error))) from None
+        except (BotoCoreError, ResponseParserError, ValueError) as error:
+            # No credentials, no such profile, an endpoint that is no URL or speaks something else.
+            raise CdcError(STORE_REFUSED, url=self.url, name=name, problem=_shown(str(error))) from None
+
+
+def _unlisted(error: OSError) -> None:
+    """What cannot be listed is not empty; what is not there is."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _code(error: ClientError) -> str:

@@ -139,6 +139,7 @@ class S3:
             **self._ports,
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
+            "s3.autoCreateBucket": "false",
             "webdav": "false",
             "admin.ui": "false",
             "master.telemetry": "false",  # it would tell its maker
