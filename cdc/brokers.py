@@ -7,10 +7,10 @@ Refuses nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cdc.config import Kafka, Source
-from cdc.finding import Finding, fail, note, ok, warn
+from cdc.finding import Finding, Level, fail, note, ok, warn
 from cdc.kafka import Topic
 from cdc.topics import log_topic, message_topic, shape_topic
 
@@ -60,9 +60,20 @@ def check_topics(kafka: Kafka, source: Source, found: Mapping[str, Topic], rows:
     missing = [name for name in [*own, *rows] if name not in found]
     if missing:
         yield note(f"{len(missing)} topics are made by the source's first start: {', '.join(missing[:5])}…")
-    for name in [*own, *rows]:
-        if name in found:
-            yield from _topic(kafka, source, found[name], for_ever=name in own)
+    judged = [(name, f) for name in [*own, *rows] if name in found
+              for f in _topic(kafka, source, found[name], for_ever=name in own)]  # fmt: skip
+    yield from _together(judged)
+
+
+def _together(judged: Sequence[tuple[str, Finding]]) -> Iterator[Finding]:
+    """What is to be said of many topics alike is said once, of the first."""
+    alike: dict[tuple[Level, str, str], list[tuple[str, Finding]]] = {}
+    for name, finding in judged:
+        same = finding.level, finding.what.replace(name, ""), finding.fix.replace(name, "")
+        alike.setdefault(same, []).append((name, finding))
+    for (name, finding), *others in alike.values():
+        more = f" (and {len(others)} more)" if others else ""
+        yield replace(finding, what=finding.what.replace(name, f"{name}{more}", 1))
 
 
 def _topic(kafka: Kafka, source: Source, topic: Topic, *, for_ever: bool) -> Iterator[Finding]:

@@ -273,8 +273,8 @@ RELATION_MISMATCH = _code(
     "RELATION_MISMATCH",
     Kind.STOP,
     "table {table} changed before {position} and the stream did not say how: {change}",
-    "cdc setup installs the event trigger that carries schema changes; now copy again: cdc source run {source} "
-    "--reopen copy-again",
+    "copy again: cdc source run {source} --reopen copy-again. The event triggers of cdc setup carry schema changes; "
+    "cdc check {source} says whether they are there",
 )
 STREAM_OUT_OF_ORDER = _code(
     "STREAM_OUT_OF_ORDER",

@@ -86,8 +86,13 @@ _CONSUMER = {
     "fetch.queue.backoff.ms": "50",
     # A partition that is added or resumed waits until the request before it is answered.
     "fetch.wait.max.ms": "100",
+    # Of a partition at once, compressed: large rows may be a hundred times that.
+    "fetch.message.max.bytes": "262144",
 }
+_POLL_BYTES = 8 << 20
+"""About so much is handed over at once, judged by the records before."""
 _REQUEST_TIMEOUT_S = 30.0
+_MOMENT_S = 2.0
 _CLOSE_S = 10.0
 _REFUSALS = {
     KafkaError._AUTHENTICATION,
@@ -177,6 +182,14 @@ class Producer:
         """Records that are neither delivered nor failed."""
         return len(self._producer)
 
+    def lacking(self, names: Iterable[str]) -> list[str]:
+        """Those of the topics that the cluster does not have; [] too where it does not answer in a moment."""
+        try:
+            known = self._producer.list_topics(timeout=_MOMENT_S).topics
+        except KafkaException:
+            return []
+        return [name for name in names if name not in known]
+
     def refused(self, error: KafkaException, topic: str, source: str, size: int) -> CdcError:
         """What a failed `produce` call means."""
         cause: KafkaError = error.args[0]
@@ -226,6 +239,7 @@ class Reader:
 
     def __init__(self, options: Options, *, client: str = "cdc-reader") -> None:
         self._options = options
+        self._at_once = 1 << 20
         self.errors = _Errors(options)
         self._consumer = Consumer(
             {
@@ -253,11 +267,16 @@ class Reader:
         """
         records: list[Any] = self._consumer.consume(1, timeout_s)
         if records:
-            records += self._consumer.consume(max_records - 1, 0)
+            like_the_first = _POLL_BYTES // (len(records[0].value() or b"") + 1)
+            records += self._consumer.consume(max(1, min(max_records, self._at_once, like_the_first)), 0)
         self.errors.check()
+        size = 0
         for record in records:
             if record.error() is not None:
                 raise self._read_error(record)
+            size += len(record.value() or b"")
+        if records:
+            self._at_once = _POLL_BYTES * len(records) // (size + 1)
         return records
 
     def _read_error(self, record: Any) -> CdcError:

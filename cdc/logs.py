@@ -43,6 +43,8 @@ def configure() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    # It warns of a pipeline that an error ended; the error itself is raised, and handled or told.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     # What it prints when a line cannot be written is the line's raw parts, secrets included.
     logging.raiseExceptions = False
 

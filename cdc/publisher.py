@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from cdc.errors import KAFKA_STALLED, SUPERSEDED, CdcError
+from cdc.errors import KAFKA_STALLED, SUPERSEDED, TOPIC_MISSING, CdcError
 from cdc.failpoint import failpoint
 from cdc.kafka import KafkaError, KafkaException, Producer, Record
 from cdc.log import Change, Chunk, End, OrdinaryEnds, Span, log_key
 from cdc.position import PgPosition
 from cdc.topics import log_topic, partition_of
 
+_LOOK_EVERY_S = 3.0
 _STALLED_AFTER_S = 30.0
 
 
@@ -126,7 +127,7 @@ class Publisher:
         self._ends_unacknowledged = 0
         self._announce: list[tuple[str, int]] = []
         self._failure: CdcError | None = None
-        self._alive_at = time.monotonic()
+        self._alive_at = self._looked_at = time.monotonic()
         self._produce = producer.produce_raw
         self.durable: PgPosition | None = None
         self.durable_commit_us: int | None = None
@@ -328,9 +329,17 @@ class Publisher:
     def _check_alive(self) -> None:
         """CORRECTNESS 9: an unanswered producer must not hold up the database's shutdown."""
         if self.heard or (self.idle and self._producer.pending() == 0):
-            self.heard, self._alive_at = False, time.monotonic()
+            self.heard, self._alive_at, self._looked_at = False, time.monotonic(), time.monotonic()
         elif time.monotonic() - self._alive_at > _STALLED_AFTER_S:
             raise self._stalled()
+        elif time.monotonic() - self._looked_at > _LOOK_EVERY_S:
+            self._look_for_topics()
+
+    def _look_for_topics(self) -> None:
+        """The client waits for a topic that was deleted as it waits for a broker that is away."""
+        for topic in self._producer.lacking(self._partitions):
+            raise CdcError(TOPIC_MISSING, source=self._source, topic=topic)
+        self._looked_at = time.monotonic()
 
     def _stalled(self) -> CdcError:
         return CdcError(KAFKA_STALLED, source=self._source, seconds=int(_STALLED_AFTER_S))

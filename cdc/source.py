@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
@@ -31,6 +31,7 @@ from cdc.errors import (
     SOURCE_PREREQUISITE,
     TABLE_NOT_PUBLISHED,
     CdcError,
+    Kind,
 )
 from cdc.event import Table
 from cdc.failpoint import failpoint
@@ -350,7 +351,25 @@ class Run:
 
     # -- the stream ---------------------------------------------------------------------------------------------
     def stream(self, stop: Callable[[], bool]) -> None:
-        """Publish what the server sends until stopped; acknowledge what is durable, nothing else."""
+        """Publish what the server sends until stopped; what was committed before an error that lasts still arrives."""
+        try:
+            self._pump(stop)
+        except CdcError as error:
+            if error.code.kind is Kind.STOP:
+                # The error is what counts; where Kafka is in trouble too, the next run sends it all again.
+                with suppress(CdcError):
+                    self._finish()
+            raise
+        self._finish()
+
+    def _finish(self) -> None:
+        self._publisher.flush()
+        if self._publisher.durable:
+            self._stream.acknowledge(self._publisher.durable.lsn)
+            self._stream.report()
+
+    def _pump(self, stop: Callable[[], bool]) -> None:
+        """Send what the server sends; acknowledge what is durable, nothing else."""
         decoder = self._decoder()
         heartbeat_at = told_at = 0.0
         while not stop():
@@ -372,10 +391,6 @@ class Run:
             if now - told_at >= 1:
                 self._tell(decoder)
                 told_at = now
-        self._publisher.flush()
-        if self._publisher.durable:
-            self._stream.acknowledge(self._publisher.durable.lsn)
-            self._stream.report()
 
     def _decoder(self) -> Decoder:
         captured = Captured(

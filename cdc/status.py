@@ -188,7 +188,7 @@ def sink_status(name: str, source: str, tail: Tail, facts: TargetFacts | None, p
     if facts is None:
         state = "unknown"
     elif not facts.connected:
-        state = "never started" if applied is None else "stopped"
+        state = "stopped, nothing applied" if applied is None else "stopped"
     else:
         state = "copying" if facts.copying else "applying"
     if applied is None or facts is None:

@@ -29,6 +29,9 @@ from sinks.transaction import ChangeTransaction, Progress
 STREAMED_EVENTS = 20_000
 """A transaction of more events is handed on while it is read: its END is seen, so it is whole and valid."""
 
+TAKEN_BYTES = 4 << 20
+"""Of a streamed transaction at once: parsed, an event takes several times the room of its record."""
+
 
 class Assembler:
     """Holds what was read until it is a whole transaction. It asks for nothing: its reader looks and feeds.
@@ -186,12 +189,12 @@ class Assembler:
         return self._stream is not None
 
     def take(self, limit: int) -> list[RowEvent]:
-        """The next events of the streamed transaction, [] until more is fed or when it ends."""
+        """The next events of the streamed transaction, [] until more is fed or when it ends; few if they are large."""
         if self._stream is None:
             return []
         merge, transaction = self._stream
         before = merge.freed
-        events = merge.take(limit)
+        events = merge.take(limit, TAKEN_BYTES)
         self.buffered_bytes -= merge.freed - before
         transaction.bytes = merge.bytes
         if not events and merge.done:

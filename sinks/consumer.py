@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cdc.errors import SINK_HELD, CdcError
+from cdc.errors import APPLY_FAILED, ROW_DIVERGED, SCHEMA_CHANGE_UNSUPPORTED, SINK_HELD, TARGET_MISMATCH, CdcError
 from cdc.postgres.session import Server
 from sinks.postgres import ExistingRows, Hold, Target
 from sinks.reader import TransactionReader
@@ -26,6 +26,8 @@ _IDLE_S = 0.5
 _STANDBY_S = 1.0
 _WAIT_S = (0.5, 30.0)
 """Between tries: the first wait and the longest; each is twice the last."""
+_VOIDED_BY_A_COPY = {APPLY_FAILED, ROW_DIVERGED, SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH}
+"""What a later base copy in the log makes irrelevant: it empties every table."""
 _SETTLED_S = 60.0
 """A try that lasted so long was no failure of the same kind."""
 
@@ -111,7 +113,11 @@ class Sink:
         progress = hold.take()
         self._observer.started(progress)
         with TransactionReader(
-            settings.kafka, source=settings.source, after=progress, client=f"cdc-sink-{settings.name}"
+            settings.kafka,
+            source=settings.source,
+            after=progress,
+            latest_copy=True,
+            client=f"cdc-sink-{settings.name}",
         ) as reader:
             target = Target(hold, reader.schema, settings.existing_rows)
             while not stop():
@@ -121,7 +127,14 @@ class Sink:
                     self._observer.idle()
                     continue
                 began, replayed = time.monotonic(), target.replayed
-                target.apply(transactions, behind)
+                try:
+                    target.apply(transactions, behind)
+                except CdcError as error:
+                    voided = error.code in _VOIDED_BY_A_COPY and transactions
+                    if not voided or not reader.skip_to_copy(error.text, transactions[0].epoch):
+                        raise
+                    target = Target(hold, reader.schema, settings.existing_rows)
+                    continue
                 self._observer.applied(
                     Applied(
                         progress=behind,

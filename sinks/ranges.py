@@ -180,17 +180,18 @@ class Merge:
         waiting = (part for part in self._open if id(part) not in fronts and not part.complete)
         return [(part.span.topic, part.span.partition) for part in waiting]
 
-    def take(self, limit: int) -> list[RowEvent]:
-        """What the buffers hold of it from here on without a hole, at most `limit` events."""
+    def take(self, limit: int, limit_bytes: int) -> list[RowEvent]:
+        """What the buffers hold of it from here on without a hole: `limit` events, or `limit_bytes` and one event."""
         events: list[RowEvent] = []
-        while len(events) < limit:
+        full = self.bytes + limit_bytes
+        while len(events) < limit and self.bytes < full:
             if self._next not in self._fronts:
                 if self._refill():
                     continue
                 break
             part, front = self._fronts.pop(self._next)
             event: RowEvent | None = front
-            while event is not None and event.ordinal == self._next and len(events) < limit:
+            while event is not None and event.ordinal == self._next and len(events) < limit and self.bytes < full:
                 events.append(event)
                 self._next += 1
                 event = part.take()

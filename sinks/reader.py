@@ -6,7 +6,8 @@
                 ...
             saved = reader.progress     # keep it in the same place, and the same commit, as your result
 
-In: librdkafka properties, the source's topic prefix, the `Progress` of an earlier reader (None: from the beginning).
+In: librdkafka properties, the source's topic prefix, the `Progress` of an earlier reader (None: from the beginning, or
+with `latest_copy` from the last base copy, which is all that a replica needs).
 Out: `ChangeTransaction`s; `progress` behind the last one, moved by heartbeats in between; shapes by their id.
 Refuses: a progress that the log does not hold (PROGRESS_UNKNOWN), records that are gone (LOG_LOST, EVENTS_LOST), topics
 deleted, made anew or compacted (TOPIC_…), holes in the log. A copy that begins further on makes all of this
@@ -72,13 +73,14 @@ class TransactionReader:
         *,
         source: str,
         after: Progress | None = None,
+        latest_copy: bool = False,
         budget_bytes: int = BUDGET_BYTES,
         client: str = "cdc-transactions",
     ) -> None:
         self.source = source
         self._options, self._client, self._budget = kafka, client, budget_bytes
         self._log, self._shape_log = (log_topic(source), 0), (shape_topic(source), 0)
-        self._after = after
+        self._after, self._latest_copy = after, latest_copy
         self._kafka = Reader(kafka, client=client)
         self._admin = Admin(kafka)
         self._assembler = Assembler(source, after)
@@ -127,7 +129,8 @@ class TransactionReader:
                 if (not self._read(max(0.0, left)) and left <= 0) or left < -_GRACE_S:
                     return None
             except CdcError as error:
-                self._go_on_at_copy(error)
+                if error.code not in _VOIDED_BY_A_COPY or not self.skip_to_copy(error.text):
+                    raise
 
     @property
     def progress(self) -> Progress | None:
@@ -168,6 +171,8 @@ class TransactionReader:
         self._next[self._log] = self._resume(self._after) if self._after else self._kafka.watermarks(*self._log)[0]
         self._assign_again({})
         self._opened = True
+        if self._after is None and self._latest_copy:
+            self.skip_to_copy("what lies before the last base copy is void")
         return True
 
     def _resume(self, after: Progress) -> int:
@@ -351,28 +356,27 @@ class TransactionReader:
         return CdcError(LOG_LOST, source=self.source, topic=topic, partition=number, begins=begins, needs=needs)
 
     # -- looking along the log --
-    def _go_on_at_copy(self, error: CdcError) -> None:
-        """What is lost before a copy does not matter: it voids every table. Raises the error if none follows."""
-        if error.code not in _VOIDED_BY_A_COPY:
-            raise error
-        epoch = max(self._assembler.epoch or 0, self._voided)
+    def skip_to_copy(self, why: str, epoch: int | None = None) -> bool:
+        """Go on at the log's last base copy, if it is in a later epoch: it voids every table, whatever came before."""
+        epoch = max(self._assembler.epoch or 0 if epoch is None else epoch, self._voided)
         copies = [
             (offset, start)
             for offset, start in starts(self._options, self.source, self._client)
             if start.copy == "initial" and start.opened is not None and start.epoch > epoch
         ]
-        if not copies:
-            raise error
+        if not copies or copies[-1][0] == self._next.get(self._log):
+            return False
         offset, start = copies[-1]
-        _log.warning("%s; going on at the copy of epoch %d, offset %d of the log", error.text, start.epoch, offset)
+        _log.warning("%s; going on at the copy of epoch %d, offset %d of the log", why, start.epoch, offset)
         self._assembler, self._after, self._voided = Assembler(self.source), None, start.epoch
         # The old client may still hold the same error about a partition that is of no interest any more.
         self._kafka.close()
         self._kafka = Reader(self._options, client=self._client)
         if not self._opened and not self._open():
-            raise error
+            return False
         self._next[self._log] = offset
         self._assign_again({})
+        return True
 
     def _start_of(self, run: str) -> Start | None:
         found = [start for _, start in starts(self._options, self.source, self._client) if start.run == run]

@@ -21,9 +21,10 @@ def show(position: str, txn_seq: int, event: RowEvent, *, as_json: bool) -> None
 
 
 def event_line(position: str, txn_seq: int, event: RowEvent) -> str:
-    """`#17 1:0/1A2B3C  update public.accounts {"id":1,…}`; columns that did not change are left out."""
+    """`#17 1:0/1A2B3C  update public.accounts {"id":1,…}`; columns that the log did not carry are left out."""
     row = event.after if event.after is not None else event.before
-    shown = {name: value for name, value in (row or {}).items() if name not in event.unchanged}
+    unknown = event.unchanged if event.after is not None else event.before_absent
+    shown = {name: value for name, value in (row or {}).items() if name not in unknown}
     text = f" {orjson.dumps(shown).decode()}" if row is not None else ""
     return f"#{txn_seq} {position}  {_OPS.get(event.op, event.op)} {event.table}{text}"
 
@@ -39,4 +40,5 @@ def event_record(position: str, txn_seq: int, event: RowEvent) -> dict[str, Any]
         "before": event.before,
         "after": event.after,
         "unchanged": event.unchanged,
+        "before_absent": event.before_absent,
     }

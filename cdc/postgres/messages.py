@@ -82,15 +82,26 @@ BEGIN
 END $cdc$;
 
 CREATE OR REPLACE FUNCTION cdc.on_drop() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $cdc$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' SET datestyle = 'ISO' SET intervalstyle = 'postgres'
+SET timezone = 'UTC' SET bytea_output = 'hex' SET extra_float_digits = 1 SET lc_monetary = 'C' AS $cdc$
 DECLARE
   dropped text;
+  changed oid;
 BEGIN
   FOR dropped IN
     SELECT d.schema_name || '.' || d.object_name FROM pg_catalog.pg_event_trigger_dropped_objects() d
     WHERE d.object_type = 'table' AND NOT d.is_temporary
   LOOP
     PERFORM cdc.emit_ddl(pg_catalog.jsonb_build_object('dropped', dropped));
+  END LOOP;
+  -- A column that goes with its type (DROP TYPE … CASCADE) is no command on its table.
+  FOR changed IN
+    SELECT DISTINCT c.oid FROM pg_catalog.pg_event_trigger_dropped_objects() d
+    JOIN pg_catalog.pg_class c ON c.oid = d.objid
+    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid > 0
+      AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+  LOOP
+    PERFORM cdc.emit_ddl(({SHAPE}changed));
   END LOOP;
 END $cdc$;
 

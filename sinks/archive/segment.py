@@ -76,17 +76,16 @@ def _rule(type_name: str) -> Callable[[Any], str] | None:
 class _Lists:
     """A column of lists, as flat values and where each list ends."""
 
-    __slots__ = ("ends", "nulls", "values")
+    __slots__ = ("ends", "values")
 
     def __init__(self) -> None:
         self.values: list[Any] = []
         self.ends: list[int | None] = [0]
-        self.nulls = False
 
     def add(self, values: Sequence[Any] | None) -> None:
         if values is None:
             # Arrow's way to say that the list which begins here is null.
-            self.ends[-1], self.nulls = None, True
+            self.ends[-1] = None
         else:
             self.values += values
         self.ends.append(len(self.values))
@@ -182,21 +181,21 @@ class SegmentWriter:
     def add(self, transaction: ChangeTransaction) -> None:
         """All its events; those of a streamed one are taken here."""
         end, seq = transaction.end, transaction.txn_seq
-        before = transaction.bytes if transaction.streamed else 0
+        streamed, counted = transaction.streamed, 0
+        changes = [
+            SchemaChange(seq=seq, at=c.at, table=c.table, effect=c.effect, old=c.old, new=c.new, copy_id=c.copy_id)
+            for c in end.changes
+        ]
         for event in transaction.events:
             if event.op == "t":
-                self.changes.append(SchemaChange(seq=seq, at=event.ordinal, table=event.table, effect="truncate"))
+                changes.append(SchemaChange(seq=seq, at=event.ordinal, table=event.table, effect="truncate"))
             elif event.op != "m":
                 self._row(seq, event)
-            if transaction.streamed and transaction.bytes - before > FLUSH_BYTES:
-                self._flush()
-                before = transaction.bytes
-        self.changes += [
-            SchemaChange(
-                seq=seq, at=c.at, table=c.table, effect=c.effect, old=c.old, new=c.new, copy_id=c.copy_id,
-            )
-            for c in end.changes
-        ]  # fmt: skip
+            if streamed:
+                counted = self._count(transaction.bytes, counted)
+        self._count(transaction.bytes, counted)
+        # What happened at one place: a change of shape there holds after the row, TRUNCATE is the row.
+        self.changes += sorted(changes, key=lambda c: (c.at, c.effect != "truncate"))
         if end.copy is not None and end.copy.last:
             self.changes.append(
                 SchemaChange(seq=seq, at=end.event_count, table=end.copy.table, effect="copied", copy_id=end.copy.id)
@@ -204,9 +203,13 @@ class SegmentWriter:
         self._log.append(
             (seq, end.kind, end.commit_ts_us, end.position, end.run, transaction.log_offset, end.xid, end.event_count)
         )
-        self._held_bytes += 0 if transaction.streamed else transaction.bytes
+
+    def _count(self, taken: int, counted: int) -> int:
+        """Bytes of a transaction that were taken, those counted before it not again; what is too much is written."""
+        self._held_bytes += taken - counted
         if self._held_bytes > FLUSH_BYTES:
             self._flush()
+        return taken
 
     def _row(self, seq: int, event: RowEvent) -> None:
         shape = self._shapes.get(event.schema_id)

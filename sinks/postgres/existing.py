@@ -56,8 +56,9 @@ def _all(connection: psycopg.Connection, table: Table, oid: int) -> Iterator[str
         type_name, not_null, _, identity, generated = there[column.name]
         if type_name != column.type_expression:
             yield f"column {column.name} is {type_name}, the source has {column.type_expression}"
-        elif column.enum_values is not None:
-            yield from _labels(connection, column)
+        elif missing := lacks_labels(connection, column):
+            name = column.type_expression.removesuffix("[]")
+            yield f"column {column.name}: ALTER TYPE {name} ADD VALUE for {', '.join(map(repr, missing))}"
         if not_null and not column.not_null:
             yield f"column {column.name} is NOT NULL, the source's is not"
         if generated or identity == "a":
@@ -70,12 +71,12 @@ def _all(connection: psycopg.Connection, table: Table, oid: int) -> Iterator[str
         yield f"no primary key or plain unique index on ({', '.join(table.key)})"
 
 
-def _labels(connection: psycopg.Connection, column: Column) -> Iterator[str]:
-    name = column.type_expression.removesuffix("[]")
-    (labels,) = connection.execute(_LABELS, [name]).fetchone() or (None,)
-    missing = [label for label in column.enum_values or () if label not in (labels or ())]
-    if missing:
-        yield f"column {column.name}: type {name} has no label {', '.join(missing)}"
+def lacks_labels(connection: psycopg.Connection, column: Column) -> list[str]:
+    """Labels of the column's enum that the target's type of this name does not have; [] if there is no such type."""
+    if column.enum_values is None:
+        return []
+    (labels,) = connection.execute(_LABELS, [column.type_expression.removesuffix("[]")]).fetchone() or (None,)
+    return [label for label in column.enum_values if label not in labels] if labels else []
 
 
 def _has_key(connection: psycopg.Connection, table: Table, oid: int) -> bool:

@@ -11,6 +11,7 @@ of it as one type name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,11 +21,12 @@ from psycopg import sql
 from cdc.errors import SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_NOT_EMPTY, CdcError
 from cdc.event import Column, Table
 from cdc.log import Change, Chunk, End
-from sinks.postgres.existing import find, misfits
+from sinks.postgres.existing import find, lacks_labels, misfits
 from sinks.postgres.statements import name_of
 
 ExistingRows = Literal["refuse", "truncate"]
 _READY, _COPYING = "ready", "copying"
+_NOT_TO_BE_DROPPED = (psycopg.errors.DependentObjectsStillExist, psycopg.errors.InsufficientPrivilege)
 _LOAD = "SELECT source_table, schema_id, state, copy_id FROM cdc.cdc_table WHERE pipeline = %s"
 _SAVE = """
 INSERT INTO cdc.cdc_table (pipeline, source_table, target_table, schema_id, state, copy_id)
@@ -108,12 +110,18 @@ class Tables:
             self._refuse_rows(foreign)
         self._truncate(there)
         ours = [shape for shape in there if shape.full_name in self._known]
-        for shape in ours:
-            self._reform(self._shape_of(self._known[shape.full_name].schema_id), shape)
-        self._refuse_misfits(ours, existing)
+        befores = [self._shape_of(self._known[shape.full_name].schema_id) for shape in ours]
+        for before, shape in zip(befores, ours, strict=True):
+            self._drop_changed(before, shape)
+        self._drop_changed_enums([shape for _, shape in shapes])
+        for before, shape in zip(befores, ours, strict=True):
+            self._add_changed(before, shape)
         for change, shape in shapes:
             if change.table not in existing:
                 self._create(shape)
+                existing[change.table] = find(self._connection, shape) or 0
+        self._refuse_misfits([shape for _, shape in shapes if shape not in foreign], existing)
+        for change, shape in shapes:
             self._save(shape, change.new or "", _COPYING, change.copy_id)
 
     def _refuse_misfits(self, tables: Sequence[Table], existing: Mapping[str, int]) -> None:
@@ -121,25 +129,34 @@ class Tables:
         if problems:
             raise CdcError(TARGET_MISMATCH, source=self._source, problems="\n".join(problems))
 
-    def _reform(self, before: Table, after: Table) -> None:
-        """A table of ours that another copy brings in another form. It is empty by now."""
-        target = name_of(after)
-        old = {column.name: _column_form(column) for column in before.columns}
-        new = {column.name: _column_form(column) for column in after.columns}
-        for name, form in old.items():
-            if new.get(name) != form:
-                self._connection.execute(
-                    sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(target, sql.Identifier(name))
-                )
-        for column in after.columns:
-            if old.get(column.name) != new[column.name]:
-                self._make_enum(column)
-                self._connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(target, self._column(column)))
-        key_changed = before.key != after.key or any(old.get(name) != new[name] for name in after.key)
-        if key_changed and after.key:
+    def _drop_changed(self, before: Table, after: Table) -> None:
+        """Columns of a table of ours that another copy brings in another form. It is empty by now."""
+        target, new = name_of(after), {column.name: _column_form(column) for column in after.columns}
+        for column in before.columns:
+            if new.get(column.name) != _column_form(column):
+                drop = sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}")
+                self._connection.execute(drop.format(target, sql.Identifier(column.name)))
+
+    def _add_changed(self, before: Table, after: Table) -> None:
+        """The same columns in their new form, and the key."""
+        target, old = name_of(after), {column.name: _column_form(column) for column in before.columns}
+        changed = [column for column in after.columns if old.get(column.name) != _column_form(column)]
+        for column in changed:
+            self._make_enum(column)
+            self._connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(target, self._column(column)))
+        if after.key and (before.key != after.key or any(column.name in after.key for column in changed)):
             key = sql.SQL(", ").join([sql.Identifier(name) for name in after.key])
             self._drop_primary_key(target, after)
             self._connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(target, key))
+
+    def _drop_changed_enums(self, tables: Sequence[Table]) -> None:
+        """Types without a label that is needed now, if nothing uses them any more: they are made anew."""
+        columns = [column for table in tables for column in table.columns if lacks_labels(self._connection, column)]
+        for name in sorted({column.type_expression.removesuffix("[]") for column in columns}):
+            # Where somebody else uses it, or it is not ours, the misfit is named afterwards.
+            with suppress(*_NOT_TO_BE_DROPPED), self._connection.transaction():
+                (parts,) = self._connection.execute("SELECT parse_ident(%s)", [name]).fetchone() or ((),)
+                self._connection.execute(sql.SQL("DROP TYPE {}").format(sql.Identifier(*parts)))
 
     def _drop_primary_key(self, target: sql.Identifier, table: Table) -> None:
         query = "SELECT conname FROM pg_constraint WHERE contype = 'p' AND conrelid = %s"

@@ -1,4 +1,4 @@
-"""A pipeline of its own for each test, on the session's servers."""
+"""A pipeline of its own for each test, on the session's servers; what its source says."""
 
 from pathlib import Path
 
@@ -6,8 +6,10 @@ import pytest
 
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database
+from tests.servers.process import Process
 from tests.system.pipeline import Pipeline
 
+STOPPED = 5
 SHOP = """
 CREATE TABLE accounts (id int PRIMARY KEY, owner text NOT NULL, balance numeric(12,2) NOT NULL, notes text);
 ALTER TABLE accounts ALTER COLUMN notes SET STORAGE EXTERNAL;
@@ -25,3 +27,22 @@ def pipeline(tmp_path: Path, database: Database, target_database: Database, kafk
     made = Pipeline(tmp_path, database, target_database, kafka.bootstrap)
     made.publish()
     return made
+
+
+def ends(pipeline: Pipeline) -> list[str]:
+    try:
+        return [end.kind for end in pipeline.valid_ends()]
+    except Exception:  # noqa: BLE001 - before its first start the topic is not there
+        return []
+
+
+def refusal(pipeline: Pipeline, *arguments: str) -> str:
+    """What the source says when it refuses to start."""
+    return died(pipeline.run("source", "run", pipeline.name, *arguments))
+
+
+def died(process: Process) -> str:
+    code = process.wait(60)
+    output = process.log.read_text()
+    assert code == STOPPED, output
+    return output

@@ -16,10 +16,8 @@ from cdc.postgres.session import Server, Side
 from cdc.postgres.snapshot import BaseCopy
 from cdc.postgres.stream import ReplicationStream
 from cdc.topics import log_topic, row_topic, shape_topic
-from tests.servers.process import Process
+from tests.crash.conftest import died, ends, refusal
 from tests.system.pipeline import Pipeline, wait_until
-
-STOPPED = 5
 
 
 def slot(pipeline: Pipeline) -> str:
@@ -31,25 +29,6 @@ def streamed(pipeline: Pipeline) -> None:
     with pipeline.source_running() as source:
         wait_until(lambda: bool(ends(pipeline)) and ends(pipeline)[-1] == "heartbeat", "the stream")
         source.stop()
-
-
-def ends(pipeline: Pipeline) -> list[str]:
-    try:
-        return [end.kind for end in pipeline.valid_ends()]
-    except Exception:  # noqa: BLE001 - before its first start the topic is not there
-        return []
-
-
-def refusal(pipeline: Pipeline, *arguments: str) -> str:
-    """What the source says when it refuses to start."""
-    return died(pipeline.run("source", "run", pipeline.name, *arguments))
-
-
-def died(process: Process) -> str:
-    code = process.wait(60)
-    output = process.log.read_text()
-    assert code == STOPPED, output
-    return output
 
 
 def drop_slot(pipeline: Pipeline) -> None:

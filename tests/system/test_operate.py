@@ -84,7 +84,7 @@ def up(site: Site) -> Process:
 
 def test_up_status_tail_and_metrics_of_a_whole_pipeline(site: Site) -> None:
     source, sink = site.status()
-    assert (source["state"], sink["state"]) == ("never started", "never started")
+    assert (source["state"], sink["state"]) == ("never started", "stopped, nothing applied")
     supervisor = up(site)
     try:
         site.wait_caught_up()

@@ -55,7 +55,7 @@ def test_topics_as_we_make_them_are_fine() -> None:
     findings = list(check_topics(KAFKA, SHOP, topics(), ["shop.public.a"]))
     assert {finding.level for finding in findings} == {Level.OK}
     assert "topic shop.public.a: 3 replicas, kept for 7 d" in [finding.what for finding in findings]
-    assert "topic shop.transaction: 3 replicas, kept for ever" in [finding.what for finding in findings]
+    assert "topic shop.transaction (and 2 more): 3 replicas, kept for ever" in [finding.what for finding in findings]
 
 
 def test_topics_that_are_not_there_yet_are_a_note() -> None:

@@ -111,7 +111,7 @@ def test_a_sink_is_measured_against_the_last_end() -> None:
 def test_the_states_of_a_sink() -> None:
     tail = Tail((end(8),), 0)
     assert sink_status("eu", "shop", tail, None, "TARGET_AUTH: no").state == "unknown"
-    assert sink_status("eu", "shop", tail, TargetFacts(False, None, ()), None).state == "never started"
+    assert sink_status("eu", "shop", tail, TargetFacts(False, None, ()), None).state == "stopped, nothing applied"
     assert sink_status("eu", "shop", tail, TargetFacts(False, target().applied, ()), None).state == "stopped"
     copying = sink_status("eu", "shop", tail, target(copying=("public.a",)), None)
     assert (copying.state, copying.copying) == ("copying", ("public.a",))
