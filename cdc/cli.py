@@ -38,6 +38,7 @@ from cdc.position import Lsn
 from cdc.source import Source
 from cdc.status import read_tail
 from sinks import Progress, TransactionReader
+from sinks.archive.commands import app as archive_app
 from sinks.consumer import Sink, SinkSettings
 from sinks.observe import SinkObserver
 from sinks.postgres.progress import PROGRESS_TABLES
@@ -53,6 +54,7 @@ source_app = typer.Typer(help="The source: one database's log to Kafka.", no_arg
 sink_app = typer.Typer(help="The sinks: transactions from Kafka into a replica.", no_args_is_help=True)
 app.add_typer(source_app, name="source")
 app.add_typer(sink_app, name="sink")
+app.add_typer(archive_app, name="archive")
 
 ConfigFile = Annotated[
     Path | None,

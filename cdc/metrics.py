@@ -106,6 +106,29 @@ class SinkMetrics(Unit):
         self.committed_at = self._lag("Seconds since the commit at the source of the last transaction applied")
 
 
+class ArchiveMetrics(Unit):
+    """Of one source in an archive."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("archive", name)
+        self.segments = self._counter("segments", "Segments whose manifest is written")
+        self.transactions = self._counter("transactions", "Source transactions archived")
+        self.events = self._counter("events", "Rows archived")
+        self.stored_bytes = self._counter("stored_bytes", "Bytes of segments, as they are stored")
+        self.roll_seconds = self._histogram("roll_seconds", "Duration of making a segment durable")
+        self.committed_at = self._lag(
+            "Seconds since the commit up to which everything is archived; heartbeats bound it when idle"
+        )
+        self._pending: float | None = None
+        self._gauge(
+            "unarchived_seconds", "Age of the oldest commit that is read and not archived, 0 if none"
+        ).set_function(lambda: 0.0 if self._pending is None else max(0.0, time.time() - self._pending))
+
+    def pending_since(self, seconds: float | None) -> None:
+        """When the oldest transaction that is not durable was committed."""
+        self._pending = seconds
+
+
 def serve(unit: Unit, address: tuple[str, int]) -> None:
     """Answer /metrics and /healthz from now on. A taken port is said and nothing more: replication goes first."""
 

@@ -9,15 +9,19 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cdc.errors import CdcError
 from cdc.kafka import Admin, Producer, Reader
 from cdc.log import End, Start, Validity, parse
 from cdc.position import Lsn, PgPosition
 from cdc.postgres.messages import EVENT_TRIGGER
+from cdc.secret import new_key, parse_key
 from cdc.topics import log_topic
+from sinks.archive.archive import Archive
+from sinks.archive.chain import read_tail
 from tests.servers.postgres import Database
 from tests.servers.process import Process
 
@@ -49,6 +53,7 @@ class Pipeline:
         kafka_options: Mapping[str, str] | None = None,
         target_port: int | None = None,
         source_port: int | None = None,
+        archive_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory, self.source, self.target = directory, source, target
         self.name = source.name
@@ -71,7 +76,15 @@ class Pipeline:
                 "password": "${TARGET_PASSWORD}",
                 **(sink_options or {}),
             },
+            "archive.main": {
+                "sources": [self.name],
+                "url": f"file://{directory}/archive",
+                "encryption_key": "${ARCHIVE_KEY}",
+                "roll_every": "1s",
+                **(archive_options or {}),
+            },
         }
+        self.archive_url, self.archive_key = f"file://{directory}/archive/{self.name}", new_key()
         self.config.write_text(
             "\n".join(
                 f"[{section}]\n" + "\n".join(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in keys.items())
@@ -94,6 +107,7 @@ class Pipeline:
             "CDC_CONFIG": str(self.config),
             "SOURCE_PASSWORD": self.source.server.password,
             "TARGET_PASSWORD": self.target.server.password,
+            "ARCHIVE_KEY": self.archive_key,
             **({"CDC_FAILPOINT": failpoint} if failpoint else {}),
             **(env or {}),
         }
@@ -109,6 +123,27 @@ class Pipeline:
     def sink_running(self, *arguments: str, failpoint: str | None = None) -> Iterator[Process]:
         with self._running("sink", "run", "eu", *arguments, failpoint=failpoint) as process:
             yield process
+
+    @contextmanager
+    def archive_running(self, *arguments: str, failpoint: str | None = None) -> Iterator[Process]:
+        with self._running("archive", "run", "main", *arguments, failpoint=failpoint) as process:
+            yield process
+
+    def archive(self) -> Archive:
+        """What the archiver writes to."""
+        return Archive.open(self.archive_url, parse_key(self.archive_key))
+
+    def wait_archived(self, timeout_s: float = TIMEOUT_S) -> None:
+        """Until everything that is committed now is durable in the archive."""
+        (at,) = self.source.execute("SELECT pg_current_wal_insert_lsn()::text")[0]
+
+        def archived() -> bool:
+            with suppress(CdcError):
+                tail = read_tail(self.archive())
+                return tail is not None and PgPosition.parse(tail.progress.position).lsn >= Lsn.parse(at)
+            return False
+
+        wait_until(archived, f"archive at {at}", timeout_s)
 
     @contextmanager
     def _running(self, *arguments: str, failpoint: str | None) -> Iterator[Process]:

@@ -1,0 +1,57 @@
+"""`cdc archive …`: arguments in, reports out. The part of the command line that belongs to the archive.
+
+Refuses: by the errors of the catalogue.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cdc import config as configuration
+from cdc import logs, metrics
+from cdc.commands.stopping import stop_on_signals
+from sinks.archive.observe import ArchiveObserver
+from sinks.archive.writer import Archiver, ArchiveSettings
+
+app = typer.Typer(help="The archive: the log and base snapshots in object storage.", no_args_is_help=True)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="default: $CDC_CONFIG, ./cdc.toml, /etc/cdc/cdc.toml", show_default=False),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="[archive.NAME], or NAME.SOURCE where it has several")]
+
+
+@app.command("run")
+def run(
+    name: Name,
+    *,
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="go on at the log's present end; what lies before it is lost")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Archive one source until stopped."""
+    loaded = configuration.load(config)
+    archive, source = loaded.archive(name)
+    unit = f"{archive.name}.{source}"
+    numbers = metrics.ArchiveMetrics(unit)
+    logs.configure()
+    address = loaded.metrics_address("archive", unit)
+    if address:
+        metrics.serve(numbers, address)
+    Archiver(
+        ArchiveSettings(
+            name=unit,
+            source=loaded.source(source).topic_prefix,
+            url=archive.url_of(source),
+            kafka=loaded.kafka_options(),
+            key=archive.key(),
+            roll_every=archive.roll_every,
+            accept_gap=accept_gap,
+        ),
+        ArchiveObserver(unit, numbers),
+    ).run(stop_on_signals())
