@@ -31,7 +31,6 @@ from botocore.exceptions import (
     HTTPClientError,
     IncompleteReadError,
 )
-from botocore.parsers import ResponseParserError
 
 from cdc.errors import STORE_REFUSED, STORE_UNREACHABLE, STORE_URL, CdcError
 
@@ -43,13 +42,13 @@ _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 _TAKEN = frozenset({"PreconditionFailed", "412"})
 _AWAY = (ConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError)
 _CLIENT = Config(
-    retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, read_timeout=60,
+    retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, read_timeout=60, max_pool_connections=32,
     request_checksum_calculation="when_required", response_checksum_validation="when_required",
 )  # fmt: skip
 
 
 class Readable(Protocol):
-    """What gives bytes, none at its end."""
+    """What gives as many bytes as it is asked for, fewer only at its end: boto3 takes those for the last ones."""
 
     def read(self, size: int = -1, /) -> bytes: ...
 
@@ -204,7 +203,10 @@ class Bucket:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         with self._errors("a client"):
-            self._client = boto3.client("s3", config=_CLIENT)
+            # A session of its own: the shared one is not made for threads, and keeps the first credentials it found.
+            # boto3 knows AWS_DEFAULT_REGION alone, every other program AWS_REGION.
+            session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
+            self._client = session.client("s3", config=_CLIENT)
 
     def put(self, name: str, data: Readable) -> None:
         with self._errors(name):
@@ -232,9 +234,10 @@ class Bucket:
             given: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + _checked_prefix(prefix)}
             if after:
                 given["StartAfter"] = self._prefix + after
-            for page in self._client.get_paginator("list_objects_v2").paginate(**given):
-                for entry in page.get("Contents", ()):
-                    yield entry["Key"][len(self._prefix) :]
+            pages = self._client.get_paginator("list_objects_v2").paginate(**given)
+            found = [entry["Key"][len(self._prefix) :] for page in pages for entry in page.get("Contents", ())]
+        # Some stores list folder by folder.
+        yield from sorted(found)
 
     def delete(self, name: str) -> None:
         with self._errors(name):
@@ -256,8 +259,8 @@ class Bucket:
             raise CdcError(kind, url=self.url, name=name, problem=f"{code}: {problem}") from None
         except _AWAY as error:
             raise CdcError(STORE_UNREACHABLE, url=self.url, name=name, problem=_shown(str(error))) from None
-        except (BotoCoreError, ResponseParserError, ValueError) as error:
-            # No credentials, no such profile, an endpoint that is no URL or speaks something else.
+        except (BotoCoreError, ValueError) as error:
+            # No credentials, no such profile, an endpoint that is no URL.
             raise CdcError(STORE_REFUSED, url=self.url, name=name, problem=_shown(str(error))) from None
 
 
