@@ -12,15 +12,12 @@ of them learns that he is not alone (CORRECTNESS 31).
 
 from __future__ import annotations
 
-import hashlib
-import io
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from tempfile import TemporaryFile
-from typing import IO, Any, Protocol, cast
+from typing import Protocol
 
 from cdc.errors import ARCHIVE_HELD, EVENTS_LOST, LOG_LOST, CdcError
 from cdc.event import Table
@@ -28,8 +25,9 @@ from cdc.failpoint import failpoint
 from cdc.kafka import Reader
 from cdc.status import read_tail as read_log_tail
 from sinks.archive.archive import Archive
+from sinks.archive.body import Body
 from sinks.archive.chain import HEAD, Tail, read_tail
-from sinks.archive.manifest import Head, Link, Segment, Stored, body_name
+from sinks.archive.manifest import Head, Link, Segment, body_name
 from sinks.archive.segment import SegmentWriter
 from sinks.reader import TransactionReader
 from sinks.transaction import ChangeTransaction, Progress
@@ -221,8 +219,8 @@ class _Open:
         self.epoch, self.bytes = first.epoch, 0
         self._began = time.monotonic()
         body_id = secrets.token_hex(8)
-        self._rows = _Body(archive, body_name(first.epoch, first.txn_seq, body_id, "rows"))
-        self._transactions = _Body(archive, body_name(first.epoch, first.txn_seq, body_id, "txns"))
+        self._rows = Body(archive, body_name(first.epoch, first.txn_seq, body_id, "rows"))
+        self._transactions = Body(archive, body_name(first.epoch, first.txn_seq, body_id, "txns"))
         self._writer = SegmentWriter(self._rows.stream, self._transactions.stream, shape_of)
         self._commits: list[int] = []
         self._sequences: dict[str, int] = {}
@@ -277,38 +275,6 @@ class _Open:
             transactions=transactions,
             previous=previous,
         )
-
-
-class _Body:
-    """An object while it is written. Its file has no name on disk and holds what would be stored, nothing plainer."""
-
-    def __init__(self, archive: Archive, name: str) -> None:
-        self._archive, self._name = archive, name
-        self._file = cast("IO[bytes]", TemporaryFile())  # noqa: SIM115 - it lives as long as this
-        self._hashing = _Hashing(self._file)
-        self.stream = archive.seal.writer(name, self._hashing)
-
-    def put(self) -> Stored:
-        self.stream.close()
-        self._file.seek(0)
-        self._archive.store.put(self._name, self._file)
-        self._file.close()
-        return Stored(name=self._name, size=self._hashing.size, sha256=self._hashing.hash.hexdigest())
-
-
-class _Hashing(io.RawIOBase):
-    """Writes through, and knows what went through."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self.hash, self.size = file, hashlib.sha256(), 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.hash.update(data)
-        self.size += len(data)
-        return self._file.write(data)
 
 
 def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
