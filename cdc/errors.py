@@ -573,3 +573,66 @@ CHAIN_BROKEN = _code(
     "the chain breaks between {before} and {after}: {problem}",
     "bring the missing manifests back; cdc archive list shows what can still be restored",
 )
+SCRATCH_UNENCRYPTED = _code(
+    "SCRATCH_UNENCRYPTED",
+    Kind.STOP,
+    "the scratch file of a restore cannot be encrypted: {problem}",
+    "install the package as its lock file says (duckdb with duckdb-extension-httpfs of the same version)",
+)
+BEFORE_ARCHIVE = _code(
+    "BEFORE_ARCHIVE",
+    Kind.STOP,
+    "the archive cannot go back to {moment}: {begins}",
+    "cdc-restore --archive URL --list shows the moments that can be restored",
+)
+BEYOND_ARCHIVE = _code(
+    "BEYOND_ARCHIVE",
+    Kind.STOP,
+    "{moment} lies beyond the archive's end, {end}",
+    "wait until the archiver is there (cdc status), or ask for an earlier moment; --list shows the end",
+)
+CUT_AMBIGUOUS = _code(
+    "CUT_AMBIGUOUS",
+    Kind.STOP,
+    "the source's clock stepped back near {moment}: the first transaction after it follows transaction {first_after}, "
+    "but {strays} later ones, up to {last_before}, say they were before",
+    "--cut first-after restores up to transaction {first_after}, --cut last-before up to {last_before}",
+)
+BASE_OVERTAKEN = _code(
+    "BASE_OVERTAKEN",
+    Kind.TRANSIENT,
+    "{problem} while a base was taken",
+    "nothing: the base begins again by itself",
+)
+BASE_MISCOUNTED = _code(
+    "BASE_MISCOUNTED",
+    Kind.STOP,
+    "{rows} rows of table {table} were written to the base, but its digest under the same snapshot counts {counted}",
+    "no base was made; look for a damaged index or page (pg_amcheck) and for failing memory, here and on the server",
+)
+TABLE_WITHOUT_COLUMNS = _code(
+    "TABLE_WITHOUT_COLUMNS",
+    Kind.STOP,
+    "table {table} has no column that a base could hold",
+    "give it a column, or leave it out by exclude in [source.{source}]",
+)
+ROW_TOO_LARGE = _code(
+    "ROW_TOO_LARGE",
+    Kind.STOP,
+    "a row of {table} is longer than the server can write in one line: {problem}",
+    "a row may be 1 GiB as text (bytea counts twice): shorten it, or leave the table out by exclude in "
+    "[source.{source}]",
+)
+PG_DUMP_MISSING = _code(
+    "PG_DUMP_MISSING",
+    Kind.STOP,
+    "{problem}; a base holds the schema as pg_dump of version {version} or later writes it",
+    "install the package postgresql-client-{version}, or name the program by PG_DUMP=/path/to/pg_dump",
+)
+PG_DUMP_FAILED = _code(
+    "PG_DUMP_FAILED",
+    Kind.STOP,
+    "{program} failed: {problem}",
+    "where it may not read a table: GRANT pg_read_all_data to the role of [source.{source}], as cdc setup does for a "
+    "source with an archive; then cdc archive backup NAME",
+)

@@ -1,0 +1,244 @@
+"""The rows of one table as they stood at a cut: its base and the segments behind it, folded by DuckDB.
+
+In: a `TablePlan`, batches of the table's rows in segments, batches of its base. Out: every row's key and line (see
+`lines`), a batch at a time. Refuses: rows that no database can have left behind: a change of a row that is not there, a
+value that nothing before carried (ARCHIVE_CORRUPT).
+
+Cost grows with the changes once, for sorting them by key, and with the rows that come out. Of a keyed table only the
+last change of each key counts; where the log did not carry a column (a TOASTed value that did not change) it is looked
+for in earlier changes of the row, under an earlier key if it moved, and at last in the base. A table without a key is a
+multiset of lines. Images are mapped to the shape at the cut by what makes a column the same, its attnum; a column that
+was added later has the value that the source gave to existing rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import pyarrow as pa
+
+from cdc.errors import ARCHIVE_CORRUPT, CdcError
+from cdc.event import Table
+from sinks.archive.lines import line, literal, name
+from sinks.archive.plan import TablePlan
+from sinks.archive.scratch import Scratch
+
+ShapeOf = Callable[[str], Table]
+_POS = "txn_seq::HUGEINT * 18446744073709551616 + ordinal"
+_PLAIN = ("c", "r")
+
+
+class TableFold:
+    """One table. `add` its changes, then take `rows`."""
+
+    def __init__(self, scratch: Scratch, plan: TablePlan, shape_of: ShapeOf, cut_seq: int) -> None:
+        self._scratch, self._plan, self._shape_of, self._cut_seq = scratch, plan, shape_of, cut_seq
+        self._columns = len(plan.shape.columns)
+        self._keyed = not plan.shape.keyless
+        scratch.run("DROP TABLE IF EXISTS changes")
+        if self._keyed:
+            scratch.run(
+                "CREATE TABLE changes (pos HUGEINT, op VARCHAR, key VARCHAR, image VARCHAR[], lacking INTEGER[], "
+                "moved_from VARCHAR, moved_to VARCHAR)"
+            )
+        else:
+            scratch.run("CREATE TABLE changes (line VARCHAR, n BIGINT)")
+
+    # -- the log ------------------------------------------------------------------------------------------------
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Rows of segments, of this table or others; what lies beyond the cut or before a void is passed over."""
+        after = f"(txn_seq, ordinal) > {self._plan.void}" if self._plan.void else "true"
+        span = f"txn_seq > {self._plan.since} AND txn_seq <= {self._cut_seq}"
+        where = f'"table" = {literal(self._plan.name)} AND {span} AND {after}'
+        with self._scratch.over(batch):
+            used = self._scratch.rows(f"SELECT DISTINCT schema_id FROM incoming WHERE {where}")  # noqa: S608
+            for (schema_id,) in used:
+                shape = self._shape_of(schema_id)
+                of = f"FROM incoming WHERE {where} AND schema_id = {literal(schema_id)}"
+                self._scratch.run(self._keyed_changes(shape, of) if self._keyed else self._counted(shape, of))
+
+    def _keyed_changes(self, shape: Table, of: str) -> str:
+        key = self._key_line("key", shape)
+        return f"""
+INSERT INTO changes SELECT {_POS}, op, {key}, CASE WHEN after IS NOT NULL THEN {self._image(shape, "after")} END,
+  {self._lacking(shape)}, CASE WHEN moved_from IS NOT NULL THEN {self._key_line("moved_from", shape)} END,
+  CASE WHEN moved_to IS NOT NULL THEN {self._key_line("moved_to", shape)} END {of}"""
+
+    def _counted(self, shape: Table, of: str) -> str:
+        """An unchanged column of `after` has the value that `before` has, which is whole."""
+        before = line([f"b[{at}]" for at in range(1, self._columns + 1)])
+        after = line([f"a[{at}]" for at in range(1, self._columns + 1)])
+        filled = [
+            f"CASE WHEN list_contains(unchanged, {at}) THEN before[{at}] ELSE after[{at}] END"
+            for at in range(1, len(shape.columns) + 1)
+        ]
+        return f"""
+INSERT INTO changes SELECT line, n FROM (
+  SELECT unnest([{{'line': CASE WHEN before IS NOT NULL THEN {before} END, 'n': -1}},
+                 {{'line': CASE WHEN after IS NOT NULL THEN {after} END, 'n': 1}}], recursive := true)
+  FROM (SELECT before, after, {self._image(shape, "before")} AS b, {self._mapped(shape, filled)} AS a {of})
+) WHERE line IS NOT NULL"""  # noqa: S608
+
+    def _image(self, shape: Table, column: str) -> str:
+        return self._mapped(shape, [f"{column}[{at}]" for at in range(1, len(shape.columns) + 1)])
+
+    def _mapped(self, shape: Table, cells: Sequence[str]) -> str:
+        """A list in the shape of the cut, out of the cells of another shape of the table."""
+        place = {column.attnum: at for at, column in enumerate(shape.columns)}
+        found = [
+            cells[place[column.attnum]] if column.attnum in place else f"{literal(column.missing)}::VARCHAR"
+            for column in self._plan.shape.columns
+        ]
+        return f"[{', '.join(found)}]"
+
+    def _lacking(self, shape: Table) -> str:
+        """Places in the cut's shape that `after` does not carry, NULL if it carries all."""
+        place = {column.attnum: at for at, column in enumerate(shape.columns, 1)}
+        found = [
+            f"CASE WHEN list_contains(unchanged, {place[column.attnum]}) THEN {at} END"
+            for at, column in enumerate(self._plan.shape.columns, 1)
+            if column.attnum in place
+        ]
+        return f"CASE WHEN unchanged IS NOT NULL THEN list_filter([{', '.join(found)}], lambda x: x IS NOT NULL) END"
+
+    def _key_line(self, column: str, shape: Table) -> str:
+        return line([f"{column}[{at}]" for at in range(1, len(shape.key) + 1)])
+
+    # -- the result ---------------------------------------------------------------------------------------------
+    def rows(self, base: Callable[[], Iterable[pa.RecordBatch]] | None) -> Iterator[pa.RecordBatch]:
+        """Batches of (key, line). `base` opens the table's rows in its base, in the base's shape; None: no base."""
+        if self._plan.from_base and base is None:
+            raise ValueError("the plan wants a base")
+        stream = self._base_reader(base) if base is not None and self._plan.from_base else None
+        yield from self._keyed_rows(stream) if self._keyed else self._counted_rows(stream)
+
+    def _base_reader(self, base: Callable[[], Iterable[pa.RecordBatch]]) -> Callable[[], pa.RecordBatchReader]:
+        assert self._plan.base_schema is not None
+        schema = pa.schema([(c.name, pa.string()) for c in self._shape_of(self._plan.base_schema).columns])
+        return lambda: pa.RecordBatchReader.from_batches(schema, iter(base()))
+
+    def _base_rows(self) -> tuple[str, str]:
+        """Expressions over `incoming`: the key's line, the image, in the shape of the cut."""
+        assert self._plan.base_schema is not None
+        shape = self._shape_of(self._plan.base_schema)
+        image = self._mapped(shape, [name(column.name) for column in shape.columns])
+        key = line([name(column) for column in shape.key]) if self._keyed else "''"
+        return key, image
+
+    def _keyed_rows(self, stream: Callable[[], pa.RecordBatchReader] | None) -> Iterator[pa.RecordBatch]:
+        scratch = self._scratch
+        scratch.run("CREATE OR REPLACE TABLE last AS SELECT key, max(pos) AS pos FROM changes GROUP BY key")
+        scratch.run(
+            "CREATE OR REPLACE TABLE live AS SELECT c.* FROM changes c JOIN last l ON c.key = l.key AND c.pos = l.pos "
+            "WHERE c.op <> 'd'"
+        )
+        filled = self._fill(stream)
+        cells = [f"image[{at}]" for at in range(1, self._columns + 1)]
+        yield from scratch.batches(f"SELECT key, {line(cells)} AS line FROM {filled}")  # noqa: S608
+        if stream is None:
+            return
+        key, image = self._base_rows()
+        with scratch.over(stream()):
+            yield from scratch.batches(
+                f"SELECT b.key, {line([f'b.{cell}' for cell in cells])} AS line "  # noqa: S608
+                f"FROM (SELECT {key} AS key, {image} AS image FROM incoming) b ANTI JOIN last l ON b.key = l.key"
+            )
+
+    # -- values that the last change does not carry -------------------------------------------------------------
+    def _fill(self, stream: Callable[[], pa.RecordBatchReader] | None) -> str:
+        """The name of a relation like `live` whose images are whole."""
+        scratch = self._scratch
+        scratch.run(
+            "CREATE OR REPLACE TABLE wanted AS SELECT key AS row_key, unnest(lacking) AS col, "
+            "CASE WHEN moved_from IS NULL THEN key ELSE moved_from END AS at_key, "
+            "CASE WHEN moved_from IS NULL THEN pos ELSE pos - 1 END AS before, "
+            "op = 'u' OR moved_from IS NOT NULL AS ok FROM live WHERE len(lacking) > 0"
+        )
+        columns = [col for (col,) in scratch.rows("SELECT DISTINCT col FROM wanted ORDER BY col")]
+        if not columns:
+            return "live"
+        scratch.run("CREATE OR REPLACE TABLE found (row_key VARCHAR, col INTEGER, value VARCHAR)")
+        scratch.run("CREATE OR REPLACE TABLE from_base (row_key VARCHAR, col INTEGER, at_key VARCHAR)")
+        while scratch.rows("SELECT count(*) FROM wanted")[0][0]:
+            self._refuse("SELECT row_key FROM wanted WHERE NOT ok", "its first change does not carry every column")
+            self._step_back(columns)
+        if scratch.rows("SELECT count(*) FROM from_base")[0][0]:
+            self._fill_from_base(stream)
+        joins, cells = [], []
+        for at in range(1, self._columns + 1):
+            if at not in columns:
+                cells.append(f"l.image[{at}]")
+                continue
+            joins.append(f"LEFT JOIN found f{at} ON f{at}.row_key = l.key AND f{at}.col = {at}")
+            cells.append(f"CASE WHEN list_contains(l.lacking, {at}) THEN f{at}.value ELSE l.image[{at}] END")
+        scratch.run(
+            f"CREATE OR REPLACE TABLE filled AS SELECT l.key, [{', '.join(cells)}] AS image "  # noqa: S608
+            f"FROM live l {' '.join(joins)}"
+        )
+        return "filled"
+
+    def _step_back(self, columns: Sequence[int]) -> None:
+        """For every value wanted, the newest earlier change under that key that carries it or where the row began."""
+        scratch = self._scratch
+        scratch.run("CREATE OR REPLACE TABLE seen (row_key VARCHAR, col INTEGER, at_key VARCHAR, pos HUGEINT, "
+                    "op VARCHAR, carried BOOLEAN, value VARCHAR, moved_from VARCHAR)")  # fmt: skip
+        for col in columns:
+            scratch.run(
+                f"INSERT INTO seen SELECT w.row_key, w.col, w.at_key, e.pos, e.op, e.carried, e.value, e.moved_from "  # noqa: S608
+                f"FROM (SELECT * FROM wanted WHERE col = {col}) w ASOF LEFT JOIN ("
+                f"SELECT key, pos, op, NOT coalesce(list_contains(lacking, {col}), false) AS carried, "
+                f"image[{col}] AS value, moved_from FROM changes "
+                f"WHERE op <> 'u' OR NOT coalesce(list_contains(lacking, {col}), false)"
+                f") e ON w.at_key = e.key AND w.before > e.pos"
+            )
+        self._refuse("SELECT row_key FROM seen WHERE op = 'd'", "it was changed after it was deleted")
+        scratch.run("INSERT INTO found SELECT row_key, col, value FROM seen WHERE carried AND op <> 'd'")
+        scratch.run("INSERT INTO from_base SELECT row_key, col, at_key FROM seen WHERE pos IS NULL")
+        scratch.run(
+            "CREATE OR REPLACE TABLE wanted AS SELECT row_key, col, moved_from AS at_key, pos - 1 AS before, "
+            "moved_from IS NOT NULL AS ok FROM seen WHERE NOT carried"
+        )
+
+    def _fill_from_base(self, stream: Callable[[], pa.RecordBatchReader] | None) -> None:
+        if stream is not None:
+            key, image = self._base_rows()
+            with self._scratch.over(stream()):
+                self._scratch.run(
+                    f"INSERT INTO found SELECT f.row_key, f.col, b.image[f.col] FROM from_base f "  # noqa: S608
+                    f"JOIN (SELECT {key} AS key, {image} AS image FROM incoming) b ON b.key = f.at_key"
+                )
+        self._refuse(
+            "SELECT row_key FROM from_base f ANTI JOIN found USING (row_key, col)", "nothing before it brought the row"
+        )
+
+    def _refuse(self, query: str, problem: str) -> None:
+        bad = self._scratch.rows(f"{query} LIMIT 3")
+        if bad:
+            keys = ", ".join(row[0] for row in bad)
+            raise CdcError(ARCHIVE_CORRUPT, name=f"{self._plan.name} row {keys}", problem=problem)
+
+    # -- tables without a key -----------------------------------------------------------------------------------
+    def _counted_rows(self, stream: Callable[[], pa.RecordBatchReader] | None) -> Iterator[pa.RecordBatch]:
+        scratch = self._scratch
+        scratch.run(
+            "CREATE OR REPLACE TABLE counted AS SELECT line, sum(n)::BIGINT AS n FROM changes GROUP BY line "
+            "HAVING sum(n) <> 0"
+        )
+        if stream is not None:
+            _, image = self._base_rows()
+            lines = line([f"image[{at}]" for at in range(1, self._columns + 1)])
+            of_base = f"(SELECT {lines} AS line FROM (SELECT {image} AS image FROM incoming)) b"  # noqa: S608
+            with scratch.over(stream()):
+                scratch.run(
+                    "CREATE OR REPLACE TABLE before AS SELECT b.line, count(*) AS n "  # noqa: S608
+                    f"FROM {of_base} SEMI JOIN counted c ON b.line = c.line GROUP BY 1"
+                )
+            scratch.run("UPDATE counted SET n = counted.n + b.n FROM before b WHERE b.line = counted.line")
+            with scratch.over(stream()):
+                yield from scratch.batches(
+                    f"SELECT b.line AS key, b.line FROM {of_base} ANTI JOIN counted c ON b.line = c.line"  # noqa: S608
+                )
+        self._refuse("SELECT line FROM counted WHERE n < 0", "more copies of it were removed than there were")
+        yield from scratch.batches(
+            "SELECT line AS key, line FROM (SELECT line, unnest(range(n)) FROM counted WHERE n > 0)"
+        )

@@ -1,0 +1,90 @@
+"""DuckDB on an encrypted scratch file: the only home of duckdb. I/O.
+
+In: Arrow batches, SQL. Out: rows and Arrow batches. Refuses: to run without encryption of what it spills
+(SCRATCH_UNENCRYPTED): an archive's rows are never plain on a disk.
+
+The key is random and dies with the process; the file has no rows that anybody can read afterwards, also after a kill.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import duckdb_extension_httpfs
+import pyarrow as pa
+
+from cdc.errors import SCRATCH_UNENCRYPTED, CdcError
+
+MEMORY = "384MB"
+BATCH_ROWS = 50_000
+
+
+class Scratch:
+    """One restore's working memory."""
+
+    def __init__(self, directory: Path | None = None, memory: str = MEMORY) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="cdc-restore-", dir=directory))
+        self._connection = duckdb.connect()
+        execute = self._connection.execute
+        try:
+            # Its cryptography is OpenSSL's; DuckDB's own may only read.
+            (extension,) = Path(duckdb_extension_httpfs.__path__[0]).glob("extensions/*/httpfs.duckdb_extension")
+            execute(f"LOAD '{extension}'")
+            execute("SET temp_file_encryption = true")
+            execute(f"SET temp_directory = '{self._folder / 'spill'}'")
+            execute(f"SET memory_limit = '{memory}'")
+            execute("SET preserve_insertion_order = false")
+            execute("SET enable_progress_bar = false")
+            execute(f"ATTACH '{self._folder / 'scratch.db'}' AS scratch (ENCRYPTION_KEY '{secrets.token_hex(32)}')")
+            execute("USE scratch")
+        except (duckdb.Error, ValueError) as error:
+            self.close()
+            raise CdcError(SCRATCH_UNENCRYPTED, problem=str(error).splitlines()[0]) from None
+
+    def run(self, statement: str, *parameters: object) -> None:
+        self._connection.execute(statement, parameters)
+
+    def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, parameters).fetchall()
+
+    def batches(self, query: str) -> Iterator[pa.RecordBatch]:
+        """The result, a batch at a time; nothing else may run meanwhile."""
+        yield from self._connection.execute(query).to_arrow_reader(BATCH_ROWS)
+
+    def over(self, data: pa.RecordBatch | pa.Table | pa.RecordBatchReader) -> Over:
+        """Make Arrow data readable as `incoming` within a `with`."""
+        return Over(self._connection, data)
+
+    def close(self) -> None:
+        self._connection.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Over:
+    """Arrow data under the name `incoming`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, data: Any) -> None:
+        self._connection, self._data = connection, data
+
+    def __enter__(self) -> None:
+        self._connection.register("incoming", self._data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.unregister("incoming")
