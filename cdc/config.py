@@ -281,7 +281,6 @@ class Archive(_Section):
     roll_every: Duration = 60.0
     base_every: Duration = 86400.0
     base_at: Annotated[TimeOfDay | None, BeforeValidator(_time_of_day)] = None
-    base_from: str = "source"
     anchor_every: Duration = 86400.0
 
     def url_of(self, source: str) -> str:
@@ -337,11 +336,6 @@ class Config(_Section):
             if source not in self.sources:
                 near = _nearest(source, self.sources, "; did you mean {}?")
                 raise ValueError(f"[archive.{name}] sources: there is no [source.{source}]{near}")
-        if archive.base_from == "source":
-            return
-        sink = self.sinks.get(archive.base_from)
-        if sink is None or archive.sources != (sink.source,):
-            raise ValueError(f'[archive.{name}] base_from: it is "source", or a sink of the archive\'s only source')
 
     def source(self, name: str) -> Source:
         if name not in self.sources:

@@ -9,7 +9,7 @@ seconds, so both lags stay small when nothing is written, and a lag that grows m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -67,6 +67,24 @@ def read_tail(reader: Reader, prefix: str) -> Tail:
         if low == begins or in_sight or len({record.run for _, record in records}) == 1:
             return _tail(records)
         block *= 4
+
+
+def follow(reader: Reader, prefix: str, tail: Tail) -> Iterator[End | None]:
+    """The valid ENDs from the tail's last one on, as they come; None where the log ends for now."""
+    assert tail.last is not None
+    assert tail.offset is not None
+    topic, validity = log_topic(prefix), Validity(in_force=(tail.last.epoch, tail.last.run))
+    at = tail.offset
+    while True:
+        end = reader.watermarks(topic, 0)[1]
+        while at < end:
+            following = min(end, at + _BLOCK)
+            for raw in reader.read_range(topic, 0, at, following):
+                record = _parsed(topic, raw.offset(), raw.value() or b"")
+                if record is not None and validity.admit(record) and isinstance(record, End):
+                    yield record
+            at = following
+        yield None
 
 
 def _parsed(topic: str, offset: int, value: bytes) -> Start | End | None:

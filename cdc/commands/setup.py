@@ -24,7 +24,8 @@ def run_setup(config: Config, name: str | None, progress_tables: str, admin_url:
         with closing(_admin(config, unit, admin_url)) as catalog:
             password = _password(config, unit, dry_run=dry_run)
             if kind == "source":
-                plan = setup.plan_source(catalog, config.source(unit_name), password)
+                archived = any(unit_name in archive.sources for archive in config.archives.values())
+                plan = setup.plan_source(catalog, config.source(unit_name), password, archived=archived)
             else:
                 sink = config.sink(unit_name)
                 plan = setup.plan_target(catalog, sink, config.source(sink.source), password, progress_tables)

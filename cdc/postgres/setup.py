@@ -86,13 +86,15 @@ def role_of(url: str, section: str) -> str:
 
 
 # -- the source -------------------------------------------------------------------------------------------------
-def plan_source(catalog: Catalog, source: Source, password: str | None) -> Plan:
-    """Role, rights, event trigger, publication."""
+def plan_source(catalog: Catalog, source: Source, password: str | None, *, archived: bool) -> Plan:
+    """Role, rights, event trigger, publication. `archived`: bases of it are taken for an archive."""
     inventory = take_inventory(catalog, source.name, source.wanted)
     if not inventory.capture:
         raise refused(catalog.server, f"no table that can be captured matches tables = {', '.join(source.tables)}")
     role = role_of(source.url, source.name)
     steps = [*_reader(catalog, source, role, password, inventory), _event_trigger(role)]
+    if archived:
+        steps.append(_schema_reader(role))
     publication = catalog.publication(source.publication, lambda _schema, _table: True)
     change = _publication(catalog, source.publication, publication, inventory)
     notes = [f"left out: {out.table.full_name}: {out.why}" for out in inventory.stay_out]
@@ -119,6 +121,14 @@ def _reader(catalog: Catalog, source: Source, role: str, password: str | None, i
     for function in _functions_kept_back(catalog):
         grant = sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(sql.SQL(function), _name(role))
         yield Step("it may write heartbeats", grant)
+
+
+def _schema_reader(role: str) -> Step:
+    return Step(
+        "for its archive: pg_dump reads the definition of every table, which it may only where it may read the table",
+        _sql("GRANT pg_read_all_data TO {}", role),
+        lost="cdc archive backup takes no base as long as there is a table or sequence that the role may not read",
+    )
 
 
 def _event_trigger(role: str) -> Step:

@@ -1,8 +1,8 @@
 """The base copy: rows of tables under the slot's exported snapshot, in chunks. I/O; rows look as in the stream.
 
 In: a server, the name of an exported snapshot, tables. Out: chunks of rows as lists of text, ready for the same
-encoders as the stream's. Refuses: a table that was rewritten since the snapshot was taken (COPY_TORN): under the older
-snapshot it reads as empty (CORRECTNESS 20).
+encoders as the stream's; or as lines of CSV, for a base of the archive. Refuses: a table that was rewritten since the
+snapshot was taken (COPY_TORN): under the older snapshot it reads as empty (CORRECTNESS 20).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import psycopg
 from psycopg import sql
 
-from cdc.errors import COPY_TORN, CdcError
+from cdc.errors import COPY_TORN, ROW_TOO_LARGE, CdcError
 from cdc.event import Table
 from cdc.postgres.catalog import Catalog, PublishedTable
 from cdc.postgres.session import Server
@@ -47,6 +48,10 @@ class BaseCopy:
         self._catalog = Catalog(server, statement_timeout="0")
         connection = self._catalog.connection
         with server.errors():
+            # Between two tables the session may wait long for Kafka or for an object store.
+            connection.execute("SET idle_in_transaction_session_timeout = 0")
+            if self._catalog.version >= 170000:
+                connection.execute("SET transaction_timeout = 0")
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
         self.xid = int(
@@ -70,6 +75,31 @@ class BaseCopy:
         if self._catalog.rows(_REWRITTEN, table.oid)[0][0]:
             raise CdcError(COPY_TORN, source=self._catalog.server.name, table=table.full_name)
         return self._catalog.shapes([table.oid])[0]
+
+    @property
+    def catalog(self) -> Catalog:
+        """Questions that the snapshot answers, but for what the server's functions look up for now."""
+        return self._catalog
+
+    def rows(self, query: sql.Composed) -> list[tuple[Any, ...]]:
+        with self._catalog.server.errors():
+            return self._catalog.connection.execute(query).fetchall()
+
+    def csv(self, table: Table) -> Iterator[bytes]:
+        """The table's own rows, a line of CSV each: every value in quotes, nothing for NULL."""
+        columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+        query = sql.SQL("COPY (SELECT {} FROM ONLY {}) TO STDOUT (FORMAT csv, FORCE_QUOTE *)").format(
+            columns, sql.Identifier(table.schema, table.name)
+        )
+        server = self._catalog.server
+        with server.errors():
+            try:
+                with self._catalog.connection.cursor().copy(query) as copy:
+                    for line in copy:
+                        yield bytes(line)
+            except psycopg.errors.ProgramLimitExceeded as error:
+                problem = server.problem(error)
+                raise CdcError(ROW_TOO_LARGE, source=server.name, table=table.full_name, problem=problem) from None
 
     def chunks(self, table: Table, *, partitioned: bool) -> Iterator[list[Row]]:
         """The table's rows, in no order; nothing for an empty table."""

@@ -78,16 +78,19 @@ class ReplicationStream:
         lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         return [(int(line[0]), Lsn.parse(line[1])) for line in lines]
 
-    def create_slot(self, slot: str, waiting: Callable[[], None]) -> NewSlot:
+    def create_slot(self, slot: str, waiting: Callable[[], None], *, temporary: bool = False) -> NewSlot:
         """Make the slot and export the snapshot of its consistent point, which lives until the next command.
 
         The server first waits for the transactions that are open now; `waiting` is called every few seconds of it.
+        A temporary slot goes with this connection.
         """
-        option = "(SNAPSHOT 'export', FAILOVER)" if self.server_version >= 170000 else "(SNAPSHOT 'export')"
+        kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
+        failover = self.server_version >= 170000 and not temporary
+        option = "(SNAPSHOT 'export', FAILOVER)" if failover else "(SNAPSHOT 'export')"
         if self.server_version < 150000:
             option = "EXPORT_SNAPSHOT"
         with self._server.errors():
-            self._pgconn.send_query(f"CREATE_REPLICATION_SLOT {_quoted(slot)} LOGICAL pgoutput {option}".encode())
+            self._pgconn.send_query(f"CREATE_REPLICATION_SLOT {_quoted(slot)} {kind} pgoutput {option}".encode())
             while self._pgconn.is_busy():
                 ready, _, _ = select.select([self._pgconn.socket], [], [], _PATIENCE_S)
                 if ready:
