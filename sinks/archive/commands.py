@@ -13,7 +13,10 @@ import typer
 from cdc import config as configuration
 from cdc import logs, metrics
 from cdc.commands.stopping import stop_on_signals
+from cdc.commands.terminal import console, say
+from sinks.archive.base import BaseSettings, take_base
 from sinks.archive.observe import ArchiveObserver
+from sinks.archive.progress import BaseProgress
 from sinks.archive.writer import Archiver, ArchiveSettings
 
 app = typer.Typer(help="The archive: the log and base snapshots in object storage.", no_args_is_help=True)
@@ -55,3 +58,23 @@ def run(
         ),
         ArchiveObserver(unit, numbers),
     ).run(stop_on_signals())
+
+
+@app.command("backup")
+def backup(name: Name, *, config: ConfigFile = None) -> None:
+    """Take a base now: every captured table at one position, with the schema, for restores from then on."""
+    loaded = configuration.load(config)
+    archive, source = loaded.archive(name)
+    settings = BaseSettings(
+        name=f"{archive.name}.{source}",
+        source=loaded.source(source),
+        url=archive.url_of(source),
+        kafka=loaded.kafka_options(),
+        key=archive.key(),
+    )
+    with BaseProgress(console()) as progress:
+        base = take_base(settings, progress)
+    rows = sum(table.rows for table in base.tables.values())
+    for what in base.not_covered:
+        say(f"not in it  {what}")
+    say(f"{base.name}: {len(base.tables)} tables, {rows:,} rows, behind transaction {base.txn_seq} at {base.position}")

@@ -12,7 +12,8 @@ the same for people.
     body/<epoch>/<first seq>-<id>.txns.parquet     its transactions
     head.json                                      the newest segment, and up to when nothing came after it; replaced
     base/<epoch>/<seq>-<id>.json                   a base's manifest, written when all its files are there
-    base/<epoch>/<seq>-<id>/…                      its files
+    base/files/<id>/<n>.parquet                    its tables' rows; <n> counts from 000001 through the whole base
+    base/files/<id>/schema.json                    the database's schema, in entries (dump.py)
     anchor/<epoch>/<seq>-<id>.json                 digests taken on the source
     restore/<id>.json                              a restore's digests, to be proven later
     fence, probe                                   what a writer tries the store with when it starts

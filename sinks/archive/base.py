@@ -1,0 +1,304 @@
+"""A base: every captured table as it stood at one exact position of the source, with digests and the schema. I/O.
+
+In: a source of the configuration, its archive, the log. Out: a `Base`, which exists once its manifest is written.
+Refuses: a table without columns, a row that the server cannot write in one line, pg_dump missing or too old, rows and
+digest that do not count the same; and, to begin again by itself, a table that is rewritten, a log that begins anew or a
+publication that changes meanwhile.
+
+    temporary slot → its snapshot: shapes, locks, pg_dump, rows, digests, sequences → the log's number for it → manifest
+
+The slot's consistent point is where the log would go on after exactly the transactions that the snapshot shows
+(CORRECTNESS 33). Which number that is, the log itself tells as soon as it has passed the point; a heartbeat beyond it
+that names the same publication proves that log and base hold the same tables. A kill leaves objects that no manifest
+names; the slot goes with its connection.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cdc.config import Source
+from cdc.errors import (
+    ARCHIVE_HELD,
+    BASE_MISCOUNTED,
+    BASE_OVERTAKEN,
+    COPY_TORN,
+    PUBLICATION_MISSING,
+    TABLE_WITHOUT_COLUMNS,
+    TOPIC_MISSING,
+    CdcError,
+)
+from cdc.event import Table
+from cdc.failpoint import failpoint
+from cdc.kafka import Options, Reader
+from cdc.log import End
+from cdc.position import PgPosition, parse_position
+from cdc.postgres.catalog import Catalog, Publication
+from cdc.postgres.snapshot import BaseCopy
+from cdc.postgres.stream import NewSlot, ReplicationStream
+from cdc.status import Tail, follow, read_tail
+from sinks.archive.archive import Archive
+from sinks.archive.dump import Dump, Program, dump, find_program
+from sinks.archive.manifest import Base, BaseTable
+from sinks.archive.table_files import TableFiles
+from sinks.postgres.digest import digest_query, digests
+
+_EVERY_S = 0.5
+_AGAIN_S = 1.0
+_AGAIN = {BASE_OVERTAKEN, COPY_TORN}
+
+_ESTIMATES = (
+    "SELECT c.oid::bigint, greatest(c.reltuples, 0)::bigint FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s::oid[])"
+)
+_SEQUENCES = """
+SELECT n.nspname || '.' || c.relname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND c.relpersistence = 'p' AND n.nspname <> 'cdc' ORDER BY 1
+"""
+_RELATIONS = """
+SELECT n.nspname || '.' || c.relname, c.oid::bigint, c.relkind::text, c.relpersistence::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'f', 'm') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'
+  AND n.nspname NOT IN ('cdc', 'information_schema') ORDER BY 1
+"""
+
+
+# -- what is told -----------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class BaseSettings:
+    """One source of an `[archive.NAME]` section. `url` is that of the source's own archive."""
+
+    name: str
+    source: Source
+    url: str
+    kafka: Options = field(repr=False)
+    key: bytes | None = field(repr=False)
+
+
+class Observer(Protocol):
+    """What a base tells those who watch it."""
+
+    def waiting(self, what: str) -> None: ...
+    def begun(self, estimates: Mapping[str, int]) -> None: ...
+    def copying(self, table: str, rows: int, *, done: bool) -> None: ...
+    def again(self, error: CdcError) -> None: ...
+
+
+def take_base(settings: BaseSettings, observer: Observer) -> Base:
+    """Take one, however often it has to begin; the errors of servers that are away are the caller's."""
+    server = settings.source.server()
+    with closing(Catalog(server)) as catalog:
+        program = find_program(server, catalog.version)
+    archive = Archive.open_or_make(settings.url, settings.key, settings.source.topic_prefix)
+    with closing(Reader(settings.kafka, client=f"cdc-base-{settings.name}")) as reader:
+        while True:
+            try:
+                return _Attempt(settings, observer, archive, reader, program).take()
+            except CdcError as error:
+                if error.code not in _AGAIN:
+                    raise
+                observer.again(error)
+                time.sleep(_AGAIN_S)
+
+
+# -- one attempt ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What came out of the snapshot."""
+
+    position: PgPosition
+    publication: Publication
+    server_version: int
+    tables: dict[str, BaseTable]
+    dump: Dump
+    sequences: dict[str, tuple[int, bool]]
+    not_covered: tuple[str, ...]
+
+
+class _Attempt:
+    """From the log's tail to the manifest; a base from a sink would differ in `_snapshot` and `_placed` alone."""
+
+    def __init__(
+        self, settings: BaseSettings, observer: Observer, archive: Archive, reader: Reader, program: Program
+    ) -> None:
+        self._settings, self._source, self._observer = settings, settings.source, observer
+        self._archive, self._reader, self._program = archive, reader, program
+        self._server = settings.source.server()
+        self._id = secrets.token_hex(8)
+
+    def take(self) -> Base:
+        started_ms = _now_ms()
+        with closing(Catalog(self._server)) as now:
+            tail = self._quiet_tail(now)
+            taken = self._snapshot(now)
+        end = self._placed(tail, taken)
+        schema_file = self._archive.put(f"base/files/{self._id}/schema.json", taken.dump.to_bytes())
+        base = Base(
+            archive=self._archive.identity.archive,
+            id=self._id,
+            taken_from="source",
+            server_version=taken.server_version,
+            epoch=end.epoch,
+            txn_seq=end.txn_seq,
+            position=end.position,
+            commit_us=end.commit_ts_us,
+            started_ms=started_ms,
+            finished_ms=_now_ms(),
+            tables=taken.tables,
+            schema_file=schema_file,
+            sequences=taken.sequences,
+            not_covered=taken.not_covered,
+        )
+        failpoint("base.before_manifest")
+        if self._archive.put_new(base.name, base.to_bytes()) is None:
+            raise CdcError(ARCHIVE_HELD, url=self._archive.store.url, name=base.name)
+        failpoint("base.after_manifest")
+        return base
+
+    # -- the log ------------------------------------------------------------------------------------------------
+    def _quiet_tail(self, now: Catalog) -> Tail:
+        """The end of the log, once no base copy of the source goes on and it streams what a base would hold."""
+        while True:
+            tail = self._tail()
+            if tail.last is None:
+                self._observer.waiting("for the source's first transaction")
+            elif tail.copying is not None:
+                self._observer.waiting(f"for the source's own copy of {tail.copying}")
+            elif self._streamed(tail) not in (None, self._publication(now).fingerprint):
+                self._observer.waiting("for the source to stream its publication and tables = … as they are now")
+            else:
+                return tail
+            time.sleep(_EVERY_S)
+
+    def _tail(self) -> Tail:
+        try:
+            return read_tail(self._reader, self._source.topic_prefix)
+        except CdcError as error:
+            if error.code is not TOPIC_MISSING:
+                raise
+            return Tail(())
+
+    def _streamed(self, tail: Tail) -> str | None:
+        """The publication's fingerprint by the source's last word, None where that is out of sight."""
+        return next((end.publication for end in reversed(tail.ends) if end.publication is not None), None)
+
+    def _placed(self, tail: Tail, taken: _Taken) -> End:
+        """The last END at or before the position, once a heartbeat beyond it shows that the log goes on as it was."""
+        assert tail.last is not None
+        last: End | None = None
+        for end in follow(self._reader, self._source.topic_prefix, tail):
+            if end is None:
+                self._observer.waiting(f"for the log to pass {taken.position}; it is at {(last or tail.last).position}")
+                time.sleep(_EVERY_S)
+                continue
+            if end.epoch != tail.last.epoch:
+                raise self._overtaken("the log began anew")
+            position = parse_position(end.position)
+            if position <= taken.position:
+                last = end
+            elif end.publication is not None:
+                if last is None or position.timeline != taken.position.timeline:
+                    raise self._overtaken("the source went on from another server")
+                if end.publication != taken.publication.fingerprint:
+                    raise self._overtaken(f"publication {taken.publication.name} or tables = … changed")
+                return last
+        raise AssertionError("the log is followed for ever")
+
+    def _overtaken(self, problem: str) -> CdcError:
+        return CdcError(BASE_OVERTAKEN, source=self._source.name, problem=problem)
+
+    # -- the snapshot -------------------------------------------------------------------------------------------
+    def _snapshot(self, now: Catalog) -> _Taken:
+        with closing(ReplicationStream(self._server)) as stream:
+            timeline = stream.identify().timeline
+            slot = stream.create_slot(
+                f"cdc_base_{self._id}",
+                lambda: self._observer.waiting(f"for open transactions of {now.writing()}"),
+                temporary=True,
+            )
+            failpoint("base.after_slot")
+            with BaseCopy(self._server, slot.snapshot) as copy:
+                return self._read(copy, now, slot, timeline)
+
+    def _publication(self, catalog: Catalog) -> Publication:
+        name = self._source.publication
+        publication = catalog.publication(name, self._source.wanted)
+        if publication is None:
+            raise CdcError(PUBLICATION_MISSING, source=self._source.name, publication=name)
+        return publication
+
+    def _read(self, copy: BaseCopy, now: Catalog, slot: NewSlot, timeline: int) -> _Taken:
+        publication = self._publication(copy.catalog)
+        tables = [copy.shape(table) for table in publication.tables]
+        self._refuse(tables, now)
+        schema = dump(self._program, self._server, slot.snapshot, self._source.publication)
+        estimates = dict(copy.catalog.rows(_ESTIMATES, [table.oid for table in tables]))
+        self._observer.begun({table.full_name: estimates.get(table.oid, 0) for table in tables})
+        files = TableFiles(self._archive, f"base/files/{self._id}")
+        copied = {}
+        for table in tables:
+            copied[table.full_name] = self._table(copy, table, files)
+            failpoint("base.after_table")
+        # Sequences have no past: read last, they are not behind the rows.
+        sequences, gone = _sequences(copy.catalog)
+        return _Taken(
+            PgPosition(timeline, slot.consistent_point), publication, copy.catalog.version, copied, schema, sequences,
+            (*_not_covered(copy.catalog, {table.oid for table in tables}), *gone),
+        )  # fmt: skip
+
+    def _refuse(self, tables: Sequence[Table], now: Catalog) -> None:
+        """The tables are locked by now; what was altered between the snapshot and the lock would be read wrongly."""
+        for table in tables:
+            if now.shapes([table.oid]) != [table]:
+                raise CdcError(COPY_TORN, source=self._source.name, table=table.full_name)
+            if not table.columns:
+                raise CdcError(TABLE_WITHOUT_COLUMNS, source=self._source.name, table=table.full_name)
+
+    def _table(self, copy: BaseCopy, table: Table, files: TableFiles) -> BaseTable:
+        name, tell = table.full_name, self._observer.copying
+        rows, stored = files.write(table, copy.csv(table), lambda rows: tell(name, rows, done=False))
+        digest = digests(copy.rows(digest_query(table, only=True)))
+        counted = sum(count for count, _, _ in digest.values())
+        if rows != counted:
+            raise CdcError(BASE_MISCOUNTED, source=self._source.name, table=name, rows=rows, counted=counted)
+        tell(name, rows, done=True)
+        return BaseTable(schema_id=self._archive.put_shape(table), rows=rows, digests=digest, files=stored)
+
+
+def _sequences(catalog: Catalog) -> tuple[dict[str, tuple[int, bool]], list[str]]:
+    """`last_value` and `is_called` of each; and the names of those that were dropped meanwhile."""
+    found: dict[str, tuple[int, bool]] = {}
+    gone = []
+    for name, quoted in catalog.rows(_SEQUENCES):
+        if catalog.rows("SELECT pg_catalog.to_regclass(%s)", quoted)[0][0] is None:
+            gone.append(f"value of sequence {name}, dropped while the base was taken")
+            continue
+        last_value, is_called = catalog.rows(f"SELECT s.last_value, s.is_called FROM {quoted} s")[0]  # noqa: S608
+        found[name] = (int(last_value), bool(is_called))
+    return found, gone
+
+
+def _not_covered(catalog: Catalog, captured: set[int]) -> Iterator[str]:
+    """What a restore will lack, by name."""
+    yield "roles, grants and owners; tablespaces; subscriptions"
+    large_objects = catalog.rows("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata")[0][0]
+    if large_objects:
+        yield f"{large_objects} large objects"
+    for name, oid, kind, persistence in catalog.rows(_RELATIONS):
+        if kind == "f":
+            yield f"rows of foreign table {name}"
+        elif kind == "m":
+            yield f"contents of materialized view {name}"
+        elif persistence == "u":
+            yield f"rows of unlogged table {name}"
+        elif oid not in captured:
+            yield f"rows of table {name}, which is not captured"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
