@@ -39,6 +39,7 @@ from cdc.source import Source
 from cdc.status import read_tail
 from sinks import Progress, TransactionReader
 from sinks.archive.commands import app as archive_app
+from sinks.archive.restore_command import command as restore_command
 from sinks.consumer import Sink, SinkSettings
 from sinks.observe import SinkObserver
 from sinks.postgres.progress import PROGRESS_TABLES
@@ -55,6 +56,9 @@ sink_app = typer.Typer(help="The sinks: transactions from Kafka into a replica."
 app.add_typer(source_app, name="source")
 app.add_typer(sink_app, name="sink")
 app.add_typer(archive_app, name="archive")
+app.command("restore")(restore_command)
+restore_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+restore_app.command()(restore_command)
 
 ConfigFile = Annotated[
     Path | None,
@@ -264,9 +268,18 @@ def _serve(loaded: Config, numbers: metrics.Unit, kind: configuration.Kind, name
 
 def main() -> None:
     """The command `cdc`."""
+    _run(app)
+
+
+def restore_main() -> None:
+    """The command `cdc-restore`."""
+    _run(restore_app)
+
+
+def _run(commands: typer.Typer) -> None:
     logs.quiet()
     try:
-        app()
+        commands()
     except CdcError as error:
         tell_error(error)
         sys.exit(error.exit_code)

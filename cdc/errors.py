@@ -636,3 +636,33 @@ PG_DUMP_FAILED = _code(
     "where it may not read a table: GRANT pg_read_all_data to the role of [source.{source}], as cdc setup does for a "
     "source with an archive; then cdc archive backup NAME",
 )
+RESTORE_EXISTS = _code(
+    "RESTORE_EXISTS",
+    Kind.STOP,
+    "database {database} already has {tables}: a restore writes over nothing",
+    "restore into an empty database (createdb), or one table beside the live one: --table … --as NAME or --schema NAME",
+)
+RESTORE_REFUSED = _code(
+    "RESTORE_REFUSED",
+    Kind.STOP,
+    "the target refuses {kind} {object}: {problem}",
+    "give the role what is missing, or use a server of the same or a later version; nothing was changed",
+)
+RESTORE_FAILED = _code(
+    "RESTORE_FAILED",
+    Kind.STOP,
+    "table {table}: {problem}",
+    "nothing was changed; run the restore again",
+)
+TABLE_COPYING = _code(
+    "TABLE_COPYING",
+    Kind.STOP,
+    "table {table} was being copied at that moment: its rows there are not complete",
+    "choose a later moment; --list shows from when",
+)
+TABLE_UNKNOWN = _code(
+    "TABLE_UNKNOWN",
+    Kind.USAGE,
+    "the archive has no table {table} at that moment",
+    "tables there: {known}; a name is SCHEMA.TABLE",
+)

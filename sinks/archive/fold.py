@@ -25,24 +25,23 @@ from sinks.archive.scratch import Scratch
 
 ShapeOf = Callable[[str], Table]
 _POS = "txn_seq::HUGEINT * 18446744073709551616 + ordinal"
-_PLAIN = ("c", "r")
 
 
 class TableFold:
-    """One table. `add` its changes, then take `rows`."""
+    """One table, the `number`-th of a restore. `add` its changes, then take `rows`."""
 
-    def __init__(self, scratch: Scratch, plan: TablePlan, shape_of: ShapeOf, cut_seq: int) -> None:
+    def __init__(self, scratch: Scratch, plan: TablePlan, shape_of: ShapeOf, cut_seq: int, number: int = 0) -> None:
         self._scratch, self._plan, self._shape_of, self._cut_seq = scratch, plan, shape_of, cut_seq
         self._columns = len(plan.shape.columns)
         self._keyed = not plan.shape.keyless
-        scratch.run("DROP TABLE IF EXISTS changes")
+        self._changes = f"changes_{number}"
         if self._keyed:
             scratch.run(
-                "CREATE TABLE changes (pos HUGEINT, op VARCHAR, key VARCHAR, image VARCHAR[], lacking INTEGER[], "
-                "moved_from VARCHAR, moved_to VARCHAR)"
+                f"CREATE OR REPLACE TABLE {self._changes} (pos HUGEINT, op VARCHAR, key VARCHAR, image VARCHAR[], "
+                "lacking INTEGER[], moved_from VARCHAR)"
             )
         else:
-            scratch.run("CREATE TABLE changes (line VARCHAR, n BIGINT)")
+            scratch.run(f"CREATE OR REPLACE TABLE {self._changes} (line VARCHAR, n BIGINT)")
 
     # -- the log ------------------------------------------------------------------------------------------------
     def add(self, batch: pa.RecordBatch) -> None:
@@ -51,7 +50,7 @@ class TableFold:
         span = f"txn_seq > {self._plan.since} AND txn_seq <= {self._cut_seq}"
         where = f'"table" = {literal(self._plan.name)} AND {span} AND {after}'
         with self._scratch.over(batch):
-            used = self._scratch.rows(f"SELECT DISTINCT schema_id FROM incoming WHERE {where}")  # noqa: S608
+            used = self._scratch.rows(f"SELECT DISTINCT schema_id FROM incoming WHERE {where}")
             for (schema_id,) in used:
                 shape = self._shape_of(schema_id)
                 of = f"FROM incoming WHERE {where} AND schema_id = {literal(schema_id)}"
@@ -60,9 +59,9 @@ class TableFold:
     def _keyed_changes(self, shape: Table, of: str) -> str:
         key = self._key_line("key", shape)
         return f"""
-INSERT INTO changes SELECT {_POS}, op, {key}, CASE WHEN after IS NOT NULL THEN {self._image(shape, "after")} END,
-  {self._lacking(shape)}, CASE WHEN moved_from IS NOT NULL THEN {self._key_line("moved_from", shape)} END,
-  CASE WHEN moved_to IS NOT NULL THEN {self._key_line("moved_to", shape)} END {of}"""
+INSERT INTO {self._changes}
+SELECT {_POS}, op, {key}, CASE WHEN after IS NOT NULL THEN {self._image(shape, "after")} END,
+  {self._lacking(shape)}, CASE WHEN moved_from IS NOT NULL THEN {self._key_line("moved_from", shape)} END {of}"""
 
     def _counted(self, shape: Table, of: str) -> str:
         """An unchanged column of `after` has the value that `before` has, which is whole."""
@@ -73,11 +72,11 @@ INSERT INTO changes SELECT {_POS}, op, {key}, CASE WHEN after IS NOT NULL THEN {
             for at in range(1, len(shape.columns) + 1)
         ]
         return f"""
-INSERT INTO changes SELECT line, n FROM (
+INSERT INTO {self._changes} SELECT line, n FROM (
   SELECT unnest([{{'line': CASE WHEN before IS NOT NULL THEN {before} END, 'n': -1}},
                  {{'line': CASE WHEN after IS NOT NULL THEN {after} END, 'n': 1}}], recursive := true)
   FROM (SELECT before, after, {self._image(shape, "before")} AS b, {self._mapped(shape, filled)} AS a {of})
-) WHERE line IS NOT NULL"""  # noqa: S608
+) WHERE line IS NOT NULL"""
 
     def _image(self, shape: Table, column: str) -> str:
         return self._mapped(shape, [f"{column}[{at}]" for at in range(1, len(shape.columns) + 1)])
@@ -127,20 +126,20 @@ INSERT INTO changes SELECT line, n FROM (
 
     def _keyed_rows(self, stream: Callable[[], pa.RecordBatchReader] | None) -> Iterator[pa.RecordBatch]:
         scratch = self._scratch
-        scratch.run("CREATE OR REPLACE TABLE last AS SELECT key, max(pos) AS pos FROM changes GROUP BY key")
+        scratch.run(f"CREATE OR REPLACE TABLE last AS SELECT key, max(pos) AS pos FROM {self._changes} GROUP BY key")
         scratch.run(
-            "CREATE OR REPLACE TABLE live AS SELECT c.* FROM changes c JOIN last l ON c.key = l.key AND c.pos = l.pos "
-            "WHERE c.op <> 'd'"
+            f"CREATE OR REPLACE TABLE live AS SELECT c.* FROM {self._changes} c "
+            "JOIN last l ON c.key = l.key AND c.pos = l.pos WHERE c.op <> 'd'"
         )
         filled = self._fill(stream)
         cells = [f"image[{at}]" for at in range(1, self._columns + 1)]
-        yield from scratch.batches(f"SELECT key, {line(cells)} AS line FROM {filled}")  # noqa: S608
+        yield from scratch.batches(f"SELECT key, {line(cells)} AS line FROM {filled}")
         if stream is None:
             return
         key, image = self._base_rows()
         with scratch.over(stream()):
             yield from scratch.batches(
-                f"SELECT b.key, {line([f'b.{cell}' for cell in cells])} AS line "  # noqa: S608
+                f"SELECT b.key, {line([f'b.{cell}' for cell in cells])} AS line "
                 f"FROM (SELECT {key} AS key, {image} AS image FROM incoming) b ANTI JOIN last l ON b.key = l.key"
             )
 
@@ -172,7 +171,7 @@ INSERT INTO changes SELECT line, n FROM (
             joins.append(f"LEFT JOIN found f{at} ON f{at}.row_key = l.key AND f{at}.col = {at}")
             cells.append(f"CASE WHEN list_contains(l.lacking, {at}) THEN f{at}.value ELSE l.image[{at}] END")
         scratch.run(
-            f"CREATE OR REPLACE TABLE filled AS SELECT l.key, [{', '.join(cells)}] AS image "  # noqa: S608
+            f"CREATE OR REPLACE TABLE filled AS SELECT l.key, [{', '.join(cells)}] AS image "
             f"FROM live l {' '.join(joins)}"
         )
         return "filled"
@@ -184,10 +183,10 @@ INSERT INTO changes SELECT line, n FROM (
                     "op VARCHAR, carried BOOLEAN, value VARCHAR, moved_from VARCHAR)")  # fmt: skip
         for col in columns:
             scratch.run(
-                f"INSERT INTO seen SELECT w.row_key, w.col, w.at_key, e.pos, e.op, e.carried, e.value, e.moved_from "  # noqa: S608
+                f"INSERT INTO seen SELECT w.row_key, w.col, w.at_key, e.pos, e.op, e.carried, e.value, e.moved_from "
                 f"FROM (SELECT * FROM wanted WHERE col = {col}) w ASOF LEFT JOIN ("
                 f"SELECT key, pos, op, NOT coalesce(list_contains(lacking, {col}), false) AS carried, "
-                f"image[{col}] AS value, moved_from FROM changes "
+                f"image[{col}] AS value, moved_from FROM {self._changes} "
                 f"WHERE op <> 'u' OR NOT coalesce(list_contains(lacking, {col}), false)"
                 f") e ON w.at_key = e.key AND w.before > e.pos"
             )
@@ -204,7 +203,7 @@ INSERT INTO changes SELECT line, n FROM (
             key, image = self._base_rows()
             with self._scratch.over(stream()):
                 self._scratch.run(
-                    f"INSERT INTO found SELECT f.row_key, f.col, b.image[f.col] FROM from_base f "  # noqa: S608
+                    f"INSERT INTO found SELECT f.row_key, f.col, b.image[f.col] FROM from_base f "
                     f"JOIN (SELECT {key} AS key, {image} AS image FROM incoming) b ON b.key = f.at_key"
                 )
         self._refuse(
@@ -221,22 +220,22 @@ INSERT INTO changes SELECT line, n FROM (
     def _counted_rows(self, stream: Callable[[], pa.RecordBatchReader] | None) -> Iterator[pa.RecordBatch]:
         scratch = self._scratch
         scratch.run(
-            "CREATE OR REPLACE TABLE counted AS SELECT line, sum(n)::BIGINT AS n FROM changes GROUP BY line "
+            f"CREATE OR REPLACE TABLE counted AS SELECT line, sum(n)::BIGINT AS n FROM {self._changes} GROUP BY line "
             "HAVING sum(n) <> 0"
         )
         if stream is not None:
             _, image = self._base_rows()
             lines = line([f"image[{at}]" for at in range(1, self._columns + 1)])
-            of_base = f"(SELECT {lines} AS line FROM (SELECT {image} AS image FROM incoming)) b"  # noqa: S608
+            of_base = f"(SELECT {lines} AS line FROM (SELECT {image} AS image FROM incoming)) b"
             with scratch.over(stream()):
                 scratch.run(
-                    "CREATE OR REPLACE TABLE before AS SELECT b.line, count(*) AS n "  # noqa: S608
+                    "CREATE OR REPLACE TABLE before AS SELECT b.line, count(*) AS n "
                     f"FROM {of_base} SEMI JOIN counted c ON b.line = c.line GROUP BY 1"
                 )
             scratch.run("UPDATE counted SET n = counted.n + b.n FROM before b WHERE b.line = counted.line")
             with scratch.over(stream()):
                 yield from scratch.batches(
-                    f"SELECT b.line AS key, b.line FROM {of_base} ANTI JOIN counted c ON b.line = c.line"  # noqa: S608
+                    f"SELECT b.line AS key, b.line FROM {of_base} ANTI JOIN counted c ON b.line = c.line"
                 )
         self._refuse("SELECT line FROM counted WHERE n < 0", "more copies of it were removed than there were")
         yield from scratch.batches(

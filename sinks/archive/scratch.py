@@ -31,7 +31,7 @@ class Scratch:
 
     def __init__(self, directory: Path | None = None, memory: str = MEMORY) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="cdc-restore-", dir=directory))
-        self._connection = duckdb.connect()
+        self._connection, self._aside = duckdb.connect(), duckdb.connect()
         execute = self._connection.execute
         try:
             # Its cryptography is OpenSSL's; DuckDB's own may only read.
@@ -44,6 +44,8 @@ class Scratch:
             execute("SET enable_progress_bar = false")
             execute(f"ATTACH '{self._folder / 'scratch.db'}' AS scratch (ENCRYPTION_KEY '{secrets.token_hex(32)}')")
             execute("USE scratch")
+            # It sees one batch at a time and has nothing to spill.
+            self._aside.execute("SET temp_directory = ''")
         except (duckdb.Error, ValueError) as error:
             self.close()
             raise CdcError(SCRATCH_UNENCRYPTED, problem=str(error).splitlines()[0]) from None
@@ -62,7 +64,13 @@ class Scratch:
         """Make Arrow data readable as `incoming` within a `with`."""
         return Over(self._connection, data)
 
+    def aside(self, data: pa.RecordBatch, query: str) -> list[tuple[Any, ...]]:
+        """A query over `incoming` on a connection of its own, while `batches` is being read on the other."""
+        self._aside.register("incoming", data)
+        return self._aside.execute(query).fetchall()
+
     def close(self) -> None:
+        self._aside.close()
         self._connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 

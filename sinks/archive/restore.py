@@ -1,0 +1,244 @@
+"""The restore's loop: an archive's rows at a cut into a database, compared before anybody can see them.
+
+In: an archive, a `Plan`, what is wanted of it, a target. Out: `Outcome`. Refuses: what the plan, the fold and the
+target refuse; rows on the target that are not those of the fold (RESTORE_FAILED).
+
+    schema → segments into the scratch → fold → COPY → indexes, constraints → sequences → ANALYZE → digests → commit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cdc.errors import RESTORE_FAILED, TABLE_COPYING, TABLE_UNKNOWN, CdcError
+from cdc.event import Table
+from sinks.archive.archive import Archive
+from sinks.archive.fold import TableFold
+from sinks.archive.lines import digest_of
+from sinks.archive.manifest import Base, Segment
+from sinks.archive.plan import Plan, TablePlan
+from sinks.archive.scratch import Scratch
+from sinks.postgres.digest import Digests, differing, digests
+from sinks.postgres.restoring import Entry, Place, RestoreTarget
+from sinks.transaction import Progress
+
+_BATCH_ROWS = 50_000
+BaseRows = Callable[[], Iterator[pa.RecordBatch]]
+
+
+class Observer(Protocol):
+    """What a restore tells those who watch it."""
+
+    def reading(self, done: int, segments: int) -> None: ...
+    def loading(self, table: str, rows: int, *, done: bool) -> None: ...
+    def step(self, what: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """All tables, or these; `name` and `schema` put a table elsewhere."""
+
+    tables: tuple[str, ...] = ()
+    name: str | None = None
+    schema: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        return not (self.tables or self.name or self.schema)
+
+    def place(self, table: Table) -> Place:
+        return Place(self.schema or table.schema, self.name or table.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    table: str
+    place: str
+    rows: int
+    digests: Digests
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is in the target now, and equal to the archive there."""
+
+    tables: tuple[Restored, ...]
+    notes: tuple[str, ...]
+
+
+def restore(archive: Archive, plan: Plan, wanted: Wanted, target: RestoreTarget, observer: Observer) -> Outcome:
+    """All of it or nothing."""
+    tables = _chosen(plan, wanted)
+    places = {table.name: wanted.place(table.shape) for table in tables}
+    target.refuse_existing(list(places.values()))
+    schema = _Schema(archive, plan, wanted, target, observer)
+    schema.before(tables, places)
+    with Scratch() as scratch:
+        folds = _read(archive, plan, tables, scratch, observer)
+        expected = {}
+        for table, fold in zip(tables, folds, strict=True):
+            base = _base_reader(archive, plan.base, table)
+            load = _Load(scratch, table, fold, base, observer)
+            target.load(table.shape, places[table.name], load.blocks())
+            expected[table.name] = load.digests
+            observer.loading(table.name, load.rows, done=True)
+    schema.after(tables, places)
+    observer.step("statistics")
+    target.analyze(list(places.values()))
+    observer.step("comparing")
+    restored = []
+    for table in tables:
+        place = places[table.name]
+        _compare(table, target.digests(table.shape, place), expected[table.name])
+        rows = sum(count for count, _, _ in expected[table.name].values())
+        restored.append(Restored(table.name, str(place), rows, expected[table.name]))
+    if wanted.whole and plan.cut.last:
+        last = plan.cut.last
+        progress = Progress(plan.cut.epoch, last.txn_seq, last.run, last.position, last.log_offset, last.commit_us)
+        source = archive.identity.source
+        target.write_progress(f"restored:{source}", source, progress, {t.name: t.schema_id for t in tables})
+    target.commit()
+    return Outcome(tuple(restored), tuple(schema.notes))
+
+
+def _chosen(plan: Plan, wanted: Wanted) -> list[TablePlan]:
+    unknown = [name for name in wanted.tables if name not in plan.tables]
+    if unknown:
+        raise CdcError(TABLE_UNKNOWN, table=unknown[0], known=", ".join(sorted(plan.tables)) or "none")
+    tables = [table for name, table in sorted(plan.tables.items()) if not wanted.tables or name in wanted.tables]
+    for table in tables:
+        if table.copying:
+            raise CdcError(TABLE_COPYING, table=table.name)
+    return tables
+
+
+def _compare(table: TablePlan, found: Digests, expected: Digests) -> None:
+    buckets = differing(found, expected)
+    if buckets:
+        raise CdcError(
+            RESTORE_FAILED, table=table.name,
+            problem=f"what the target holds is not what the archive gave, in buckets {', '.join(buckets[:5])}",
+        )  # fmt: skip
+
+
+# -- reading ----------------------------------------------------------------------------------------------------
+def _read(
+    archive: Archive, plan: Plan, tables: Sequence[TablePlan], scratch: Scratch, observer: Observer
+) -> list[TableFold]:
+    """Every segment once, its rows to the tables they belong to."""
+    cut = plan.cut.txn_seq
+    folds = [TableFold(scratch, table, archive.shape, cut, number) for number, table in enumerate(tables)]
+    by_name = {table.name: fold for table, fold in zip(tables, folds, strict=True)}
+    for number, segment in enumerate(plan.segments, 1):
+        for name, batch in segment_rows(archive, segment, by_name.keys()):
+            by_name[name].add(batch)
+        observer.reading(number, len(plan.segments))
+    return folds
+
+
+def segment_rows(archive: Archive, segment: Segment, names: Any) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Row groups of these tables; a row group has rows of one table."""
+    if segment.rows is None or not segment.tables.keys() & set(names):
+        return
+    file = pq.ParquetFile(pa.BufferReader(archive.vouched(segment.rows)))
+    for group in range(file.num_row_groups):
+        name = file.metadata.row_group(group).column(0).statistics.min
+        if name in names:
+            for batch in file.read_row_group(group).to_batches(_BATCH_ROWS):
+                yield name, batch
+
+
+def _base_reader(archive: Archive, base: Base | None, table: TablePlan) -> BaseRows | None:
+    if base is None or not table.from_base:
+        return None
+    files = base.tables[table.name].files
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for stored in files:
+            file = pq.ParquetFile(pa.BufferReader(archive.vouched(stored)))
+            yield from file.iter_batches(_BATCH_ROWS)
+
+    return batches
+
+
+class _Load:
+    """A table's rows on their way to COPY, counted and digested as they pass."""
+
+    def __init__(
+        self,
+        scratch: Scratch,
+        table: TablePlan,
+        fold: TableFold,
+        base: BaseRows | None,
+        observer: Observer,
+    ) -> None:
+        self._scratch, self._table, self._fold, self._base, self._observer = scratch, table, fold, base, observer
+        self.rows = 0
+        self.digests: Digests = {}
+
+    def blocks(self) -> Iterator[tuple[int, bytes]]:
+        for batch in self._fold.rows(self._base):
+            self._count(batch)
+            self.rows += batch.num_rows
+            self._observer.loading(self._table.name, self.rows, done=False)
+            yield batch.num_rows, _lines(batch)
+
+    def _count(self, batch: pa.RecordBatch) -> None:
+        for bucket, sums in digests(self._scratch.aside(batch, digest_of("incoming"))).items():
+            known = self.digests.get(bucket, (0, 0, 0))
+            self.digests[bucket] = (known[0] + sums[0], known[1] + sums[1], known[2] + sums[2])
+
+
+def _lines(batch: pa.RecordBatch) -> bytes:
+    """What COPY reads."""
+    return "".join([f"{line}\n" for line in batch.column("line").to_pylist()]).encode()
+
+
+# -- schema -----------------------------------------------------------------------------------------------------
+class _Schema:
+    """The objects around the rows: of the base's dump for a whole database, of the shapes for single tables."""
+
+    def __init__(self, archive: Archive, plan: Plan, wanted: Wanted, target: RestoreTarget, observer: Observer) -> None:
+        self._plan, self._wanted, self._target, self._observer = plan, wanted, target, observer
+        self._archive = archive
+        self.notes: list[str] = []
+        self._dump = None
+        if wanted.whole and plan.base is not None:
+            self._dump = orjson.loads(archive.vouched(plan.base.schema_file))
+
+    def before(self, tables: Sequence[TablePlan], places: dict[str, Place]) -> None:
+        """Everything that rows need to be there first."""
+        if self._dump is None:
+            self.notes.append("made from their shapes alone: columns, primary keys, unique constraints")
+            for table in tables:
+                self._target.create(table.shape, places[table.name])
+            return
+        self._observer.step("schema")
+        for entry in self._dump["pre"]:
+            self._target.run(Entry(entry["name"], entry["type"], entry["schema"], entry["sql"]))
+        for table in tables:
+            if table.base_schema is not None:
+                self._target.reshape(self._archive.shape(table.base_schema), table.shape)
+        self.notes += [f"changed since the schema was dumped: {change}" for change in self._plan.changes]
+
+    def after(self, tables: Sequence[TablePlan], places: dict[str, Place]) -> None:
+        """Everything that is quicker, or only right, when the rows are there."""
+        self._observer.step("indexes and constraints")
+        if self._dump is None:
+            for table in tables:
+                self._target.add_keys(table.shape, places[table.name])
+            return
+        for entry in self._dump["post"]:
+            self._target.run(Entry(entry["name"], entry["type"], entry["schema"], entry["sql"]))
+        base = self._plan.base
+        assert base is not None
+        for name, (value, called) in base.sequences.items():
+            self._target.set_sequence(name, value, called=called)
+        self._target.advance_sequences()
+        self.notes += [f"not restored: {what}" for what in base.not_covered]

@@ -1,0 +1,184 @@
+"""From a moment to a plan: which epoch, which base, which segments. Reads manifests, no rows.
+
+In: an archive and a `Moment`. Out: a `Plan`, its chain checked from the base to the cut; for `--list`, the windows of
+moments that can be restored. Refuses: what `plan` refuses; a chain with a hole (CHAIN_BROKEN).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from cdc.errors import BEYOND_ARCHIVE, CHAIN_BROKEN, CdcError
+from cdc.position import parse_position
+from sinks.archive.archive import Archive
+from sinks.archive.chain import Tail, check, fetch, read_tail
+from sinks.archive.manifest import Base, Segment, segment_name
+from sinks.archive.plan import Choice, Cut, Moment, Plan, Txn, choose_base, find_cut, make_plan, refuse_before, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Moments from `from_us` to `to_us` can be restored, out of one epoch's unbroken chain."""
+
+    epoch: int
+    first_seq: int
+    last_seq: int
+    from_us: int | None
+    to_us: int | None
+    base: str
+
+
+class Windows:
+    """What one archive can restore."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._loaded: dict[str, list[Txn]] = {}
+        self._names: dict[int, list[str]] = {}
+        for name in archive.names("log/"):
+            self._names.setdefault(int(name.split("/")[1]), []).append(name)
+
+    def plan(self, moment: Moment, choice: Choice | None = None) -> Plan:
+        """The newest base before the moment, and what follows it up to the cut."""
+        tail = read_tail(self._archive)
+        if tail is None:
+            raise CdcError(BEYOND_ARCHIVE, moment=moment, end="which has no segment yet")
+        epoch = self._epoch(moment)
+        bases = self._bases(epoch)
+        while True:
+            base = choose_base(bases, moment)
+            segments = self._segments(epoch, base.txn_seq if base else 0)
+            cut = self._cut(moment, base, segments, tail, choice)
+            if base is None or cut.txn_seq >= base.txn_seq:
+                break
+            bases = [other for other in bases if other.txn_seq < base.txn_seq]
+        if base is None and moment.time_us is not None:
+            begins = self._after_copy(segments, tail)
+            if begins is None or begins[1] is None or begins[1] > moment.time_us:
+                since = "nothing was committed behind the log's own copy" if begins is None else shown(begins[1])
+                raise refuse_before(moment, f"no base lies before it; the log's own copy serves from {since} on")
+        plan = make_plan(base, segments, cut, self._archive.shape)
+        if base is None and not plan.tables:
+            first = self._names[epoch][0]
+            raise refuse_before(moment, f"no base lies before it, and {first} does not begin with a copy")
+        return plan
+
+    def _cut(
+        self, moment: Moment, base: Base | None, segments: Sequence[Segment], tail: Tail, choice: Choice | None
+    ) -> Cut:
+        epoch = segments[-1].epoch if segments else (base.epoch if base else 0)
+        newest = tail.progress.epoch == epoch
+        horizon = tail.horizon_us if newest else None
+        if not segments:
+            raise CdcError(BEYOND_ARCHIVE, moment=moment, end=shown(horizon))
+        last, end = (parse_position(position).lsn for position in (segments[-1].position, tail.progress.position))
+        if newest and moment.lsn is not None and last <= moment.lsn <= end:
+            # Heartbeats carry the archive's end on; behind the last transaction there is nothing to leave out.
+            return Cut(epoch, self._load(segments[-1])[-1], None)
+        return find_cut(moment, segments, self._load, horizon, choice)
+
+    def _epoch(self, moment: Moment) -> int:
+        """The newest epoch that begins before the moment."""
+        epochs = sorted(self._names, reverse=True)
+        for epoch in epochs:
+            ((_, first),) = fetch(self._archive, self._names[epoch][:1])
+            if epoch == epochs[-1] or _begins_before(first, moment):
+                return epoch
+        raise refuse_before(moment, "it has no segment")
+
+    def _bases(self, epoch: int) -> list[Base]:
+        names = [name for name in self._archive.names(f"base/{epoch:020d}/") if name.endswith(".json")]
+        return [self._archive.read(Base, name) for name in names]
+
+    def _segments(self, epoch: int, behind: int) -> list[Segment]:
+        """From the one that holds the transaction after `behind` to the end, links checked."""
+        names = self._names[epoch]
+        wanted = segment_name(epoch, behind + 1)
+        at = max((n for n, name in enumerate(names) if name <= wanted), default=-1)
+        if at < 0:
+            raise CdcError(
+                CHAIN_BROKEN, before=f"transaction {behind}", after=names[0],
+                problem=f"transactions from {behind + 1} on are missing",
+            )  # fmt: skip
+        chain = fetch(self._archive, names[at:])
+        check(chain)
+        return [segment for _, segment in chain]
+
+    def _load(self, segment: Segment) -> list[Txn]:
+        """Its transactions; a search looks at few segments, at some of them twice."""
+        if segment.name not in self._loaded:
+            self._loaded[segment.name] = self._transactions(segment)
+        return self._loaded[segment.name]
+
+    def _transactions(self, segment: Segment) -> list[Txn]:
+        table = pq.read_table(io.BytesIO(self._archive.vouched(segment.transactions)))
+        columns = ["txn_seq", "commit_us", "position", "run", "log_offset"]
+        return [Txn(*row) for row in zip(*(table[name].to_pylist() for name in columns), strict=True)]
+
+    def _after_copy(self, run: Sequence[Segment], tail: Tail | None) -> tuple[int, int | None] | None:
+        """Where the log's own base copy is complete, and the first commit time that is known from there on.
+
+        The parts of a copy have no commit time: the source stood like that some time before the next one.
+        """
+        copied = [change.seq for segment in run for change in segment.changes if change.effect == "copied"]
+        if not copied or run[0].first_seq != 1:
+            return None
+        at = max(copied)
+        for segment in run:
+            if segment.last_seq > at and segment.max_commit_us is not None:
+                times = [t.commit_us for t in self._load(segment) if t.txn_seq > at and t.commit_us is not None]
+                if times:
+                    return at, times[0]
+        newest = tail is not None and tail.segment.name == run[-1].name
+        return at, tail.horizon_us if newest and tail else None
+
+    # -- what there is ------------------------------------------------------------------------------------------
+    def windows(self) -> list[Window]:
+        """Every span of moments that can be restored, oldest first; broken chains end one."""
+        tail, found = read_tail(self._archive), []
+        for epoch, names in sorted(self._names.items()):
+            chain = fetch(self._archive, names)
+            runs: list[list[Segment]] = [[]]
+            for at, (_, segment) in enumerate(chain):
+                if at and not _follows(chain[at - 1 : at + 1]):
+                    runs.append([])
+                runs[-1].append(segment)
+            bases = self._bases(epoch)
+            for run in runs:
+                window = self._window(epoch, run, bases, tail)
+                if window:
+                    found.append(window)
+        return found
+
+    def _window(self, epoch: int, run: Sequence[Segment], bases: Sequence[Base], tail: Tail | None) -> Window | None:
+        first, last = run[0].first_seq, run[-1].last_seq
+        starts = [(base.txn_seq, base.commit_us, base.name) for base in bases if first - 1 <= base.txn_seq <= last]
+        copied = self._after_copy(run, tail)
+        if copied:
+            starts.append((*copied, "the log's own copy"))
+        if not starts:
+            return None
+        newest = tail is not None and tail.segment.name == run[-1].name
+        to_us = tail.horizon_us if newest and tail else run[-1].running_max_us
+        _, from_us, name = min(starts)
+        return Window(epoch, min(starts)[0], last, from_us, to_us, name)
+
+
+def _begins_before(first: Segment, moment: Moment) -> bool:
+    if moment.time_us is not None:
+        return first.min_commit_us is None or first.min_commit_us <= moment.time_us
+    if moment.lsn is not None:
+        return parse_position(first.prev_position or first.position).lsn <= moment.lsn
+    return True
+
+
+def _follows(pair: Sequence[tuple[object, Segment]]) -> bool:
+    try:
+        check(pair)  # type: ignore[arg-type]
+    except CdcError:
+        return False
+    return True

@@ -1,0 +1,178 @@
+"""Restores on real servers: what comes back is what the source held at that very moment, or a word why not."""
+
+import json
+import os
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from cdc.position import Lsn
+from cdc.postgres.catalog import Catalog
+from cdc.postgres.session import Server, Side
+from sinks.archive.plan import Moment
+from sinks.archive.restore import Outcome, Wanted, restore
+from sinks.archive.window import Windows
+from sinks.postgres.digest import Digests, digest_query, digests
+from sinks.postgres.restoring import RestoreTarget
+from tests.crash.conftest import SHOP
+from tests.servers.kafka import Kafka
+from tests.servers.postgres import Database
+from tests.system.pipeline import CDC, Pipeline, wait_until
+from tests.system.test_archive_writer import logged
+
+
+class Quiet:
+    """Watches nothing."""
+
+    def reading(self, done: int, segments: int) -> None: ...
+    def loading(self, table: str, rows: int, *, done: bool) -> None: ...
+    def step(self, what: str) -> None: ...
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, database: Database, target_database: Database, kafka: Kafka) -> Pipeline:
+    database.execute(SHOP)
+    made = Pipeline(tmp_path, database, target_database, kafka.bootstrap)
+    made.publish()
+    return made
+
+
+def at_source(pipeline: Pipeline) -> tuple[Lsn, dict[str, Digests]]:
+    """The source's digests while nobody writes, and a position between them and what comes next."""
+    server = Server(Side.SOURCE, "test", pipeline.source.url(), pipeline.source.server.password)
+    with closing(Catalog(server)) as catalog:
+        (lsn,) = catalog.rows("SELECT pg_current_wal_insert_lsn()::text")[0]
+        publication = catalog.publication(f"cdc_{pipeline.name}", lambda *_: True)
+        assert publication is not None
+        shapes = catalog.shapes([table.oid for table in publication.tables])
+        found = {t.full_name: digests(catalog.connection.execute(digest_query(t, only=True))) for t in shapes}
+    return Lsn.parse(lsn), found
+
+
+def restored(pipeline: Pipeline, moment: Moment, wanted: Wanted | None = None) -> Outcome:
+    server = Server(Side.TARGET, "restore", pipeline.target.url(), pipeline.target.server.password)
+    archive = pipeline.archive()
+    with RestoreTarget(server) as target:
+        return restore(archive, Windows(archive).plan(moment), wanted or Wanted(), target, Quiet())
+
+
+def work(pipeline: Pipeline) -> None:
+    pipeline.source.execute("""
+        UPDATE accounts SET balance = balance + 1 WHERE id % 3 = 0;
+        UPDATE accounts SET id = id + 1000 WHERE id % 7 = 0 AND id < 1000;
+        DELETE FROM accounts WHERE id % 11 = 0;
+        INSERT INTO accounts (id, owner, balance, notes)
+          SELECT 5000 + coalesce(max(id), 0), 'new', 1, repeat(md5(random()::text), 300) FROM accounts;
+        INSERT INTO visits VALUES (now(), 'x'), (now(), 'x');
+        DELETE FROM visits WHERE ctid IN (SELECT ctid FROM visits LIMIT 1);
+        UPDATE visits SET page = page || '!' WHERE page = 'x';
+    """)
+
+
+def test_restores_to_positions_equal_the_source(pipeline: Pipeline) -> None:
+    moments = []
+    with pipeline.source_running(), pipeline.archive_running():
+        wait_until(lambda: len(logged(pipeline)) >= 2, "the copy")
+        pipeline.wait_archived()
+        for number in range(6):
+            work(pipeline)
+            if number == 2:
+                pipeline.source.execute("ALTER TABLE accounts ADD COLUMN tier int NOT NULL DEFAULT 3")
+            if number == 3:
+                pipeline.source.execute("TRUNCATE visits")
+            if number == 4:
+                pipeline.source.execute("ALTER TABLE accounts DROP COLUMN tier")
+            moments.append(at_source(pipeline))
+            time.sleep(0.3)
+        work(pipeline)
+        pipeline.wait_archived()
+    for lsn, expected in moments:
+        pipeline.target.execute("DROP TABLE IF EXISTS accounts, visits; DROP SCHEMA IF EXISTS cdc CASCADE")
+        outcome = restored(pipeline, Moment(lsn=lsn))
+        assert {table.table: table.digests for table in outcome.tables} == expected
+
+
+def cdc_restore(pipeline: Pipeline, *arguments: str, key: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "CDC_ARCHIVE_KEY": pipeline.archive_key if key is None else key,
+        "PGPASSWORD": pipeline.target.server.password,
+    }
+    command: list[str | Path] = [CDC.with_name("cdc-restore"), "--archive", pipeline.archive_url, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def archived(pipeline: Pipeline) -> Pipeline:
+    """A little history in the archive; nothing runs any more."""
+    with pipeline.source_running(), pipeline.archive_running():
+        wait_until(lambda: len(logged(pipeline)) >= 2, "the copy")
+        pipeline.wait_archived()
+        work(pipeline)
+        time.sleep(1.5)
+        pipeline.source.execute("DELETE FROM accounts")
+        pipeline.wait_archived()
+    return pipeline
+
+
+def test_the_command(archived: Pipeline) -> None:
+    """Yesterday's table, beside the live one and in an empty database, by the archive and its key alone."""
+    found = cdc_restore(archived, "--list", "--json")
+    (window,) = json.loads(found.stdout)["windows"]
+    assert window["base"] == "the log's own copy"
+    before_delete = str(window["last_txn"])
+    into = ("--into", archived.target.url())
+    dry = cdc_restore(archived, "--to-txn", before_delete, "--exclusive", "--dry-run", "--json")
+    assert json.loads(dry.stdout)["first_out"]["txn"] == int(before_delete)
+    whole = cdc_restore(archived, "--to-txn", before_delete, "--exclusive", *into)
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stdout.splitlines()[-1].startswith("VERIFIED: 2 tables")
+    again = cdc_restore(archived, "--to-txn", before_delete, "--exclusive", *into)
+    assert (again.returncode, "RESTORE_EXISTS" in again.stderr) == (5, True)
+    beside = cdc_restore(
+        archived, "--to-time", window["to"], "--table", "public.accounts", "--as", "after delete", *into
+    )  # fmt: skip
+    assert beside.returncode == 0, beside.stderr
+    assert archived.target.execute('SELECT count(*) FROM "after delete"') == [(0,)]
+    assert archived.target.execute("SELECT count(*) > 40 FROM accounts") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--to-time", "2026-11-22 03:10:00"], 2, "has no offset from UTC"),
+        (["--to-time", "yesterday"], 2, "is no time"),
+        (["--to-time", "2199-01-01 00:00:00+00:00"], 5, "BEYOND_ARCHIVE"),
+        (["--to-time", "1999-01-01 00:00:00+00:00"], 5, "BEFORE_ARCHIVE"),
+        (["--to-txn", "1"], 5, "TABLE_COPYING"),
+        (["--to-lsn", "FFFF/0"], 5, "BEYOND_ARCHIVE"),
+        (["--to-lsn", "x"], 2, "is no position"),
+        ([], 2, "which moment is meant?"),
+        (["--to-txn", "3", "--table", "public.nothing"], 2, "TABLE_UNKNOWN"),
+        (["--to-txn", "3", "--as", "x"], 2, "--as names one table"),
+        (["--to-txn", "3", "--schema", "there is none"], 5, "RESTORE_REFUSED"),
+    ],
+)
+def test_what_the_command_refuses(archived: Pipeline, arguments: list[str], code: int, words: str) -> None:
+    done = cdc_restore(archived, *arguments, "--into", archived.target.url())
+    assert (done.returncode, words in done.stderr) == (code, True), done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert archived.target.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
+def test_rows_that_the_target_changes_are_noticed(archived: Pipeline) -> None:
+    """Compared before the commit: nothing wrong is ever seen."""
+    archived.target.execute("""
+        CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.page := NEW.page || 1; RETURN NEW; END';
+        CREATE FUNCTION on_create() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+          IF to_regclass('public.visits') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = 't') THEN
+            EXECUTE 'CREATE TRIGGER t BEFORE INSERT ON public.visits FOR EACH ROW EXECUTE FUNCTION public.spoil()';
+          END IF; END $$;
+        CREATE EVENT TRIGGER spoil ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION on_create();
+    """)
+    done = cdc_restore(archived, "--to-txn", "3", "--into", archived.target.url())
+    assert (done.returncode, "RESTORE_FAILED" in done.stderr) == (5, True), done.stderr
+    assert archived.target.execute("SELECT to_regclass('public.visits')") == [(None,)]
