@@ -4,6 +4,7 @@ import http.client
 import io
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -252,8 +253,20 @@ def test_a_store_that_is_frozen_is_unreachable_and_back_again(s3: S3, url: str, 
             refused(call, STORE_UNREACHABLE)
     finally:
         s3.cont()
+    # It takes a moment to find its own parts again.
+    deadline = time.monotonic() + 60
+    while not answers(store):
+        assert time.monotonic() < deadline
     store.put("a", io.BytesIO(b"x"))
     assert store.get("a") == b"x"
+
+
+def answers(store: Store) -> bool:
+    try:
+        store.put("b", io.BytesIO(b"x"))
+    except CdcError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("status", ["500", "503", "409"])

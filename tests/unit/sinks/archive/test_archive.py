@@ -105,9 +105,10 @@ def test_of_many_that_make_it_at_once_one_stands_and_all_read_it(url: str, monke
         assert [reader.get(f"a/{at}") for at in range(8)] == [b"%d" % at for at in range(8)]
 
 
-def test_a_kill_while_it_is_made_leaves_nothing_in_the_way(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at", ["put", "put_new"])
+def test_a_kill_while_it_is_made_leaves_nothing_in_the_way(url: str, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(Directory, "put_new", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Directory, at, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             Archive.open_or_make(url, KEY, "shop")
     refused(lambda: Archive.open(url, KEY), ARCHIVE_MISSING)
