@@ -38,6 +38,7 @@ from cdc.position import Lsn
 from cdc.source import Source
 from cdc.status import read_tail
 from sinks import Progress, TransactionReader
+from sinks.archive.check import archive_facts, check_archive
 from sinks.archive.commands import app as archive_app
 from sinks.archive.restore_command import command as restore_command
 from sinks.consumer import Sink, SinkSettings
@@ -102,7 +103,7 @@ def init(
 @app.command()
 def check(name: Section = None, *, as_json: Json = False, config: ConfigFile = None) -> None:
     """Everything that is missing, each with the statement that mends it. Exit 1 where something fails."""
-    sections = checking.check(configuration.load(config), name)
+    sections = checking.check(configuration.load(config), name, check_archive)
     (checking.show_json if as_json else checking.show)(sections)
     if checking.failed(sections):
         raise typer.Exit(1)
@@ -152,9 +153,9 @@ def status(
     """Position and lag of each stage, WAL kept on production, tables being copied."""
     loaded = configuration.load(config)
     if watch:
-        reporting.watch(loaded, stop_on_signals())
+        reporting.watch(loaded, archive_facts, stop_on_signals())
     else:
-        reporting.show_once(loaded, as_json=as_json)
+        reporting.show_once(loaded, archive_facts, as_json=as_json)
 
 
 @app.command()

@@ -24,6 +24,7 @@ VERSION = 1
 PROMISE = "every committed transaction once, whole, in commit order"
 _BLOCK = 2_000
 _RATE_WINDOW_US = 600_000_000
+_ARCHIVE_LATE_S = 300.0
 
 
 # -- the log ----------------------------------------------------------------------------------------------------
@@ -155,10 +156,41 @@ class SinkStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveFacts:
+    """What an archive's store says: up to where it is complete, and its newest base."""
+
+    position: str
+    epoch: int
+    txn_seq: int
+    commit_ts_us: int | None
+    base_txn_seq: int | None = None
+    base_finished_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveStatus:
+    """`archived_to` is the commit time up to which the archive is complete, in µs since 1970."""
+
+    name: str
+    source: str
+    state: str
+    position: str | None = None
+    epoch: int | None = None
+    txn_seq: int | None = None
+    archived_to_us: int | None = None
+    lag_seconds: float | None = None
+    lag_transactions: int | None = None
+    base_txn_seq: int | None = None
+    base_age_seconds: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     at: str
     sources: tuple[SourceStatus, ...]
     sinks: tuple[SinkStatus, ...]
+    archives: tuple[ArchiveStatus, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {"v": VERSION, **asdict(self)}
@@ -222,6 +254,32 @@ def sink_status(name: str, source: str, tail: Tail, facts: TargetFacts | None, p
         lag_seconds=_seconds(_commit_us(last), applied.commit_ts_us) if last else None,
         lag_transactions=max(0, last.txn_seq - applied.txn_seq) if last and same else None,
         copying=facts.copying,
+        problem=problem,
+    )
+
+
+def archive_status(
+    name: str, source: str, tail: Tail, facts: ArchiveFacts | None, now_ms: int, problem: str | None
+) -> ArchiveStatus:
+    """As `source_status`. The store does not know whether an archiver runs: what stands still shows by its lag."""
+    if facts is None:
+        return ArchiveStatus(name, source, "unknown" if problem else "nothing archived", problem=problem)
+    last = tail.last
+    same = last is not None and last.epoch == facts.epoch
+    lag = _seconds(_commit_us(last), facts.commit_ts_us) if last else None
+    late = lag is not None and lag > _ARCHIVE_LATE_S
+    return ArchiveStatus(
+        name,
+        source,
+        "behind" if late else "archiving",
+        position=facts.position,
+        epoch=facts.epoch,
+        txn_seq=facts.txn_seq,
+        archived_to_us=facts.commit_ts_us,
+        lag_seconds=lag,
+        lag_transactions=max(0, last.txn_seq - facts.txn_seq) if last and same else None,
+        base_txn_seq=facts.base_txn_seq,
+        base_age_seconds=None if facts.base_finished_ms is None else round((now_ms - facts.base_finished_ms) / 1e3, 1),
         problem=problem,
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cdc.brokers import Cluster, check_cluster, check_topics
 from cdc.commands.sections import chosen, url_of
 from cdc.commands.terminal import say, say_json
@@ -18,7 +20,7 @@ _STYLE = {Level.OK: "green", Level.NOTE: "dim", Level.WARN: "yellow", Level.FAIL
 Section = tuple[str, str, list[Finding]]
 
 
-def check(config: Config, name: str | None) -> list[Section]:
+def check(config: Config, name: str | None, check_archive: Callable[[Config, str], list[Finding]]) -> list[Section]:
     """(section, where it is, findings), in the file's order, Kafka last."""
     sections: list[Section] = []
     captured: list[tuple[Source, Inventory | None]] = []
@@ -28,6 +30,8 @@ def check(config: Config, name: str | None) -> list[Section]:
             source = config.source(unit_name)
             findings, inventory = check_source(source)
             captured.append((source, inventory))
+        elif kind == "archive":
+            findings = check_archive(config, unit_name)
         else:
             sink = config.sink(unit_name)
             findings = check_target(sink, config.source(sink.source))

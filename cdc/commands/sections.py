@@ -38,6 +38,9 @@ def databases(config: Config, name: str | None) -> list[Unit]:
 
 def url_of(config: Config, unit: Unit) -> str:
     kind, name = unit
+    if kind == "archive":
+        archive, source = config.archive(name)
+        return archive.url_of(source)
     return config.source(name).url if kind == "source" else config.sink(name).url
 
 

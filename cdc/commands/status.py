@@ -6,7 +6,7 @@ A stage that cannot be asked is shown with its problem; a host that lacks anothe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
@@ -21,18 +21,31 @@ from cdc.errors import TOPIC_MISSING, CdcError
 from cdc.kafka import Reader
 from cdc.postgres.status import source_facts, target_facts
 from cdc.secret import redact
-from cdc.status import Report, SinkStatus, SourceStatus, Tail, Wal, read_tail, sink_status, source_status
+from cdc.status import (
+    ArchiveFacts,
+    ArchiveStatus,
+    Report,
+    SinkStatus,
+    SourceStatus,
+    Tail,
+    Wal,
+    archive_status,
+    read_tail,
+    sink_status,
+    source_status,
+)
 from cdc.topics import log_topic
 
 _EVERY_S = 2.0
+AskArchive = Callable[[Config, str], ArchiveFacts | None]
 _UNITS = (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10))
 
 
 class Gatherer:
     """Asks Kafka, the sources and the targets of one configuration."""
 
-    def __init__(self, config: Config, reader: Reader) -> None:
-        self._config, self._reader = config, reader
+    def __init__(self, config: Config, reader: Reader, archive_facts: AskArchive) -> None:
+        self._config, self._reader, self._archive_facts = config, reader, archive_facts
 
     def report(self) -> Report:
         tails = {name: self._tail(source.topic_prefix) for name, source in self._config.sources.items()}
@@ -40,6 +53,7 @@ class Gatherer:
             datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             tuple(self._source(name, *tails[name]) for name in self._config.sources),
             tuple(self._sink(name, *tails[sink.source]) for name, sink in self._config.sinks.items()),
+            tuple(self._archive(name, tails) for kind, name in self._config.units() if kind == "archive"),
         )
 
     def _tail(self, prefix: str) -> tuple[Tail, str | None]:
@@ -66,6 +80,15 @@ class Gatherer:
             problem = _both(_short(error), problem)
         return sink_status(name, sink.source, tail, facts, problem)
 
+    def _archive(self, name: str, tails: Mapping[str, tuple[Tail, str | None]]) -> ArchiveStatus:
+        _, source = self._config.archive(name)
+        (tail, problem), facts = tails[source], None
+        try:
+            facts = self._archive_facts(self._config, name)
+        except CdcError as error:
+            problem = _both(_short(error), problem)
+        return archive_status(name, source, tail, facts, time.time_ns() // 1_000_000, problem)
+
 
 def _short(error: CdcError) -> str:
     return redact(f"{error.code.name}: {error.text}")
@@ -76,13 +99,13 @@ def _both(one: str, other: str | None) -> str:
 
 
 @contextmanager
-def gatherer(config: Config) -> Iterator[Gatherer]:
+def gatherer(config: Config, archive_facts: AskArchive) -> Iterator[Gatherer]:
     with closing(Reader(config.kafka_options(), client="cdc-status")) as reader:
-        yield Gatherer(config, reader)
+        yield Gatherer(config, reader, archive_facts)
 
 
-def show_once(config: Config, *, as_json: bool) -> None:
-    with gatherer(config) as gather:
+def show_once(config: Config, archive_facts: AskArchive, *, as_json: bool) -> None:
+    with gatherer(config, archive_facts) as gather:
         report = gather.report()
     if as_json:
         say_json(report.as_json())
@@ -90,9 +113,12 @@ def show_once(config: Config, *, as_json: bool) -> None:
         console().print(render(report))
 
 
-def watch(config: Config, stop: Callable[[], bool]) -> None:
+def watch(config: Config, archive_facts: AskArchive, stop: Callable[[], bool]) -> None:
     """Until stopped."""
-    with gatherer(config) as gather, Live(render(gather.report()), console=console(), auto_refresh=False) as live:
+    with (
+        gatherer(config, archive_facts) as gather,
+        Live(render(gather.report()), console=console(), auto_refresh=False) as live,
+    ):
         while not stop():
             live.update(render(gather.report()), refresh=True)
             until = time.monotonic() + _EVERY_S
@@ -107,7 +133,10 @@ def render(report: Report) -> RenderableType:
     if report.sinks:
         parts.append(_sinks(report.sinks))
         parts.append(Text(f"transaction mode: {report.sinks[0].promise}", style="dim"))
-    problems = [(s.name, s.problem) for s in report.sources] + [(s.name, s.problem) for s in report.sinks]
+    if report.archives:
+        parts.append(_archives(report.archives))
+    stages: list[SourceStatus | SinkStatus | ArchiveStatus] = [*report.sources, *report.sinks, *report.archives]
+    problems = [(stage.name, stage.problem) for stage in stages]
     parts += [Text(f"{name}: {problem}", style="bold red") for name, problem in problems if problem]
     return Group(*parts)
 
@@ -129,6 +158,16 @@ def _sinks(sinks: tuple[SinkStatus, ...]) -> Table:
         divergence = "–" if s.position is None else str(s.known_divergence)
         position = s.position or "–"
         table.add_row(s.name, state, position, _number(s.txn_seq), behind, span(s.lag_seconds), divergence)
+    return table
+
+
+def _archives(archives: tuple[ArchiveStatus, ...]) -> Table:
+    table = _table("archive", "state", "archived to", "txn", "behind", "lag", "newest base")
+    for a in archives:
+        behind = "–" if a.lag_transactions is None else f"{a.lag_transactions:,} txn"
+        to = "–" if a.archived_to_us is None else f"{datetime.fromtimestamp(a.archived_to_us // 1_000_000, UTC):%F %T}Z"
+        base = "none" if a.base_age_seconds is None else f"{span(a.base_age_seconds)} ago"
+        table.add_row(a.name, a.state, to, _number(a.txn_seq), behind, span(a.lag_seconds), base)
     return table
 
 

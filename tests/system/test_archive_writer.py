@@ -1,14 +1,17 @@
 """The archiver on real servers: the chain holds what the log holds, through kills; two archivers never mix."""
 
 import io
+import json
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from cdc.errors import CdcError
 from cdc.log import End
+from cdc.secret import new_key
 from sinks.archive.archive import Archive
 from sinks.archive.chain import check, fetch
 from sinks.archive.manifest import Segment
@@ -99,3 +102,32 @@ def test_of_two_archivers_one_stops_and_the_chain_is_whole(pipeline: Pipeline) -
         work(pipeline, 5)
         pipeline.wait_archived()
     assert transactions(pipeline.archive()) == logged(pipeline)
+
+
+def test_status_and_check_tell_how_far_it_is(pipeline: Pipeline) -> None:
+    def call(*arguments: str) -> dict[str, Any]:
+        process = pipeline.run(*arguments, "--json")
+        process.wait(60)
+        found: dict[str, Any] = json.loads(process.log.read_text())
+        return found
+
+    def lines() -> list[str]:
+        sections = {s["section"]: s["findings"] for s in call("check")["sections"]}
+        return [f"{f['level']} {f['what']}" for f in sections[f"archive.main.{pipeline.name}"]]
+
+    assert lines() == [f"NOTE {pipeline.archive_url} is made by the archiver's first start"]
+    with pipeline.source_running(), pipeline.archive_running():
+        wait_until(lambda: bool(logged(pipeline)), "the log")
+        work(pipeline, 3)
+        pipeline.wait_archived()
+        (archive,) = call("status")["archives"]
+        assert (archive["state"], archive["problem"], archive["lag_transactions"]) == ("archiving", None, 0)
+        assert archive["txn_seq"] == logged(pipeline)[-1][0]
+        encrypted, upto = lines()
+        assert encrypted == "OK encrypted by AES-256-GCM, and this key opens it"
+        assert upto.startswith("OK archived up to 20")
+    pipeline.archive_key = new_key()
+    (archive,) = call("status")["archives"]
+    assert "ARCHIVE_KEY_WRONG" in archive["problem"]
+    assert lines()[0].startswith("FAIL ARCHIVE_KEY_WRONG")
+    assert pipeline.archive_key not in str(archive)
