@@ -14,13 +14,10 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -120,25 +117,6 @@ def _glob(value: str) -> str:
     if not (schema and dot and table):
         raise ValueError(f"{value!r} is not schema.table; each part may hold * and ?")
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class TimeOfDay:
-    """A time on the clocks of a place."""
-
-    at: time
-    zone: ZoneInfo
-
-
-def _time_of_day(value: object) -> object:
-    """`"02:30 Europe/Berlin"`."""
-    if not isinstance(value, str):
-        return value
-    clock, _, zone = value.partition(" ")
-    try:
-        return TimeOfDay(time.fromisoformat(clock), ZoneInfo(zone or "UTC"))
-    except (ValueError, KeyError):
-        raise ValueError(f'{value!r} is not like "02:30 Europe/Berlin"') from None
 
 
 def _secret_or_none(value: object, info: ValidationInfo) -> object:
@@ -279,9 +257,6 @@ class Archive(_Section):
     url: Annotated[str, AfterValidator(_store_url)]
     encryption_key: Annotated[Secret | Literal["none"], BeforeValidator(_secret_or_none)]
     roll_every: Duration = 60.0
-    base_every: Duration = 86400.0
-    base_at: Annotated[TimeOfDay | None, BeforeValidator(_time_of_day)] = None
-    anchor_every: Duration = 86400.0
 
     def url_of(self, source: str) -> str:
         return f"{self.url.rstrip('/')}/{source}"

@@ -7,7 +7,7 @@ import pytest
 import typer.main
 
 from cdc import cli, secret
-from cdc.config import Kafka, Metrics, Sink, Source
+from cdc.config import Archive, Kafka, Metrics, Sink, Source
 from cdc.errors import EXIT_CODES, SOURCE_HELD, CdcError
 
 OPERATIONS = (Path(__file__).parents[3] / "docs" / "OPERATIONS.md").read_text()
@@ -23,7 +23,7 @@ def commands() -> dict[str, click.Command]:
 
 
 def test_every_command_and_option_is_in_the_handbook_and_has_help() -> None:
-    assert len(commands()) == 10
+    assert len(commands()) == 13
     for name, command in commands().items():
         assert f"`cdc {name} " in OPERATIONS or f"`cdc {name}`" in OPERATIONS, name
         assert command.help, name
@@ -33,8 +33,8 @@ def test_every_command_and_option_is_in_the_handbook_and_has_help() -> None:
                     assert option in OPERATIONS, f"{name} {option}"
 
 
-@pytest.mark.parametrize("section", [Kafka, Source, Sink, Metrics])
-def test_every_key_is_in_the_handbook(section: type[Kafka | Source | Sink | Metrics]) -> None:
+@pytest.mark.parametrize("section", [Kafka, Source, Sink, Archive, Metrics])
+def test_every_key_is_in_the_handbook(section: type[Kafka | Source | Sink | Archive | Metrics]) -> None:
     for key in section.model_fields:
         assert key == "name" or f"`{key}`" in OPERATIONS, key
 

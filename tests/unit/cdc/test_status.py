@@ -143,7 +143,7 @@ def report() -> Report:
 def test_the_json_form_is_stable() -> None:
     value = json.loads(json.dumps(report().as_json()))
     assert value["v"] == 1
-    assert set(value) == {"v", "at", "sources", "sinks"}
+    assert set(value) == {"v", "at", "sources", "sinks", "archives"}
     assert set(value["sources"][0]) == {
         "name", "state", "position", "epoch", "txn_seq", "run", "lag_seconds", "copying", "wal", "problem",
     }  # fmt: skip
