@@ -46,6 +46,11 @@ VALUES (%(pipeline)s, %(source)s, 0, 0, %(writer)s, clock_timestamp())
 ON CONFLICT (pipeline) DO UPDATE SET writer = EXCLUDED.writer, updated_at = EXCLUDED.updated_at
 RETURNING source, epoch, txn_seq, run, position, log_offset, commit_ts_us
 """
+_ADOPT = """
+UPDATE cdc.{} SET pipeline = %(pipeline)s WHERE pipeline = 'restored:' || %(source)s
+  AND NOT EXISTS (SELECT FROM cdc.cdc_progress p WHERE p.pipeline = %(pipeline)s)
+"""
+"""What a restore of the whole database left: the first sink of that source goes on from there."""
 _MOVE = """
 UPDATE cdc.cdc_progress SET epoch = %s, txn_seq = %s, run = %s, position = %s, log_offset = %s, commit_ts_us = %s,
   updated_at = clock_timestamp()
@@ -90,6 +95,8 @@ class Hold:
                 self.connection.execute("CREATE SCHEMA IF NOT EXISTS cdc")
                 self.connection.execute(PROGRESS_TABLES)
             facts = {"pipeline": self.pipeline, "source": self.source, "writer": self._writer}
+            for table in ("cdc_table", "cdc_progress"):
+                self.connection.execute(_ADOPT.format(table).encode(), facts)
             source, epoch, txn_seq, run, position, log_offset, commit_ts_us = self._one(_TAKE, facts)
         if log_offset is not None:
             self.progress = Progress(epoch, txn_seq, run, position, log_offset, commit_ts_us)

@@ -176,3 +176,15 @@ def test_rows_that_the_target_changes_are_noticed(archived: Pipeline) -> None:
     done = cdc_restore(archived, "--to-txn", "3", "--into", archived.target.url())
     assert (done.returncode, "RESTORE_FAILED" in done.stderr) == (5, True), done.stderr
     assert archived.target.execute("SELECT to_regclass('public.visits')") == [(None,)]
+
+
+def test_a_region_is_added_by_a_restore(archived: Pipeline) -> None:
+    """The sink goes on behind the cut, exactly once, without copying."""
+    whole = cdc_restore(archived, "--to-txn", "4", "--into", archived.target.url())
+    assert whole.returncode == 0, whole.stderr
+    with archived.source_running(), archived.sink_running() as sink:
+        archived.source.execute("INSERT INTO accounts VALUES (1, 'back', 3, 'x')")
+        archived.wait_caught_up()
+        archived.assert_equal()
+        assert "started sink=eu position=1:0/" in sink.log.read_text()
+        assert archived.target.execute("SELECT pipeline FROM cdc.cdc_progress") == [("eu",)]

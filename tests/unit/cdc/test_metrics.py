@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 
 from cdc.errors import SOURCE_UNREACHABLE, CdcError
 from cdc.log import Identity, Opened, Start
-from cdc.metrics import SinkMetrics, SourceMetrics, Unit, serve
+from cdc.metrics import ArchiveMetrics, SinkMetrics, SourceMetrics, Unit, serve
 from cdc.observe import SourceObserver
 from cdc.position import Lsn, PgPosition
 from cdc.source import Progress
@@ -41,7 +41,7 @@ def get(address: tuple[str, int], path: str) -> tuple[int, str]:
         return answer.status, answer.read().decode()
 
 
-@pytest.mark.parametrize("unit", [SourceMetrics("shop"), SinkMetrics("eu")])
+@pytest.mark.parametrize("unit", [SourceMetrics("shop"), SinkMetrics("eu"), ArchiveMetrics("main.shop")])
 def test_every_metric_is_in_the_handbook(unit: Unit) -> None:
     handbook = OPERATIONS.read_text()
     for family in unit.registry.collect():
