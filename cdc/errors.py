@@ -666,3 +666,10 @@ TABLE_UNKNOWN = _code(
     "the archive has no table {table} at that moment",
     "tables there: {known}; a name is SCHEMA.TABLE",
 )
+DELETE_UNKNOWN = _code(
+    "DELETE_UNKNOWN",
+    Kind.USAGE,
+    "the archive knows of no transaction that removed {key} from {table}",
+    "the key is its columns' text in key order, joined by commas: --before-delete public.orders:42; --list shows how "
+    "far the archive reaches",
+)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 import pyarrow as pa
@@ -21,14 +21,14 @@ from cdc.event import Table
 from sinks.archive.archive import Archive
 from sinks.archive.fold import TableFold
 from sinks.archive.lines import digest_of
-from sinks.archive.manifest import Base, Segment
+from sinks.archive.manifest import Base
 from sinks.archive.plan import Plan, TablePlan
+from sinks.archive.reading import BATCH_ROWS, segment_rows
 from sinks.archive.scratch import Scratch
 from sinks.postgres.digest import Digests, differing, digests
 from sinks.postgres.restoring import Entry, Place, RestoreTarget
 from sinks.transaction import Progress
 
-_BATCH_ROWS = 50_000
 BaseRows = Callable[[], Iterator[pa.RecordBatch]]
 
 
@@ -142,18 +142,6 @@ def _read(
     return folds
 
 
-def segment_rows(archive: Archive, segment: Segment, names: Any) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Row groups of these tables; a row group has rows of one table."""
-    if segment.rows is None or not segment.tables.keys() & set(names):
-        return
-    file = pq.ParquetFile(pa.BufferReader(archive.vouched(segment.rows)))
-    for group in range(file.num_row_groups):
-        name = file.metadata.row_group(group).column(0).statistics.min
-        if name in names:
-            for batch in file.read_row_group(group).to_batches(_BATCH_ROWS):
-                yield name, batch
-
-
 def _base_reader(archive: Archive, base: Base | None, table: TablePlan) -> BaseRows | None:
     if base is None or not table.from_base:
         return None
@@ -162,7 +150,7 @@ def _base_reader(archive: Archive, base: Base | None, table: TablePlan) -> BaseR
     def batches() -> Iterator[pa.RecordBatch]:
         for stored in files:
             file = pq.ParquetFile(pa.BufferReader(archive.vouched(stored)))
-            yield from file.iter_batches(_BATCH_ROWS)
+            yield from file.iter_batches(BATCH_ROWS)
 
     return batches
 

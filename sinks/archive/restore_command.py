@@ -7,6 +7,7 @@ mean.
 
 from __future__ import annotations
 
+import csv
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,9 @@ def command(
     to_time: Annotated[str | None, typer.Option(metavar="TIME", help="2026-11-22 03:10:00+01:00")] = None,
     to_lsn: Annotated[str | None, typer.Option(metavar="LSN", help="0/1A2B3C")] = None,
     to_txn: Annotated[int | None, typer.Option(metavar="NUMBER", help="a transaction's number in its epoch")] = None,
+    before_delete: Annotated[
+        str | None, typer.Option(metavar="TABLE:KEY", help="just before the last transaction that removed this row")
+    ] = None,
     exclusive: Annotated[bool, typer.Option("--exclusive", help="without what is exactly there")] = False,
     cut: Annotated[
         str | None, typer.Option(help="first-after or last-before, where the source's clock stepped back")
@@ -61,7 +65,11 @@ def command(
     if windows:
         _show_windows(found.windows(), as_json=as_json)
         return
-    moment = _moment(to_time, to_lsn, to_txn, exclusive=exclusive)
+    if before_delete is not None and (to_time, to_lsn, to_txn) == (None, None, None):
+        removed_from, _, key = before_delete.partition(":")
+        moment = found.before_delete(removed_from, next(csv.reader([key])))
+    else:
+        moment = _moment(to_time, to_lsn, to_txn, before_delete, exclusive=exclusive)
     plan = found.plan(moment, _choice(cut))
     wanted = Wanted(tuple(table or ()), name, schema)
     if name and len(wanted.tables) != 1:
@@ -100,10 +108,12 @@ def _choice(text: str | None) -> Choice | None:
     return known[text]
 
 
-def _moment(to_time: str | None, to_lsn: str | None, to_txn: int | None, *, exclusive: bool) -> Moment:
-    given = [value for value in (to_time, to_lsn, to_txn) if value is not None]
+def _moment(
+    to_time: str | None, to_lsn: str | None, to_txn: int | None, before_delete: str | None, *, exclusive: bool
+) -> Moment:
+    given = [value for value in (to_time, to_lsn, to_txn, before_delete) if value is not None]
     if len(given) != 1:
-        fix = "one of --to-time, --to-lsn, --to-txn; --list shows the moments that can be restored"
+        fix = "one of --to-time, --to-lsn, --to-txn, --before-delete; --list shows the moments that can be restored"
         raise CdcError(ARGUMENT_INVALID, problem="which moment is meant?", fix=fix)
     try:
         if to_lsn is not None:

@@ -10,14 +10,16 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cdc.errors import BEYOND_ARCHIVE, CHAIN_BROKEN, CdcError
+from cdc.errors import BEYOND_ARCHIVE, CHAIN_BROKEN, DELETE_UNKNOWN, CdcError
 from cdc.position import parse_position
 from sinks.archive.archive import Archive
 from sinks.archive.chain import Tail, check, fetch, read_tail
 from sinks.archive.manifest import Base, Segment, segment_name
 from sinks.archive.plan import Choice, Cut, Moment, Plan, Txn, choose_base, find_cut, make_plan, refuse_before, shown
+from sinks.archive.reading import segment_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,27 @@ class Windows:
                     return at, times[0]
         newest = tail is not None and tail.segment.name == run[-1].name
         return at, tail.horizon_us if newest and tail else None
+
+    def before_delete(self, table: str, key: Sequence[str]) -> Moment:
+        """Just before the last transaction that removed this row, by DELETE or TRUNCATE, in the newest epoch."""
+        for epoch in sorted(self._names, reverse=True):
+            for name in reversed(self._names[epoch]):
+                ((_, segment),) = fetch(self._archive, [name])
+                removed = [c.seq for c in segment.changes if c.table == table and c.effect == "truncate"]
+                removed += self._deletes(segment, table, key)
+                if removed:
+                    return Moment(txn_seq=max(removed), exclusive=True)
+            break
+        raise CdcError(DELETE_UNKNOWN, table=table, key=", ".join(key))
+
+    def _deletes(self, segment: Segment, table: str, key: Sequence[str]) -> list[int]:
+        """Transactions of this segment that deleted the row. One that moved its key did not."""
+        found: list[int] = []
+        for _, batch in segment_rows(self._archive, segment, {table}):
+            deletes = batch.filter(pc.equal(batch.column("op"), "d"))
+            columns = (deletes.column(name).to_pylist() for name in ("txn_seq", "key", "moved_to"))
+            found += [seq for seq, of, moved in zip(*columns, strict=True) if of == list(key) and moved is None]
+        return found
 
     # -- what there is ------------------------------------------------------------------------------------------
     def windows(self) -> list[Window]:

@@ -132,6 +132,8 @@ def test_the_command(archived: Pipeline) -> None:
     assert whole.stdout.splitlines()[-1].startswith("VERIFIED: 2 tables")
     again = cdc_restore(archived, "--to-txn", before_delete, "--exclusive", *into)
     assert (again.returncode, "RESTORE_EXISTS" in again.stderr) == (5, True)
+    found_by_row = cdc_restore(archived, "--before-delete", "public.accounts:1", "--dry-run", "--json")
+    assert json.loads(found_by_row.stdout)["first_out"]["txn"] == int(before_delete)
     beside = cdc_restore(
         archived, "--to-time", window["to"], "--table", "public.accounts", "--as", "after delete", *into
     )  # fmt: skip
@@ -151,6 +153,8 @@ def test_the_command(archived: Pipeline) -> None:
         (["--to-lsn", "FFFF/0"], 5, "BEYOND_ARCHIVE"),
         (["--to-lsn", "x"], 2, "is no position"),
         ([], 2, "which moment is meant?"),
+        (["--before-delete", "public.accounts:777"], 2, "DELETE_UNKNOWN"),
+        (["--before-delete", "public.accounts:1", "--to-txn", "3"], 2, "which moment is meant?"),
         (["--to-txn", "3", "--table", "public.nothing"], 2, "TABLE_UNKNOWN"),
         (["--to-txn", "3", "--as", "x"], 2, "--as names one table"),
         (["--to-txn", "3", "--schema", "there is none"], 5, "RESTORE_REFUSED"),
