@@ -13,10 +13,13 @@ from contextlib import closing
 from enum import Enum
 from fnmatch import fnmatchcase
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import typer
+import typer.core
+import typer.main
 
 from cdc import config as configuration
 from cdc import logs, metrics
@@ -38,15 +41,31 @@ from cdc.position import Lsn
 from cdc.source import Source
 from cdc.status import read_tail
 from sinks import Progress, TransactionReader
-from sinks.archive.check import archive_facts, check_archive
-from sinks.archive.commands import app as archive_app
-from sinks.archive.restore_command import command as restore_command
 from sinks.consumer import Sink, SinkSettings
 from sinks.observe import SinkObserver
 from sinks.postgres.progress import PROGRESS_TABLES
 from sinks.verify import verify as compare
 
+
+class Commands(typer.core.TyperGroup):
+    """The commands, those of the archive loaded when they are asked for: Arrow, DuckDB and S3 take 100 MB of memory
+    that a source or a sink has no use for."""
+
+    LATER: ClassVar = {"archive": "sinks.archive.commands", "restore": "sinks.archive.restore_command"}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *self.LATER]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.LATER:
+            return super().get_command(ctx, cmd_name)
+        command = typer.main.get_command(import_module(self.LATER[cmd_name]).app)
+        command.name = cmd_name
+        return command
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Replicates a database's committed transactions through Kafka: whole, in order, exactly once.",
     no_args_is_help=True,
     add_completion=False,
@@ -56,10 +75,6 @@ source_app = typer.Typer(help="The source: one database's log to Kafka.", no_arg
 sink_app = typer.Typer(help="The sinks: transactions from Kafka into a replica.", no_args_is_help=True)
 app.add_typer(source_app, name="source")
 app.add_typer(sink_app, name="sink")
-app.add_typer(archive_app, name="archive")
-app.command("restore")(restore_command)
-restore_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-restore_app.command()(restore_command)
 
 ConfigFile = Annotated[
     Path | None,
@@ -103,6 +118,8 @@ def init(
 @app.command()
 def check(name: Section = None, *, as_json: Json = False, config: ConfigFile = None) -> None:
     """Everything that is missing, each with the statement that mends it. Exit 1 where something fails."""
+    from sinks.archive.check import check_archive  # noqa: PLC0415 - see Commands
+
     sections = checking.check(configuration.load(config), name, check_archive)
     (checking.show_json if as_json else checking.show)(sections)
     if checking.failed(sections):
@@ -151,6 +168,8 @@ def status(
     config: ConfigFile = None,
 ) -> None:
     """Position and lag of each stage, WAL kept on production, tables being copied."""
+    from sinks.archive.check import archive_facts  # noqa: PLC0415 - see Commands
+
     loaded = configuration.load(config)
     if watch:
         reporting.watch(loaded, archive_facts, stop_on_signals())
@@ -274,7 +293,7 @@ def main() -> None:
 
 def restore_main() -> None:
     """The command `cdc-restore`."""
-    _run(restore_app)
+    _run(import_module(Commands.LATER["restore"]).app)
 
 
 def _run(commands: typer.Typer) -> None:

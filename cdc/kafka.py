@@ -82,7 +82,7 @@ _CONSUMER = {
     "check.crcs": "true",
     "enable.partition.eof": "false",
     # Per partition queue; a sink follows the log and a topic a table within 300 MB.
-    "queued.max.messages.kbytes": "16384",
+    "queued.max.messages.kbytes": "8192",
     "fetch.queue.backoff.ms": "50",
     # A partition that is added or resumed waits until the request before it is answered.
     "fetch.wait.max.ms": "100",

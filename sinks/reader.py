@@ -48,7 +48,7 @@ from sinks.brokers import check_own, check_rows, starts
 from sinks.ranges import Partition, lost
 from sinks.transaction import ChangeTransaction, Progress
 
-BUDGET_BYTES = 48 << 20
+BUDGET_BYTES = 32 << 20
 _POLL_RECORDS = 2_000
 _LOG_AHEAD = 20_000
 """ENDs read ahead of their rows; each is small."""

@@ -32,6 +32,10 @@ from sinks.postgres.restoring import RestoreTarget
 KEY_VARIABLE = "CDC_ARCHIVE_KEY"
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def command(
     *,
     archive: Annotated[str, typer.Option(metavar="URL", help="s3://BUCKET/PREFIX/SOURCE or file:///DIRECTORY/SOURCE")],
