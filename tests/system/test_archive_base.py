@@ -524,7 +524,8 @@ def test_a_killed_base_leaves_nothing_to_mend(shop: Shop, place: str) -> None:
 
 
 def test_it_waits_for_the_sources_own_copy(shop: Shop) -> None:
-    with shop.source_running(failpoint="source.in_copy") as source:
+    shop.source.execute("INSERT INTO accounts SELECT i, 'more', 1 FROM generate_series(51, 40000) i")
+    with shop.source_running(failpoint="source.in_copy:3") as source:
         source.wait(60)
     process = shop.backup()
     wait_until(lambda: "for the source's own copy of public.accounts" in process.tail(), "it waits")
