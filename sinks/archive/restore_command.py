@@ -67,7 +67,7 @@ def command(
     opened = Archive.open(archive, _key(key_file))
     found = Windows(opened)
     if windows:
-        _show_windows(found.windows(), as_json=as_json)
+        show_windows(found.windows(), as_json=as_json)
         return
     if before_delete is not None and (to_time, to_lsn, to_txn) == (None, None, None):
         removed_from, _, key = before_delete.partition(":")
@@ -145,7 +145,7 @@ def _time_us(text: str) -> int:
 
 
 # -- what is shown ----------------------------------------------------------------------------------------------
-def _show_windows(windows: list[Window], *, as_json: bool) -> None:
+def show_windows(windows: list[Window], *, as_json: bool) -> None:
     if as_json:
         say_json({"v": 1, "windows": [
             {"epoch": w.epoch, "first_txn": w.first_seq, "last_txn": w.last_seq, "from": _iso(w.from_us),

@@ -192,3 +192,37 @@ def test_a_region_is_added_by_a_restore(archived: Pipeline) -> None:
         archived.assert_equal()
         assert "started sink=eu position=1:0/" in sink.log.read_text()
         assert archived.target.execute("SELECT pipeline FROM cdc.cdc_progress") == [("eu",)]
+
+
+def damage(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "deleted":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(data[:-1])
+    else:
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["deleted", "cut", "altered"])
+@pytest.mark.parametrize("what", ["log/*/*.json", "body/*/*.rows.parquet", "body/*/*.txns.parquet", "shape/*.json"])
+def test_every_damage_is_named(archived: Pipeline, what: str, how: str) -> None:
+    """By `verify`, and by a restore that needs the object; nothing is restored without a word."""
+    root = archived.directory / "archive" / archived.name
+    intact = archived.run("archive", "verify", "main", "--json")
+    assert (intact.wait(60), json.loads(intact.log.read_text())["intact"]) == (0, True)
+    # The one that a cut behind transaction 4 needs.
+    path = max(root.glob(what)) if "txns" in what else min(root.glob(what))
+    damage(path, how)
+    found = archived.run("archive", "verify", "main", "--json")
+    assert found.wait(60) == 1
+    names = [one["name"] for one in json.loads(found.log.read_text())["damages"]]
+    # A manifest that is gone shows by the one that vouches for it.
+    assert str(path.relative_to(root)) in names or how == "deleted"
+    assert names
+    done = cdc_restore(archived, "--to-txn", "4", "--into", archived.target.url())
+    assert done.returncode == 5, done.stdout
+    assert "ARCHIVE_CORRUPT" in done.stderr or "CHAIN_BROKEN" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert archived.target.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
