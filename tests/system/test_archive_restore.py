@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from sinks.postgres.digest import Digests, digest_query, digests
 from sinks.postgres.restoring import RestoreTarget
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka
-from tests.servers.postgres import Database
+from tests.servers.postgres import Database, Postgres
 from tests.system.pipeline import CDC, Pipeline, wait_until
 from tests.system.test_archive_writer import logged
 
@@ -105,8 +107,7 @@ def cdc_restore(pipeline: Pipeline, *arguments: str, key: str | None = None) -> 
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.fixture
-def archived(pipeline: Pipeline) -> Pipeline:
+def live(pipeline: Pipeline) -> Pipeline:
     """A little history in the archive; nothing runs any more."""
     with pipeline.source_running(), pipeline.archive_running():
         wait_until(lambda: len(logged(pipeline)) >= 2, "the copy")
@@ -116,6 +117,30 @@ def archived(pipeline: Pipeline) -> Pipeline:
         pipeline.source.execute("DELETE FROM accounts")
         pipeline.wait_archived()
     return pipeline
+
+
+@pytest.fixture(scope="module")
+def history(
+    tmp_path_factory: pytest.TempPathFactory, postgres_source: Postgres, postgres_target: Postgres, kafka: Kafka
+) -> Iterator[Pipeline]:
+    """Lived once; who changes something has a copy."""
+    source = postgres_source.create_database(f"history_{os.getpid()}")
+    target = postgres_target.create_database(f"history_{os.getpid()}")
+    source.execute(SHOP)
+    made = Pipeline(tmp_path_factory.mktemp("history"), source, target, kafka.bootstrap)
+    made.publish()
+    yield live(made)
+    source.drop()
+    target.drop()
+
+
+@pytest.fixture
+def archived(history: Pipeline, tmp_path: Path, target_database: Database) -> Pipeline:
+    """Its archive, and an empty target."""
+    made = Pipeline(tmp_path, history.source, target_database, history.bootstrap)
+    made.archive_key = history.archive_key
+    shutil.copytree(history.directory / "archive", tmp_path / "archive")
+    return made
 
 
 def test_the_command(archived: Pipeline) -> None:
@@ -182,8 +207,9 @@ def test_rows_that_the_target_changes_are_noticed(archived: Pipeline) -> None:
     assert archived.target.execute("SELECT to_regclass('public.visits')") == [(None,)]
 
 
-def test_a_region_is_added_by_a_restore(archived: Pipeline) -> None:
+def test_a_region_is_added_by_a_restore(pipeline: Pipeline) -> None:
     """The sink goes on behind the cut, exactly once, without copying."""
+    archived = live(pipeline)
     whole = cdc_restore(archived, "--to-txn", "4", "--into", archived.target.url())
     assert whole.returncode == 0, whole.stderr
     with archived.source_running(), archived.sink_running() as sink:
