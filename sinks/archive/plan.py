@@ -182,13 +182,12 @@ def make_plan(base: Base | None, segments: Sequence[Segment], cut: Cut, shape_of
     needed = [s for s in segments if s.first_seq <= cut.txn_seq and (base is None or s.last_seq > base.txn_seq)]
     since = base.txn_seq if base else 0
     tables = {
-        name: TablePlan(name, shape_of(table.schema_id), table.schema_id, table.schema_id)
+        name: TablePlan(name, shape_of(table.schema_id), table.schema_id, table.schema_id, since)
         for name, table in (base.tables if base else {}).items()
     }
-    since, said = base.txn_seq if base else 0, []
-    changes = sorted(
-        (c for s in needed for c in s.changes if since < c.seq <= cut.txn_seq), key=lambda c: (c.seq, c.at)
-    )
+    said = []
+    changes = [c for s in needed for c in s.changes if since < c.seq <= cut.txn_seq]
+    changes.sort(key=lambda c: (c.seq, c.at))
     for change in changes:
         _apply(change, tables, shape_of)
         if change.effect in ("add_column", "drop_column"):

@@ -252,3 +252,69 @@ def test_every_damage_is_named(archived: Pipeline, what: str, how: str) -> None:
     assert "ARCHIVE_CORRUPT" in done.stderr or "CHAIN_BROKEN" in done.stderr
     assert "Traceback" not in done.stderr
     assert archived.target.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
+
+
+SCHEMA = """
+CREATE TYPE mood AS ENUM ('sad', 'so so');
+CREATE FUNCTION shout(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+  SELECT upper($1) || '; -- Name: x; Type: TABLE' $$;
+CREATE TABLE customers (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, email text UNIQUE NOT NULL,
+  m mood DEFAULT 'sad', loud text GENERATED ALWAYS AS (upper(email)) STORED, CHECK (email <> ''));
+CREATE TABLE orders (id serial PRIMARY KEY, customer int NOT NULL REFERENCES customers ON DELETE CASCADE, note text);
+CREATE INDEX by_note ON orders (lower(note)) WHERE note IS NOT NULL;
+CREATE VIEW big AS SELECT * FROM orders WHERE id > 10;
+CREATE TRIGGER touch BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+COMMENT ON TABLE orders IS 'what people bought';
+INSERT INTO customers (email) SELECT 'c' || i || '@example.org' FROM generate_series(1, 20) i;
+INSERT INTO orders (customer, note) SELECT i, 'n' || i FROM generate_series(1, 20) i;
+"""
+
+
+def test_a_whole_database_out_of_a_base(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Schema and all: what the source's own tools say of both databases is the same, and the application goes on."""
+    monkeypatch.setenv("PATH", f"{Postgres.pg_dump.parent}:{os.environ['PATH']}")
+    pipeline.source.execute(SCHEMA)
+    with pipeline.source_running(), pipeline.archive_running():
+        wait_until(lambda: len(logged(pipeline)) >= 4, "the copy")
+        pipeline.source.execute("UPDATE orders SET note = 'before the base' WHERE id < 3")
+        backup = pipeline.run("archive", "backup", "main")
+        assert backup.wait(60) == 0, backup.log.read_text()
+        pipeline.source.execute("DELETE FROM customers WHERE id = 4")
+        pipeline.source.execute("INSERT INTO orders (customer, note) VALUES (5, 'later')")
+        work(pipeline)
+        pipeline.source.execute("ALTER TABLE orders ADD COLUMN priority int NOT NULL DEFAULT 1")
+        lsn, expected = at_source(pipeline)
+        pipeline.wait_archived()
+        done = cdc_restore(pipeline, "--to-lsn", str(lsn), "--into", pipeline.target.url())
+        assert done.returncode == 0, done.stderr
+        assert "from base/" in done.stdout
+        _, there = at_target(pipeline)
+        assert there == expected
+        pipeline.target.execute("INSERT INTO orders (customer, note) VALUES (5, 'the application goes on')")
+    assert dumped(pipeline.target) == dumped(pipeline.source)
+
+
+def at_target(pipeline: Pipeline) -> tuple[Lsn, dict[str, Digests]]:
+    """As `at_source`, of the same tables on the target."""
+    lsn, found = at_source(pipeline)
+    server = Server(Side.TARGET, "test", pipeline.target.url(), pipeline.target.server.password)
+    with closing(Catalog(server)) as catalog:
+        oids = [catalog.rows("SELECT to_regclass(%s)::oid::bigint", name)[0][0] for name in found]
+        shapes = catalog.shapes(oids)
+        return lsn, {t.full_name: digests(catalog.connection.execute(digest_query(t, only=True))) for t in shapes}
+
+
+def dumped(database: Database) -> list[str]:
+    """What pg_dump says of a schema, without what is ours and what changes with each run."""
+    command: list[str | Path] = [
+        Postgres.pg_dump,
+        "--schema-only",
+        "--no-owner",
+        "--no-privileges",
+        "--exclude-schema=cdc",
+        database.url(),
+    ]
+    environment = {**os.environ, "PGPASSWORD": database.server.password}
+    text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in text.splitlines() if line and not line.startswith(("--", "\\"))]
+    return [line for line in lines if "cdc_" not in line and "FUNCTION cdc." not in line]
