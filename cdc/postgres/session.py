@@ -87,6 +87,8 @@ class Server:
     name: str
     url: str
     password: str | None = field(default=None, repr=False)
+    purpose: str = ""
+    """Of sessions that are not the section's own process; the server's list of sessions shows it."""
 
     def conninfo(self, *, settings: Mapping[str, str] | None = None, **parameters: str) -> str:
         """Everything libpq needs, the session's settings included; the URL's `options` come before ours."""
@@ -98,7 +100,7 @@ class Server:
         fixed = {
             "options": options,
             "client_encoding": "UTF8",
-            "application_name": f"cdc {self.side.value} {self.name}",
+            "application_name": f"cdc {self.side.value} {self.name} {self.purpose}".rstrip(),
         }
         return make_conninfo("", **{**_CLIENT, **given, **fixed, **parameters})
 

@@ -19,7 +19,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from cdc.config import Source
@@ -39,6 +39,7 @@ from cdc.kafka import Options, Reader
 from cdc.log import End
 from cdc.position import PgPosition, parse_position
 from cdc.postgres.catalog import Catalog, Publication
+from cdc.postgres.session import Server
 from cdc.postgres.snapshot import BaseCopy
 from cdc.postgres.stream import NewSlot, ReplicationStream
 from cdc.status import Tail, follow, read_tail
@@ -91,7 +92,7 @@ class Observer(Protocol):
 
 def take_base(settings: BaseSettings, observer: Observer) -> Base:
     """Take one, however often it has to begin; the errors of servers that are away are the caller's."""
-    server = settings.source.server()
+    server = _server(settings)
     with closing(Catalog(server)) as catalog:
         program = find_program(server, catalog.version)
     archive = Archive.open_or_make(settings.url, settings.key, settings.source.topic_prefix)
@@ -104,6 +105,10 @@ def take_base(settings: BaseSettings, observer: Observer) -> Base:
                     raise
                 observer.again(error)
                 time.sleep(_AGAIN_S)
+
+
+def _server(settings: BaseSettings) -> Server:
+    return replace(settings.source.server(), purpose="base")
 
 
 # -- one attempt ------------------------------------------------------------------------------------------------
@@ -128,7 +133,7 @@ class _Attempt:
     ) -> None:
         self._settings, self._source, self._observer = settings, settings.source, observer
         self._archive, self._reader, self._program = archive, reader, program
-        self._server = settings.source.server()
+        self._server = _server(settings)
         self._id = secrets.token_hex(8)
 
     def take(self) -> Base:

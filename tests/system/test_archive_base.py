@@ -541,6 +541,12 @@ def test_it_waits_for_the_sources_own_copy(shop: Shop) -> None:
 def test_it_waits_for_a_source_that_never_ran_or_stands_still(shop: Shop) -> None:
     process = shop.backup()
     wait_until(lambda: "for the source's first transaction" in process.tail(), "it waits")
+    # Whoever looks for the source's own sessions must not take these for it.
+    sessions = shop.source.execute(
+        "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = %s AND application_name LIKE 'cdc%%'",
+        [shop.source.name],
+    )
+    assert sessions == [(f"cdc source {shop.name} base",)]
     with shop.source_running():
         assert process.wait(60) == 0, process.tail()
     process = shop.backup()
