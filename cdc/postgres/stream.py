@@ -89,6 +89,10 @@ class ReplicationStream:
         option = "(SNAPSHOT 'export', FAILOVER)" if failover else "(SNAPSHOT 'export')"
         if self.server_version < 150000:
             option = "EXPORT_SNAPSHOT"
+        # The snapshot is kept by a transaction in which nothing happens.
+        self._execute("SET idle_in_transaction_session_timeout = 0")
+        if self.server_version >= 170000:
+            self._execute("SET transaction_timeout = 0")
         with self._server.errors():
             self._pgconn.send_query(f"CREATE_REPLICATION_SLOT {_quoted(slot)} {kind} pgoutput {option}".encode())
             while self._pgconn.is_busy():

@@ -131,7 +131,7 @@ class _Attempt:
     def __init__(
         self, settings: BaseSettings, observer: Observer, archive: Archive, reader: Reader, program: Program
     ) -> None:
-        self._settings, self._source, self._observer = settings, settings.source, observer
+        self._source, self._observer = settings.source, observer
         self._archive, self._reader, self._program = archive, reader, program
         self._server = _server(settings)
         self._id = secrets.token_hex(8)

@@ -650,6 +650,19 @@ def test_the_log_has_the_last_word_on_which_tables_are_captured(
     assert shop.bases() == []
 
 
+def test_a_server_that_ends_idle_sessions(
+    shop: Shop, settings: Callable[[Shop], BaseSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base is idle in its transaction while it waits for the store, and while pg_dump works."""
+    for name in ("idle_in_transaction_session_timeout", "transaction_timeout", "statement_timeout"):
+        shop.source.execute(f"ALTER DATABASE {shop.source.name} SET {name} = '300ms'")
+    acts = {"base.after_slot": 1, "base.after_table": 1}
+    monkeypatch.setattr(base_module, "failpoint", lambda name: time.sleep(acts.pop(name, 0)))
+    with shop.source_running():
+        base = take_base(settings(shop), Watcher())
+    assert shop.rows_of(base.tables["public.accounts"]) == shop.at_source("accounts", ["id", "owner", "balance"])
+
+
 # -- what is refused --------------------------------------------------------------------------------------------
 def test_a_table_without_columns_is_refused(make: Callable[..., Shop]) -> None:
     shop = make("CREATE TABLE accounts (id int PRIMARY KEY); CREATE TABLE hollow ();"
