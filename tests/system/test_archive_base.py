@@ -215,7 +215,7 @@ INSERT INTO types VALUES
    'null', 'null', 'fine', 0, 32767, '{}', NULL, '{}');
 INSERT INTO types VALUES (3), (-4611686018427387904);
 INSERT INTO "Odd ""name" VALUES (1, NULL, ''), (2, '', NULL), (3, '"', ',');
-INSERT INTO alone VALUES (NULL), (NULL), (''), ('"'), (''), (E'\\n'), ('\\.');
+INSERT INTO alone VALUES (U&'\\FEFFfirst'), (NULL), (NULL), (''), ('"'), (''), (E'\\n'), ('\\.');
 INSERT INTO parent VALUES (1, 'parent'); INSERT INTO child VALUES (2, 'child', 'more');
 """
 COLUMNS = {

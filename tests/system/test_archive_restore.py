@@ -119,7 +119,7 @@ def live(pipeline: Pipeline) -> Pipeline:
     return pipeline
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def history(
     tmp_path_factory: pytest.TempPathFactory, postgres_source: Postgres, postgres_target: Postgres, kafka: Kafka
 ) -> Iterator[Pipeline]:
