@@ -136,6 +136,10 @@ class Archive:
             raise CdcError(ARCHIVE_CORRUPT, name=stored.name, problem=problem)
         return self._seal.open(stored.name, raw)
 
+    def vouched_as(self, model: type[Model], stored: Stored) -> Model:
+        """The same, as what it says."""
+        return _parsed(model, stored.name, self.vouched(stored))
+
     def read(self, model: type[Model], name: str) -> Model:
         """An object that says what the archive holds."""
         return self.parsed(model, name, self.raw(name))

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cdc.errors import RESTORE_FAILED, TABLE_COPYING, TABLE_UNKNOWN, CdcError
 from cdc.event import Table
 from sinks.archive.archive import Archive
+from sinks.archive.dump import Dump
 from sinks.archive.fold import TableFold
 from sinks.archive.lines import digest_of
 from sinks.archive.manifest import Base
@@ -26,7 +26,7 @@ from sinks.archive.plan import Plan, TablePlan
 from sinks.archive.reading import BATCH_ROWS, segment_rows
 from sinks.archive.scratch import Scratch
 from sinks.postgres.digest import Digests, differing, digests
-from sinks.postgres.restoring import Entry, Place, RestoreTarget
+from sinks.postgres.restoring import Place, RestoreTarget
 from sinks.transaction import Progress
 
 BaseRows = Callable[[], Iterator[pa.RecordBatch]]
@@ -196,9 +196,9 @@ class _Schema:
         self._plan, self._wanted, self._target, self._observer = plan, wanted, target, observer
         self._archive = archive
         self.notes: list[str] = []
-        self._dump = None
+        self._dump: Dump | None = None
         if wanted.whole and plan.base is not None:
-            self._dump = orjson.loads(archive.vouched(plan.base.schema_file))
+            self._dump = archive.vouched_as(Dump, plan.base.schema_file)
 
     def before(self, tables: Sequence[TablePlan], places: dict[str, Place]) -> None:
         """Everything that rows need to be there first."""
@@ -208,8 +208,8 @@ class _Schema:
                 self._target.create(table.shape, places[table.name])
             return
         self._observer.step("schema")
-        for entry in self._dump["pre"]:
-            self._target.run(Entry(entry["name"], entry["type"], entry["schema"], entry["sql"]))
+        for entry in self._dump.pre:
+            self._target.run(entry.sql, entry.type.lower(), entry.name)
         for table in tables:
             if table.base_schema is not None:
                 self._target.reshape(self._archive.shape(table.base_schema), table.shape)
@@ -222,8 +222,8 @@ class _Schema:
             for table in tables:
                 self._target.add_keys(table.shape, places[table.name])
             return
-        for entry in self._dump["post"]:
-            self._target.run(Entry(entry["name"], entry["type"], entry["schema"], entry["sql"]))
+        for entry in self._dump.post:
+            self._target.run(entry.sql, entry.type.lower(), entry.name)
         base = self._plan.base
         assert base is not None
         for name, (value, called) in base.sequences.items():

@@ -40,16 +40,6 @@ WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """An object of a schema, as pg_dump wrote it."""
-
-    name: str
-    type: str
-    schema: str
-    sql: str
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
     """Where a table's rows go."""
 
@@ -79,13 +69,9 @@ class RestoreTarget:
             raise CdcError(RESTORE_EXISTS, tables=", ".join(there[:10]), database=self._connection.info.dbname)
 
     # -- schema -------------------------------------------------------------------------------------------------
-    def run(self, entry: Entry) -> None:
-        """One object of the dump."""
-        try:
-            self._connection.execute(entry.sql.encode())
-        except psycopg.Error as error:
-            problem = self._server.problem(error)
-            raise CdcError(RESTORE_REFUSED, kind=entry.type.lower(), object=entry.name, problem=problem) from None
+    def run(self, statement: str, kind: str, name: str) -> None:
+        """What makes one object of the dump."""
+        self._execute(statement.encode(), kind, name)
 
     def create(self, table: Table, place: Place) -> None:
         """A table out of its shape alone; primary key and unique constraints come with `add_keys`."""
@@ -185,7 +171,7 @@ class RestoreTarget:
         with self._server.errors():
             self._connection.commit()
 
-    def _execute(self, statement: sql.Composed, kind: str, name: str) -> None:
+    def _execute(self, statement: sql.Composed | bytes, kind: str, name: str) -> None:
         try:
             self._connection.execute(statement)
         except psycopg.Error as error:
