@@ -48,8 +48,8 @@ from sinks.verify import verify as compare
 
 
 class Commands(typer.core.TyperGroup):
-    """The commands, those of the archive loaded when they are asked for: Arrow, DuckDB and S3 take 100 MB of memory
-    that a source or a sink has no use for."""
+    """The commands, those of the archive loaded when they are asked for: Arrow, DuckDB and S3 take as much memory as a
+    source does, which has no use for them."""
 
     LATER: ClassVar = {"archive": "sinks.archive.commands", "restore": "sinks.archive.restore_command"}
 

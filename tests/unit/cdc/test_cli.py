@@ -80,7 +80,7 @@ def test_a_bug_is_told_without_secrets(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_a_source_and_a_sink_do_without_the_archive_s_libraries() -> None:
-    """Arrow, DuckDB and S3 take 100 MB."""
+    """Arrow, DuckDB and S3 take as much memory as a source does."""
     seen = "import sys, cdc.cli; print([m for m in ('pyarrow', 'duckdb', 'boto3') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
