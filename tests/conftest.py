@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.fetch import postgres15_bin
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
 from tests.servers.proxy import Proxy
@@ -40,6 +41,16 @@ def postgres_source(servers_directory: Path) -> Iterator[Postgres]:
 def postgres_target(servers_directory: Path) -> Iterator[Postgres]:
     """The server that is replicated into."""
     with Postgres(servers_directory / "target") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres15(servers_directory: Path) -> Iterator[Postgres]:
+    """An older server, where this system can have one."""
+    programs = postgres15_bin()
+    if programs is None:
+        pytest.skip("this system has no package postgresql-15")
+    with Postgres(servers_directory / "older", programs=programs) as server:
         yield server
 
 

