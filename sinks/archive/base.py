@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -29,7 +29,6 @@ from cdc.errors import (
     BASE_OVERTAKEN,
     COPY_TORN,
     PUBLICATION_MISSING,
-    TABLE_WITHOUT_COLUMNS,
     TOPIC_MISSING,
     CdcError,
 )
@@ -41,11 +40,11 @@ from cdc.position import PgPosition, parse_position
 from cdc.postgres.catalog import Catalog, Publication
 from cdc.postgres.session import Server
 from cdc.postgres.snapshot import BaseCopy
-from cdc.postgres.stream import NewSlot, ReplicationStream
 from cdc.status import Tail, follow, read_tail
 from sinks.archive.archive import Archive
 from sinks.archive.dump import Dump, Program, dump, find_program
 from sinks.archive.manifest import Base, BaseTable
+from sinks.archive.snapshot import Exact, exact_snapshot
 from sinks.archive.table_files import TableFiles
 from sinks.postgres.digest import digest_query, digests
 
@@ -219,16 +218,8 @@ class _Attempt:
 
     # -- the snapshot -------------------------------------------------------------------------------------------
     def _snapshot(self, now: Catalog) -> _Taken:
-        with closing(ReplicationStream(self._server)) as stream:
-            timeline = stream.identify().timeline
-            slot = stream.create_slot(
-                f"cdc_base_{self._id}",
-                lambda: self._observer.waiting(f"for open transactions of {now.writing()}"),
-                temporary=True,
-            )
-            failpoint("base.after_slot")
-            with BaseCopy(self._server, slot.snapshot) as copy:
-                return self._read(copy, now, slot, timeline)
+        with exact_snapshot(self._server, now, self._observer.waiting) as exact:
+            return self._read(exact)
 
     def _publication(self, catalog: Catalog) -> Publication:
         name = self._source.publication
@@ -237,12 +228,12 @@ class _Attempt:
             raise CdcError(PUBLICATION_MISSING, source=self._source.name, publication=name)
         return publication
 
-    def _read(self, copy: BaseCopy, now: Catalog, slot: NewSlot, timeline: int) -> _Taken:
-        publication = self._publication(copy.catalog)
-        tables = [copy.shape(table) for table in publication.tables]
-        self._refuse(tables, now)
-        schema = dump(self._program, self._server, slot.snapshot, self._source.publication)
-        estimates = dict(copy.catalog.rows(_ESTIMATES, [table.oid for table in tables]))
+    def _read(self, exact: Exact) -> _Taken:
+        copy, catalog = exact.copy, exact.copy.catalog
+        publication = self._publication(catalog)
+        tables = exact.shapes(publication.tables)
+        schema = dump(self._program, self._server, exact.snapshot, self._source.publication)
+        estimates = dict(catalog.rows(_ESTIMATES, [table.oid for table in tables]))
         self._observer.begun({table.full_name: estimates.get(table.oid, 0) for table in tables})
         files = TableFiles(self._archive, f"base/files/{self._id}")
         copied = {}
@@ -250,19 +241,11 @@ class _Attempt:
             copied[table.full_name] = self._table(copy, table, files)
             failpoint("base.after_table")
         # Sequences have no past: read last, they are not behind the rows.
-        sequences, gone = _sequences(copy.catalog)
+        sequences, gone = _sequences(catalog)
         return _Taken(
-            PgPosition(timeline, slot.consistent_point), publication, copy.catalog.version, copied, schema, sequences,
-            (*_not_covered(copy.catalog, {table.oid for table in tables}), *gone),
+            exact.position, publication, catalog.version, copied, schema, sequences,
+            (*_not_covered(catalog, {table.oid for table in tables}), *gone),
         )  # fmt: skip
-
-    def _refuse(self, tables: Sequence[Table], now: Catalog) -> None:
-        """The tables are locked by now; what was altered between the snapshot and the lock would be read wrongly."""
-        for table in tables:
-            if now.shapes([table.oid]) != [table]:
-                raise CdcError(COPY_TORN, source=self._source.name, table=table.full_name)
-            if not table.columns:
-                raise CdcError(TABLE_WITHOUT_COLUMNS, source=self._source.name, table=table.full_name)
 
     def _table(self, copy: BaseCopy, table: Table, files: TableFiles) -> BaseTable:
         name, tell = table.full_name, self._observer.copying
