@@ -31,6 +31,7 @@ from cdc.postgres.session import SESSION, Server, Side
 from cdc.postgres.snapshot import BaseCopy
 from cdc.secret import parse_key
 from sinks.archive import base as base_module
+from sinks.archive import snapshot as snapshot_module
 from sinks.archive import table_files
 from sinks.archive.archive import Archive
 from sinks.archive.base import BaseSettings, take_base
@@ -191,7 +192,8 @@ def act_once(monkeypatch: pytest.MonkeyPatch, at: str, act: Callable[[], object]
         if name == at and left:
             left.pop()()
 
-    monkeypatch.setattr(base_module, "failpoint", hook)
+    for module in (base_module, snapshot_module):
+        monkeypatch.setattr(module, "failpoint", hook)
 
 
 # -- rows -------------------------------------------------------------------------------------------------------
