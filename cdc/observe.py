@@ -66,6 +66,10 @@ class SourceObserver:
         self._metrics.alive()
         self._log.warning("waiting", what=what)
 
+    def lacking(self, what: str) -> None:
+        self._metrics.alive()
+        self._log.warning("lacking", what=what)
+
     def copying(self, table: str, rows: int, *, done: bool) -> None:
         self._metrics.alive()
         self._metrics.copied.labels(self._name, table).set(rows)

@@ -42,6 +42,7 @@ from cdc.position import PgPosition
 from cdc.postgres.catalog import Catalog, Publication
 from cdc.postgres.decode import Captured, Decoded, Decoder, Lone, NewShapes, Transaction
 from cdc.postgres.events import RunFacts
+from cdc.postgres.sequences import SequenceSamples
 from cdc.postgres.snapshot import BaseCopy
 from cdc.postgres.startup import Plan, Server, decide, refuse_shapes, refuse_uncapturable
 from cdc.postgres.stream import ReplicationStream
@@ -78,6 +79,7 @@ class Observer(Protocol):
     def progress(self, progress: Progress) -> None: ...
     def waiting(self, what: str) -> None: ...
     def copying(self, table: str, rows: int, *, done: bool) -> None: ...
+    def lacking(self, what: str) -> None: ...
     def retry(self, error: CdcError, wait_s: float) -> None: ...
 
 
@@ -195,6 +197,7 @@ class Run:
         self._producer = Producer({**self._options, "message.max.bytes": str(self._settings.max_record)})
         self._resources.callback(self._producer.close)
         self._catalog = self._resources.enter_context(closing(Catalog(self._server)))
+        self._sequences = SequenceSamples(self._catalog, self._observer.lacking)
         self._stream = self._resources.enter_context(closing(ReplicationStream(self._server)))
         if self._catalog.in_recovery():
             raise CdcError(
@@ -448,6 +451,7 @@ class Run:
                     0,
                     commit_ts_us=txn.commit_ts_us,
                     publication=self._start.publication,
+                    sequences=self._sequences.take(),
                 )
             )
 
@@ -468,6 +472,7 @@ class Run:
                 raise self._publisher.superseded_by(state.start.run)
             self._publisher.interrupted = False
         self._catalog.heartbeat(self._run)
+        self._sequences.look()
 
     def _tell(self, decoder: Decoder) -> None:
         p = self._publisher

@@ -57,6 +57,8 @@ class Assembler:
         self._stream: tuple[Merge, ChangeTransaction] | None = None
         self._behind: tuple[int, End] | None = None
         self._dead = 0
+        self.sequences: dict[str, int] = {}
+        """Samples of heartbeats, the newest of each; whoever keeps them takes them out."""
         self.buffered_bytes = 0
         """What is held of rows."""
 
@@ -225,6 +227,7 @@ class Assembler:
             self._head = offset, end
         else:
             self._moved(offset, end)
+            self.sequences |= end.sequences
 
     def _moved(self, offset: int, end: End) -> None:
         if end.commit_ts_us is None:

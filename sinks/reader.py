@@ -137,6 +137,11 @@ class TransactionReader:
         """Behind the last transaction handed on, or the last heartbeat since; None if there was none."""
         return self._assembler.progress
 
+    def take_sequences(self) -> dict[str, int]:
+        """What heartbeats up to `progress` said of sequences since the last time: name and last value."""
+        taken, self._assembler.sequences = self._assembler.sequences, {}
+        return taken
+
     @property
     def ignored(self) -> int:
         """Records of dead runs that were passed over."""

@@ -8,7 +8,7 @@ not there costs a longer listing and nothing else.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -30,6 +30,8 @@ class Tail:
     segment: Segment
     link: Link
     progress: Progress
+    sequences: Mapping[str, int]
+    """Sampled since that segment."""
 
     @property
     def horizon_us(self) -> int | None:
@@ -46,10 +48,11 @@ def read_tail(archive: Archive) -> Tail | None:
     if not newest:
         return None
     link, segment = _fetched(archive, newest)
-    at = Progress(segment.epoch, segment.last_seq, segment.run, segment.position, segment.log_offset, segment.commit_us)
     if head and (head.segment, head.sha256) == (link.name, link.sha256):
         at = Progress(head.epoch, head.txn_seq, head.run, head.position, head.log_offset, head.commit_us)
-    return Tail(segment, link, at)
+        return Tail(segment, link, at, head.sequences)
+    at = Progress(segment.epoch, segment.last_seq, segment.run, segment.position, segment.log_offset, segment.commit_us)
+    return Tail(segment, link, at, {})
 
 
 def _head(archive: Archive) -> Head | None:

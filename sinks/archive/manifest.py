@@ -127,6 +127,7 @@ class Segment(Object):
     tables: dict[str, TableRows]
     changes: tuple[SchemaChange, ...] = ()
     sequences: dict[str, int] = {}
+    """Sampled since the segment before it: the last value of those that moved."""
     rows: Stored | None
     transactions: Stored
     previous: Link | None
@@ -148,6 +149,8 @@ class Head(Object):
     log_offset: int
     commit_us: int | None
     written_ms: int
+    sequences: dict[str, int] = {}
+    """Sampled since its segment."""
 
 
 class BaseTable(BaseModel):

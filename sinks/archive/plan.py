@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Literal
 
 from cdc.errors import BEFORE_ARCHIVE, BEYOND_ARCHIVE, CUT_AMBIGUOUS, SCHEMA_CHANGE_UNSUPPORTED, CdcError
 from cdc.event import Table
 from cdc.position import Lsn, parse_position
 from sinks.archive.manifest import Base, SchemaChange, Segment
+from sinks.archive.sequences import Reached, reached
 
 TOLERANCE_US = 1_000_000
 Choice = Literal["first-after", "last-before"]
@@ -175,10 +177,20 @@ class Plan:
     tables: dict[str, TablePlan]
     changes: tuple[str, ...] = field(default=())
     """In words: what changed in the schema between base and cut."""
+    sequences: Mapping[str, Reached] = field(default_factory=dict)
+    """Of the base's, where they stood at the cut."""
+    later_sequences: tuple[str, ...] = ()
+    """Sampled, but not in the base."""
 
 
-def make_plan(base: Base | None, segments: Sequence[Segment], cut: Cut, shape_of: Callable[[str], Table]) -> Plan:
-    """`segments` begin right behind the base, or with the epoch."""
+def make_plan(
+    base: Base | None,
+    segments: Sequence[Segment],
+    cut: Cut,
+    shape_of: Callable[[str], Table],
+    head: Mapping[str, int] = MappingProxyType({}),
+) -> Plan:
+    """`segments` begin right behind the base, or with the epoch, and go on to the end; `head`: samples behind it."""
     needed = [s for s in segments if s.first_seq <= cut.txn_seq and (base is None or s.last_seq > base.txn_seq)]
     since = base.txn_seq if base else 0
     tables = {
@@ -192,7 +204,8 @@ def make_plan(base: Base | None, segments: Sequence[Segment], cut: Cut, shape_of
         _apply(change, tables, shape_of)
         if change.effect in ("add_column", "drop_column"):
             said.append(f"{change.effect.replace('_', ' ')} in {change.table} (transaction {change.seq})")
-    return Plan(base, tuple(needed), cut, tables, tuple(said))
+    sequences, later = reached(base.sequences, segments, head, cut.txn_seq) if base else ({}, [])
+    return Plan(base, tuple(needed), cut, tables, tuple(said), sequences, tuple(later))
 
 
 def _apply(change: SchemaChange, tables: dict[str, TablePlan], shape_of: Callable[[str], Table]) -> None:

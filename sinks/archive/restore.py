@@ -226,7 +226,11 @@ class _Schema:
             self._target.run(entry.sql, entry.type.lower(), entry.name)
         base = self._plan.base
         assert base is not None
-        for name, (value, called) in base.sequences.items():
-            self._target.set_sequence(name, value, called=called)
+        for name, at in self._plan.sequences.items():
+            problem = self._target.set_sequence(name, at.lowest, at.highest)
+            if problem:
+                self.notes.append(problem)
         self._target.advance_sequences()
+        self.notes += [f"sequence {name} was made after the base, and is not restored"
+                       for name in self._plan.later_sequences]  # fmt: skip
         self.notes += [f"not restored: {what}" for what in base.not_covered]

@@ -63,7 +63,8 @@ class Windows:
             if begins is None or begins[1] is None or begins[1] > moment.time_us:
                 since = "nothing was committed behind the log's own copy" if begins is None else shown(begins[1])
                 raise refuse_before(moment, f"no base lies before it; the log's own copy serves from {since} on")
-        plan = make_plan(base, segments, cut, self._archive.shape)
+        head = tail.sequences if tail.progress.epoch == cut.epoch else {}
+        plan = make_plan(base, segments, cut, self._archive.shape, head)
         if base is None and not plan.tables:
             first = self._names[epoch][0]
             raise refuse_before(moment, f"no base lies before it, and {first} does not begin with a copy")

@@ -117,6 +117,8 @@ class Archiver:
         settings = self._settings
         while not stop():
             transaction = reader.poll(_IDLE_S)
+            if reader.progress is not None:
+                chain.sampled(reader.progress.epoch, reader.take_sequences())
             if transaction is not None:
                 chain.add(transaction)
                 self._at_end = False
@@ -145,6 +147,7 @@ class _Chain:
         self.previous: Link | None = tail.link if tail else None
         self._segment: Segment | None = tail.segment if tail else None
         self._progress: Progress | None = tail.progress if tail else None
+        self._sequences: dict[str, int] = dict(tail.sequences) if tail else {}
         self._open: _Open | None = None
         self._moved_at = time.monotonic()
 
@@ -160,6 +163,12 @@ class _Chain:
             self._open = _Open(self._archive, transaction, self._shape_of)
         self._open.add(transaction)
 
+    def sampled(self, epoch: int, sequences: Mapping[str, int]) -> None:
+        """They go into the segment that is open, else into the head, and from there into the next segment."""
+        if self._open and self._open.epoch != epoch:
+            self.roll()
+        self._sequences |= sequences
+
     def is_due(self, roll_every: float, roll_bytes: int) -> bool:
         return self._open is not None and (self._open.age >= roll_every or self._open.bytes >= roll_bytes)
 
@@ -170,13 +179,13 @@ class _Chain:
         """Make what is put together durable; then name it; then point to it."""
         if self._open is None:
             return
-        began, segment = time.monotonic(), self._open.finish(self.previous, self._segment)
+        began, segment = time.monotonic(), self._open.finish(self.previous, self._segment, self._sequences)
         stored = self._archive.put_new(segment.name, segment.to_bytes())
         if stored is None:
             raise CdcError(ARCHIVE_HELD, url=self._archive.store.url, name=segment.name)
         failpoint("archive.after_manifest")
         bodies = [body for body in (segment.rows, segment.transactions) if body]
-        self._open, self._segment = None, segment
+        self._open, self._segment, self._sequences = None, segment, {}
         self.previous = Link(name=segment.name, sha256=stored.sha256)
         behind = Progress(
             segment.epoch, segment.last_seq, segment.run, segment.position, segment.log_offset, segment.commit_us
@@ -204,6 +213,7 @@ class _Chain:
             log_offset=progress.log_offset,
             commit_us=progress.commit_ts_us,
             written_ms=time.time_ns() // 1_000_000,
+            sequences=self._sequences,
         )
         self._archive.put(HEAD, head.to_bytes())
         failpoint("archive.after_head")
@@ -223,7 +233,6 @@ class _Open:
         self._transactions = Body(archive, body_name(first.epoch, first.txn_seq, body_id, "txns"))
         self._writer = SegmentWriter(self._rows.stream, self._transactions.stream, shape_of)
         self._commits: list[int] = []
-        self._sequences: dict[str, int] = {}
 
     @property
     def since_us(self) -> int | None:
@@ -239,9 +248,8 @@ class _Open:
         self.bytes += transaction.bytes
         if transaction.end.commit_ts_us is not None:
             self._commits.append(transaction.end.commit_ts_us)
-        self._sequences |= dict(transaction.end.sequences)
 
-    def finish(self, previous: Link | None, before: Segment | None) -> Segment:
+    def finish(self, previous: Link | None, before: Segment | None, sequences: Mapping[str, int]) -> Segment:
         """Shapes and bodies are durable when this returns; the manifest is the caller's to write."""
         writer, end = self._writer, self._last.end
         writer.close()
@@ -252,6 +260,8 @@ class _Open:
         failpoint("archive.after_bodies")
         same_epoch = before is not None and before.epoch == self.epoch
         earlier = [before.running_max_us] if before and same_epoch and before.running_max_us is not None else []
+        start = self._last.start
+        same_run = before is not None and before.run == end.run
         opened = self._first.start.opened if self._first.start else None
         return Segment(
             archive=self._archive.identity.archive,
@@ -267,10 +277,11 @@ class _Open:
             max_commit_us=max(self._commits, default=None),
             running_max_us=max([*self._commits, *earlier], default=None),
             commit_us=self._commits[-1] if self._commits else (before.commit_us if before and same_epoch else None),
+            system_id=start.source.system_id if start else (before.system_id if before and same_run else None),
             opened=opened.reason if opened and not same_epoch else None,
             tables=writer.tables,
             changes=tuple(writer.changes),
-            sequences=self._sequences,
+            sequences=dict(sequences),
             rows=rows,
             transactions=transactions,
             previous=previous,

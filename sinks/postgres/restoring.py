@@ -1,8 +1,8 @@
 """A database that a restore fills: all of it in one transaction, so that nothing half done is ever seen.
 
 In: schema as pg_dump wrote it, or shapes; lines of rows; sequences. Out: tables, counted and compared. Refuses: tables
-that are there already (RESTORE_EXISTS), a statement that the server refuses (RESTORE_REFUSED, with the object's name),
-another number of rows than was sent (RESTORE_FAILED).
+that are there already (RESTORE_EXISTS), a server that is too old (TARGET_TOO_OLD), a statement that it refuses
+(RESTORE_REFUSED, with the object's name), another number of rows than was sent (RESTORE_FAILED).
 
 A killed restore leaves nothing: the server rolls it back. Run again, it begins from the beginning.
 """
@@ -17,20 +17,29 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
-from cdc.errors import RESTORE_EXISTS, RESTORE_FAILED, RESTORE_REFUSED, CdcError
+from cdc.errors import RESTORE_EXISTS, RESTORE_FAILED, RESTORE_REFUSED, RESTORE_UNKNOWN, TARGET_TOO_OLD, CdcError
 from cdc.event import Column, Table
+from cdc.failpoint import failpoint
 from cdc.postgres.session import Server
 from sinks.postgres.digest import Digests, digest_query, digests
 from sinks.postgres.progress import PROGRESS_TABLES
 from sinks.transaction import Progress
 
+OLDEST = 140000
+"""The oldest version that a restore knows, as the server numbers it."""
 _SETTINGS = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", "lock_timeout": "30s",
              "check_function_bodies": "off"}  # fmt: skip
 
 
+_SEQUENCE = """
+SELECT s.seqrelid::bigint, s.seqincrement, s.seqmin, s.seqmax FROM pg_catalog.pg_sequence s
+JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname || '.' || c.relname = %s
+"""
 _OWNED = """
-SELECT d.objid::regclass::text, n.nspname, c.relname, a.attname FROM pg_catalog.pg_depend d
-JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+SELECT d.objid::regclass::text, n.nspname, c.relname, a.attname, s.seqincrement < 0, s.seqmin, s.seqmax
+FROM pg_catalog.pg_depend d
+JOIN pg_catalog.pg_sequence s ON s.seqrelid = d.objid
 JOIN pg_catalog.pg_class c ON c.oid = d.refobjid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
@@ -59,7 +68,16 @@ class RestoreTarget:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._connection = server.connect(settings=_SETTINGS, autocommit=False)
+        self._connection = server.connect(settings=_SETTINGS)
+        version = self._connection.info.server_version
+        if version < OLDEST:
+            self._connection.close()
+            shown = self._connection.info.parameter_status("server_version")
+            raise CdcError(TARGET_TOO_OLD, version=shown, oldest=OLDEST // 10000)
+        with self._server.errors():
+            if version >= 170000:
+                self._connection.execute("SET transaction_timeout = 0")
+            self._connection.autocommit = False
 
     def refuse_existing(self, places: Sequence[Place]) -> None:
         """Nothing is written over."""
@@ -121,25 +139,40 @@ class RestoreTarget:
                     for rows, block in blocks:
                         copy.write(block)
                         sent += rows
+                        failpoint("restore.in_load")
                 arrived = cursor.rowcount
         except psycopg.Error as error:
-            raise self._failed(place, self._server.problem(error)) from None
+            raise self._gone(error) or self._failed(place, self._server.problem(error)) from None
         if arrived != sent:
             raise self._failed(place, f"{sent} rows were sent, {arrived} arrived")
         return arrived
 
-    def set_sequence(self, name: str, value: int, *, called: bool) -> None:
-        self._connection.execute("SELECT pg_catalog.setval(%s::regclass, %s, %s)", [name, value, called])
+    def set_sequence(self, name: str, lowest: tuple[int, bool], highest: tuple[int, bool]) -> str | None:
+        """To the end that it goes towards, with whether that value was given out; what could not be, in words."""
+        with self._server.errors():
+            found = self._connection.execute(_SEQUENCE, [name]).fetchone()
+        if found is None:
+            return f"sequence {name} went with what owned it"
+        sequence, increment, least, most = found
+        wanted, called = highest if increment > 0 else lowest
+        value = min(max(wanted, least), most)
+        self._execute(sql.SQL("SELECT pg_catalog.setval({}, {}, {})").format(sequence, value, called), "sequence", name)
+        return None if value == wanted else f"sequence {name} was at {wanted}, beyond its bounds here: set to {value}"
 
     def advance_sequences(self) -> None:
-        """A sequence that a column owns is at least at the column's greatest value (CORRECTNESS 36)."""
+        """A sequence that a column owns is at least at the column's greatest value, or least (CORRECTNESS 36)."""
         owned = self._connection.execute(_OWNED).fetchall()
-        for sequence, schema, table, column in owned:
+        for sequence, schema, table, column, descends, least, most in owned:
             statement = sql.SQL(
-                "SELECT pg_catalog.setval({0}::regclass, greatest(m.value, s.last_value), true) "
-                "FROM (SELECT max({1})::bigint AS value FROM {2}) m, {3} s "
-                "WHERE m.value > s.last_value OR (m.value = s.last_value AND NOT s.is_called)"
-            ).format(sql.Literal(sequence), sql.Identifier(column), sql.Identifier(schema, table), sql.SQL(sequence))
+                "SELECT pg_catalog.setval({sequence}::regclass, m.value, true) "
+                "FROM (SELECT {end}({column})::bigint AS value FROM {table}) m, {quoted} s "
+                "WHERE (m.value {beyond} s.last_value OR (m.value = s.last_value AND NOT s.is_called)) "
+                "AND m.value BETWEEN {least} AND {most}"
+            ).format(
+                sequence=sql.Literal(sequence), quoted=sql.SQL(sequence), column=sql.Identifier(column),
+                table=sql.Identifier(schema, table), end=sql.SQL("min" if descends else "max"),
+                beyond=sql.SQL("<" if descends else ">"), least=least, most=most,
+            )  # fmt: skip
             self._execute(statement, "sequence", sequence)
 
     def analyze(self, places: Sequence[Place]) -> None:
@@ -168,14 +201,26 @@ class RestoreTarget:
             )
 
     def commit(self) -> None:
-        with self._server.errors():
+        failpoint("restore.before_commit")
+        try:
             self._connection.commit()
+        except psycopg.Error as error:
+            problem, database = self._server.problem(error), self._connection.info.dbname
+            if self._connection.broken:
+                raise CdcError(RESTORE_UNKNOWN, database=database, problem=problem) from None
+            raise self._server.error(error) from None
+        failpoint("restore.after_commit")
 
     def _execute(self, statement: sql.Composed | bytes, kind: str, name: str) -> None:
         try:
             self._connection.execute(statement)
         except psycopg.Error as error:
-            raise CdcError(RESTORE_REFUSED, kind=kind, object=name, problem=self._server.problem(error)) from None
+            problem = self._server.problem(error)
+            raise self._gone(error) or CdcError(RESTORE_REFUSED, kind=kind, object=name, problem=problem) from None
+
+    def _gone(self, error: psycopg.Error) -> CdcError | None:
+        """Not the statement is at fault, but that nobody is there any more."""
+        return self._server.error(error) if self._connection.broken else None
 
     def _failed(self, place: Place, problem: str) -> CdcError:
         return CdcError(RESTORE_FAILED, table=str(place), problem=problem)
@@ -193,3 +238,5 @@ class RestoreTarget:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.close()
+        if isinstance(error, psycopg.Error):
+            raise self._server.error(error) from None

@@ -255,6 +255,15 @@ def test_heartbeats_move_the_progress_and_are_no_transactions(topics: Topics, ru
     assert feeder.assembler.progress == Progress(1, 1, "a" * 16, "1:0/5", 2, 1_700_000_000_000_001)
 
 
+def test_samples_of_sequences_are_kept_until_they_are_taken(topics: Topics, run: Run) -> None:
+    run.transaction([insert(1)], position="1:0/1")
+    run.end(position="1:0/2", kind="heartbeat", sequences=(("public.a", 1), ("public.b", 1)))
+    run.end(position="1:0/3", kind="heartbeat", sequences=(("public.a", 2),))
+    feeder = Feeder(topics)
+    list(feeder.drain())
+    assert feeder.assembler.sequences == {"public.a": 2, "public.b": 1}
+
+
 def test_an_end_without_commit_time_leaves_the_last_one(topics: Topics, run: Run) -> None:
     run.transaction([insert(1)], position="1:0/1")
     run.end(position="1:0/2", kind="heartbeat", commit_ts_us=None)

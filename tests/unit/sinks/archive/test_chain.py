@@ -99,6 +99,18 @@ def test_a_head_says_how_far_nothing_came_after_its_segment(archive: Archive, li
     assert listings.after == [link.name]
 
 
+def test_a_head_holds_what_was_sampled_since_its_segment(archive: Archive) -> None:
+    link = append(archive, (1, 2))
+    put_head(archive, link, 2, sequences={"public.a": 7})
+    tail = read_tail(archive)
+    assert tail
+    assert tail.sequences == {"public.a": 7}
+    append(archive, (3, 3), behind=link)
+    tail = read_tail(archive)
+    assert tail
+    assert tail.sequences == {}  # they are in the segment that came after
+
+
 def test_without_a_head_the_listing_finds_the_end(archive: Archive, listings: Listings) -> None:
     link = append(archive, (1, 2), (3, 9), (10, 10))
     tail = read_tail(archive)
