@@ -41,7 +41,7 @@ from cdc.errors import (
     CdcError,
 )
 from cdc.kafka import FIXED_OPTIONS
-from cdc.measure import Duration, Size
+from cdc.measure import DailyTime, Duration, Size
 from cdc.postgres.session import Server, Side
 from cdc.secret import Secret, is_reference, parse_key
 from cdc.topics import slot_name
@@ -132,10 +132,17 @@ def _store_url(value: str) -> str:
     raise ValueError("an archive is at s3://BUCKET/PREFIX or file:///DIRECTORY")
 
 
+def _never(value: object) -> object:
+    return None if value == "never" else value
+
+
 PlaceOfSecret = Annotated[Secret | None, BeforeValidator(_secret)]
 Url = Annotated[str, AfterValidator(postgres_url)]
 Name = Annotated[str, _matching(NAME)]
 Glob = Annotated[str, AfterValidator(_glob)]
+Interval = Annotated[Duration | None, BeforeValidator(_never)]
+"""None for `"never"`."""
+FROM_SOURCE = "source"
 
 
 class _Section(BaseModel):
@@ -257,6 +264,17 @@ class Archive(_Section):
     url: Annotated[str, AfterValidator(_store_url)]
     encryption_key: Annotated[Secret | Literal["none"], BeforeValidator(_secret_or_none)]
     roll_every: Duration = 60.0
+    base_every: Interval = 86400.0
+    base_at: DailyTime | None = None
+    base_from: str = FROM_SOURCE
+    """`"source"`, or the name of a sink of it."""
+    anchor_every: Interval = 86400.0
+
+    @model_validator(mode="after")
+    def _base_at_once_a_day(self) -> Self:
+        if self.base_at is not None and self.base_every is not None and self.base_every < 86400:
+            raise ValueError('base_at names one time a day: base_every must be "24h" or more')
+        return self
 
     def url_of(self, source: str) -> str:
         return f"{self.url.rstrip('/')}/{source}"
@@ -311,6 +329,16 @@ class Config(_Section):
             if source not in self.sources:
                 near = _nearest(source, self.sources, "; did you mean {}?")
                 raise ValueError(f"[archive.{name}] sources: there is no [source.{source}]{near}")
+            self._base_from_fits(name, archive.base_from, source)
+
+    def _base_from_fits(self, name: str, base_from: str, source: str) -> None:
+        if base_from == FROM_SOURCE:
+            return
+        if base_from not in self.sinks:
+            near = _nearest(base_from, [FROM_SOURCE, *self.sinks], "; did you mean {}?")
+            raise ValueError(f"[archive.{name}] base_from: there is no [sink.{base_from}]{near}")
+        if self.sinks[base_from].source != source:
+            raise ValueError(f"[archive.{name}] base_from: [sink.{base_from}] is no replica of source {source}")
 
     def source(self, name: str) -> Source:
         if name not in self.sources:

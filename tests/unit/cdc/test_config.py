@@ -266,3 +266,51 @@ def test_the_file_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.Mon
     named.write_bytes(b"\xff")
     with pytest.raises(CdcError, match="cannot be read"):
         load(named)
+
+
+ARCHIVE = (
+    PLAIN
+    + """
+[archive.main]
+sources = ["shop"]
+url = "file:///backup"
+encryption_key = "none"
+"""
+)
+
+
+def test_an_archive_takes_bases_and_anchors_by_itself_unless_told_not_to() -> None:
+    archive, _ = config(ARCHIVE).archive("main")
+    assert (archive.base_every, archive.base_at, archive.base_from, archive.anchor_every) == (
+        86400,
+        None,
+        "source",
+        86400,
+    )
+    off = ARCHIVE + 'base_every = "never"\nanchor_every = "never"\nbase_at = "02:30 Europe/Berlin"\nbase_from = "eu"'
+    archive, _ = config(off).archive("main")
+    assert (archive.base_every, archive.base_from, archive.anchor_every) == (None, "eu", None)
+    assert archive.base_at is not None
+    assert str(archive.base_at.zone) == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('base_at = "02:30"', "[archive.main] base_at: '02:30' is not like \"02:30 Europe/Berlin\""),
+        ('base_at = "24:30 UTC"', "'24:30 UTC' is not like"),
+        ('base_at = "02:30 Europe/Berlim"', "'Europe/Berlim' is no time zone that this system knows"),
+        ('base_at = "02:30 ../../etc"', "is not like"),
+        ('base_at = "02:30 UTC"\nbase_every = "6h"', 'base_every must be "24h" or more'),
+        ('base_every = "sometimes"', "[archive.main] base_every: 'sometimes' is not like"),
+        ('base_every = "0s"', "[archive.main] base_every"),
+        ('base_from = "eux"', "[archive.main] base_from: there is no [sink.eux]; did you mean eu?"),
+        (
+            'base_from = "us"\n[source.other]\nurl = "postgresql:///o"\ntables = ["*.*"]\n[sink.us]\nsource = "other"\n'
+            'url = "postgresql:///u"',
+            "[archive.main] base_from: [sink.us] is no replica of source shop",
+        ),
+    ],
+)
+def test_a_schedule_that_cannot_be_kept_is_refused(line: str, words: str) -> None:
+    assert words in str(refusal(ARCHIVE + line))
