@@ -9,6 +9,7 @@ Kinds decide what a loop does, nowhere else is that decided:
 - USAGE: the command line or the configuration is wrong.
 - HELD: another process holds the name.
 - CORRUPT: bytes from a peer do not follow their format.
+- FAILED: what was done is not what was asked for, and nobody can decide otherwise.
 A secret never enters a fact: connection errors are passed through `cdc.secret.redact` first.
 """
 
@@ -26,9 +27,10 @@ class Kind(Enum):
     USAGE = "usage"
     HELD = "held"
     CORRUPT = "corrupt"
+    FAILED = "failed"
 
 
-EXIT_CODES = {Kind.TRANSIENT: 1, Kind.STOP: 5, Kind.USAGE: 2, Kind.HELD: 4, Kind.CORRUPT: 1}
+EXIT_CODES = {Kind.TRANSIENT: 1, Kind.STOP: 5, Kind.USAGE: 2, Kind.HELD: 4, Kind.CORRUPT: 1, Kind.FAILED: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,19 +349,21 @@ TARGET_UNREACHABLE = _code(
     "TARGET_UNREACHABLE",
     Kind.TRANSIENT,
     "the target database does not answer: {problem}",
-    "check the address, the network and pg_hba.conf; the process keeps trying",
+    "check the address, the network and pg_hba.conf; a sink keeps trying, a restore has left nothing and is run again",
 )
 TARGET_AUTH = _code(
     "TARGET_AUTH",
     Kind.STOP,
     "the target database refuses the login of {user}: {problem}",
-    "set the password in the variable or file that cdc.toml names for [sink.{sink}]",
+    "set the password: of a sink in the variable or file that cdc.toml names for [sink.{sink}], of a restore in "
+    "PGPASSWORD or ~/.pgpass",
 )
 TARGET_REFUSED = _code(
     "TARGET_REFUSED",
     Kind.STOP,
     "the target refuses a statement: {problem}",
-    "grant the right that is missing (cdc setup {sink} --dry-run prints them all), or mend what it names",
+    "grant the right that is missing (for a sink cdc setup {sink} --dry-run prints them all), or mend what it names; a "
+    "database is never made by us (createdb)",
 )
 SINK_HELD = _code(
     "SINK_HELD",
@@ -650,9 +654,27 @@ RESTORE_REFUSED = _code(
 )
 RESTORE_FAILED = _code(
     "RESTORE_FAILED",
-    Kind.STOP,
+    Kind.FAILED,
     "table {table}: {problem}",
-    "nothing was changed; run the restore again",
+    "nothing was changed; mend what it names, and run the restore again",
+)
+RESTORE_UNDECIDED = _code(
+    "RESTORE_UNDECIDED",
+    Kind.TRANSIENT,
+    "the connection broke while the restore was committed: {problem}",
+    "run it again: either nothing of it is in {database}, or RESTORE_EXISTS says that all of it is, compared and whole",
+)
+TARGET_TOO_OLD = _code(
+    "TARGET_TOO_OLD",
+    Kind.STOP,
+    "the target is Postgres {version}; a restore knows {oldest} and later",
+    "restore into a later server",
+)
+RESTORE_UNRECORDED = _code(
+    "RESTORE_UNRECORDED",
+    Kind.USAGE,
+    "no archive of {file} has a record of restore {id}",
+    "the id is in the last line of cdc-restore; a store that may only be read keeps no record",
 )
 TABLE_COPYING = _code(
     "TABLE_COPYING",

@@ -50,6 +50,6 @@ def tell_error(error: CdcError) -> None:
         _err.print(redact(f"  what to do: {hint}"))
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """For what draws itself anew."""
-    return _out
+    return _err if stderr else _out

@@ -22,6 +22,11 @@ SELECT substr(key_hash, 1, 2), count(*), sum({_part(1)}), sum({_part(16)}) FROM 
 ) GROUP BY 1"""
 
 
+def rows_in(source: str, bucket: str) -> str:
+    """(key, hash) of the rows in a bucket."""
+    return f"SELECT key, sha256(line) FROM {source} WHERE substr(sha256(key), 1, 2) = {literal(bucket)}"
+
+
 def _part(start: int) -> str:
     return f"('0x' || substr(hash, {start}, 15))::UBIGINT"
 

@@ -1,8 +1,8 @@
 """The objects that say what an archive holds: pure values, their JSON, their names.
 
-In: JSON of an object of the archive. Out: `Identity`, `Segment`, `Head`, `Base`, `Anchor`, `Restored`. Refuses: what
-is not of that form, and an unknown version, by `ValueError`. Unknown fields are skipped. docs/ARCHIVE_FORMAT.md tells
-the same for people.
+In: JSON of an object of the archive. Out: `Identity`, `Segment`, `Head`, `Base`, `Anchor`, `RestoreRecord`. Refuses:
+what is not of that form, and an unknown version, by `ValueError`. Unknown fields are skipped. docs/ARCHIVE_FORMAT.md
+tells the same for people.
 
     archive.json                                   whose archive this is, and whether it is encrypted
     keys/<id>.json                                 data keys, sealed by the archive's key
@@ -14,8 +14,8 @@ the same for people.
     base/<epoch>/<seq>-<id>.json                   a base's manifest, written when all its files are there
     base/files/<id>/<n>.parquet                    its tables' rows; <n> counts from 000001 through the whole base
     base/files/<id>/schema.json                    the database's schema, in entries (dump.py)
-    anchor/<epoch>/<seq>-<id>.json                 digests taken on the source
-    restore/<id>.json                              a restore's digests, to be proven later
+    anchor/<timeline>/<LSN>-<id>.json              digests taken on the source; the LSN in decimal
+    restore/<id>.json                              what a restore gave, to be proven later
     fence, probe                                   what a writer tries the store with when it starts
 
 Numbers in names have 20 digits, so that names sort as numbers do. `<id>` is random: a name is never written twice.
@@ -28,7 +28,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cdc.position import parse_position
+
 Encryption = Literal["aes-256-gcm", "none"]
+Verdict = Literal["PROVEN", "VERIFIED", "FAILED"]
 Digests = dict[str, tuple[int, int, int]]
 """By bucket, two hex digits: rows, and two sums of hashes (sinks/digest.py)."""
 
@@ -122,6 +125,8 @@ class Segment(Object):
     """The latest commit time of this segment and all before it in its epoch."""
     commit_us: int | None
     """Of its last transaction that has one."""
+    system_id: str | None = None
+    """Of the source's server, where the archiver saw the run begin."""
     opened: str | None = None
     """Why its epoch began, in the first segment of an epoch: first, copy_again, adopt."""
     tables: dict[str, TableRows]
@@ -151,6 +156,8 @@ class Head(Object):
     written_ms: int
     sequences: dict[str, int] = {}
     """Sampled since its segment."""
+    writer: str = ""
+    """The process that wrote it; so two that find nothing to write notice each other."""
 
 
 class BaseTable(BaseModel):
@@ -189,21 +196,61 @@ class Base(Object):
         return f"base/{self.epoch:020d}/{self.txn_seq:020d}-{self.id}.json"
 
 
+class AnchorTable(BaseModel):
+    """A table in an anchor."""
+
+    model_config = ConfigDict(frozen=True)
+    schema_id: str
+    digests: Digests
+
+
 class Anchor(Object):
-    """Digests of tables, taken by SQL on the source behind transaction `txn_seq`."""
+    """What the source itself held at `position`, by SQL under that position's snapshot: digests, no rows.
+
+    It carries no transaction's number: the archive tells which one its position follows. Positions of two systems
+    cannot be compared, so it names its own.
+    """
 
     kind: Literal["anchor"] = "anchor"
     archive: str
     id: str
-    epoch: int
-    txn_seq: int
+    system_id: str
     position: str
     taken_ms: int
-    tables: dict[str, Digests]
+    tables: dict[str, AnchorTable]
 
     @property
     def name(self) -> str:
-        return f"anchor/{self.epoch:020d}/{self.txn_seq:020d}-{self.id}.json"
+        at = parse_position(self.position)
+        return f"anchor/{at.timeline:020d}/{at.lsn:020d}-{self.id}.json"
+
+
+class RestoredTable(BaseModel):
+    """A table that was restored. `place` is where on the target."""
+
+    model_config = ConfigDict(frozen=True)
+    place: str
+    schema_id: str
+    rows: int
+    digests: Digests
+
+
+class RestoreRecord(Object):
+    """A restore that was carried out: what it gave, so that it can be proven later. `base`: the manifest's name."""
+
+    kind: Literal["restore"] = "restore"
+    archive: str
+    id: str
+    epoch: int
+    txn_seq: int
+    base: str | None
+    finished_ms: int
+    verdict: Verdict
+    tables: dict[str, RestoredTable]
+
+    @property
+    def name(self) -> str:
+        return f"restore/{self.id}.json"
 
 
 def segment_name(epoch: int, first_seq: int) -> str:

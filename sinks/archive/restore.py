@@ -8,9 +8,10 @@ target refuse; rows on the target that are not those of the fold (RESTORE_FAILED
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +21,7 @@ from cdc.event import Table
 from sinks.archive.archive import Archive
 from sinks.archive.dump import Dump
 from sinks.archive.fold import TableFold
-from sinks.archive.lines import digest_of
+from sinks.archive.lines import digest_of, rows_in
 from sinks.archive.manifest import Base
 from sinks.archive.plan import Plan, TablePlan
 from sinks.archive.reading import BATCH_ROWS, segment_rows
@@ -29,13 +30,15 @@ from sinks.postgres.digest import Digests, differing, digests
 from sinks.postgres.restoring import Place, RestoreTarget
 from sinks.transaction import Progress
 
+_SHOWN = 5
 BaseRows = Callable[[], Iterator[pa.RecordBatch]]
 
 
 class Observer(Protocol):
     """What a restore tells those who watch it."""
 
-    def reading(self, done: int, segments: int) -> None: ...
+    def begun(self, changes: int, rows: Mapping[str, int]) -> None: ...
+    def reading(self, changes: int) -> None: ...
     def loading(self, table: str, rows: int, *, done: bool) -> None: ...
     def step(self, what: str) -> None: ...
 
@@ -80,24 +83,21 @@ def restore(archive: Archive, plan: Plan, wanted: Wanted, target: RestoreTarget,
     schema = _Schema(archive, plan, wanted, target, observer)
     schema.before(tables, places)
     with Scratch() as scratch:
-        folds = _read(archive, plan, tables, scratch, observer)
-        expected = {}
-        for table, fold in zip(tables, folds, strict=True):
-            base = _base_reader(archive, plan.base, table)
-            load = _Load(scratch, table, fold, base, observer)
+        loads = {}
+        for table, fold in zip(tables, _read(archive, plan, tables, scratch, observer), strict=True):
+            load = _Load(scratch, table, fold, _base_reader(archive, plan.base, table), observer)
             target.load(table.shape, places[table.name], load.blocks())
-            expected[table.name] = load.digests
             observer.loading(table.name, load.rows, done=True)
-    schema.after(tables, places)
-    observer.step("statistics")
-    target.analyze(list(places.values()))
-    observer.step("comparing")
-    restored = []
-    for table in tables:
-        place = places[table.name]
-        _compare(table, target.digests(table.shape, place), expected[table.name])
-        rows = sum(count for count, _, _ in expected[table.name].values())
-        restored.append(Restored(table.name, str(place), rows, expected[table.name]))
+            loads[table.name] = load
+        schema.after(tables, places)
+        observer.step("statistics")
+        target.analyze(list(places.values()))
+        restored = []
+        for table in tables:
+            observer.step(f"comparing {table.name}")
+            place, load = places[table.name], loads[table.name]
+            _compare(table, place, target, load)
+            restored.append(Restored(table.name, str(place), load.rows, load.digests))
     if wanted.whole and plan.cut.last:
         last = plan.cut.last
         progress = Progress(plan.cut.epoch, last.txn_seq, last.run, last.position, last.log_offset, last.commit_us)
@@ -105,6 +105,19 @@ def restore(archive: Archive, plan: Plan, wanted: Wanted, target: RestoreTarget,
         target.write_progress(f"restored:{source}", source, progress, {t.name: t.schema_id for t in tables})
     target.commit()
     return Outcome(tuple(restored), tuple(schema.notes))
+
+
+def fold_digests(archive: Archive, plan: Plan, names: Sequence[str], observer: Observer) -> dict[str, Digests]:
+    """What these tables hold at the cut, by the archive alone."""
+    tables = [plan.tables[name] for name in sorted(names)]
+    with Scratch() as scratch:
+        found = {}
+        for table, fold in zip(tables, _read(archive, plan, tables, scratch, observer), strict=True):
+            load = _Load(scratch, table, fold, _base_reader(archive, plan.base, table), observer)
+            for _ in load.batches():
+                pass
+            found[table.name] = load.digests
+        return found
 
 
 def _chosen(plan: Plan, wanted: Wanted) -> list[TablePlan]:
@@ -118,12 +131,16 @@ def _chosen(plan: Plan, wanted: Wanted) -> list[TablePlan]:
     return tables
 
 
-def _compare(table: TablePlan, found: Digests, expected: Digests) -> None:
-    buckets = differing(found, expected)
+def _compare(table: TablePlan, place: Place, target: RestoreTarget, load: _Load) -> None:
+    """What the target holds, by SQL, with what the archive gave."""
+    buckets = differing(target.digests(table.shape, place), load.digests)
     if buckets:
+        there, given = Counter(target.rows_of(table.shape, place, buckets[0])), Counter(load.rows_of(buckets[0]))
+        keys = sorted({key for key, _ in [*(there - given), *(given - there)]})
         raise CdcError(
             RESTORE_FAILED, table=table.name,
-            problem=f"what the target holds is not what the archive gave, in buckets {', '.join(buckets[:5])}",
+            problem=f"what the target holds is not what the archive gave, in buckets {', '.join(buckets[:5])}; in the "
+            f"first of them rows {'; '.join(keys[:_SHOWN])}",
         )  # fmt: skip
 
 
@@ -135,11 +152,23 @@ def _read(
     cut = plan.cut.txn_seq
     folds = [TableFold(scratch, table, archive.shape, cut, number) for number, table in enumerate(tables)]
     by_name = {table.name: fold for table, fold in zip(tables, folds, strict=True)}
-    for number, segment in enumerate(plan.segments, 1):
+    observer.begun(sum(_changes(plan, name) for name in by_name), {t.name: _estimate(plan, t) for t in tables})
+    read = 0
+    for segment in plan.segments:
         for name, batch in segment_rows(archive, segment, by_name.keys()):
             by_name[name].add(batch)
-        observer.reading(number, len(plan.segments))
+            read += batch.num_rows
+            observer.reading(read)
     return folds
+
+
+def _changes(plan: Plan, table: str) -> int:
+    return sum(segment.tables[table].rows for segment in plan.segments if table in segment.tables)
+
+
+def _estimate(plan: Plan, table: TablePlan) -> int:
+    """How many rows it will have: a guess, for the progress that is shown."""
+    return plan.base.tables[table.name].rows if plan.base and table.from_base else _changes(plan, table.name)
 
 
 def _base_reader(archive: Archive, base: Base | None, table: TablePlan) -> BaseRows | None:
@@ -170,12 +199,21 @@ class _Load:
         self.rows = 0
         self.digests: Digests = {}
 
-    def blocks(self) -> Iterator[tuple[int, bytes]]:
+    def blocks(self) -> Generator[tuple[int, bytes], None, None]:
+        for batch in self.batches():
+            yield batch.num_rows, _lines(batch)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
         for batch in self._fold.rows(self._base):
             self._count(batch)
             self.rows += batch.num_rows
             self._observer.loading(self._table.name, self.rows, done=False)
-            yield batch.num_rows, _lines(batch)
+            yield batch
+
+    def rows_of(self, bucket: str) -> Iterator[tuple[Any, ...]]:
+        """Key's line and row's hash of every row in a bucket; they are folded once more for it."""
+        for batch in self._fold.rows(self._base):
+            yield from self._scratch.aside(batch, rows_in("incoming", bucket))
 
     def _count(self, batch: pa.RecordBatch) -> None:
         for bucket, sums in digests(self._scratch.aside(batch, digest_of("incoming"))).items():

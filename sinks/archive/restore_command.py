@@ -1,35 +1,41 @@
 """`cdc-restore` (= `cdc restore`): at three in the morning, with nothing but the archive's address and its key.
 
-In: arguments, $CDC_ARCHIVE_KEY. Out: tables in a database, and a verdict as the last line. Exit codes: 0 PROVEN or
-VERIFIED; 1 failed; 2 usage; 5 stopped, wants a decision. Refuses: a time without an offset, with the instants it could
-mean.
+In: arguments, $CDC_ARCHIVE_KEY; a cdc.toml, if there is one, only to ask the source. Out: tables in a database, and a
+verdict as the last line. Exit codes: 0 PROVEN or VERIFIED; 1 FAILED; 2 usage; 3 not PROVEN under --require-proof;
+5 stopped, wants a decision. Refuses: a time without an offset, with the instants it could mean.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from cdc import config as configuration
 from cdc import logs
-from cdc.commands.terminal import say, say_json
+from cdc.commands.terminal import console, say_json, tell
 from cdc.config import refuse_password
-from cdc.errors import ARGUMENT_INVALID, CdcError
+from cdc.errors import ARGUMENT_INVALID, CONFIG_MISSING, CdcError
 from cdc.position import Lsn
 from cdc.postgres.session import Server, Side
 from cdc.secret import parse_key
 from sinks.archive.archive import Archive
-from sinks.archive.plan import Choice, Moment, Plan, shown
-from sinks.archive.restore import Outcome, Wanted, restore
-from sinks.archive.window import Window, Windows
+from sinks.archive.judge import judge
+from sinks.archive.manifest import Verdict
+from sinks.archive.plan import Choice, Moment
+from sinks.archive.progress import RestoreProgress
+from sinks.archive.report import plan_record, show_judged, show_plan, show_windows
+from sinks.archive.restore import Wanted, restore
+from sinks.archive.window import Windows
 from sinks.postgres.restoring import RestoreTarget
 
 KEY_VARIABLE = "CDC_ARCHIVE_KEY"
+SOURCE_VARIABLE = "CDC_SOURCE_PASSWORD"
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -57,6 +63,12 @@ def command(
     into: Annotated[
         str | None, typer.Option(metavar="URL", help="the target, without password (PGPASSWORD, ~/.pgpass)")
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="the source, to prove it; default: by cdc.toml, if it has this archive"),
+    ] = None,
+    no_anchor: Annotated[bool, typer.Option("--no-anchor", help="do not ask the source")] = False,
+    require_proof: Annotated[bool, typer.Option("--require-proof", help="exit 3 unless it is PROVEN")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the cut and what would be done")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
 ) -> None:
@@ -79,19 +91,49 @@ def command(
     if name and len(wanted.tables) != 1:
         raise CdcError(ARGUMENT_INVALID, problem="--as names one table", fix="--table SCHEMA.TABLE --as NAME")
     if not as_json:
-        _show_plan(plan)
+        show_plan(plan)
     if dry_run:
         if as_json:
-            say_json(_plan_record(plan))
+            say_json(plan_record(plan))
         return
     if into is None:
-        raise CdcError(
-            ARGUMENT_INVALID, problem="--into is missing", fix="--into postgresql://HOST/DATABASE, or --dry-run"
-        )
+        fix = "--into postgresql://HOST/DATABASE, or --dry-run"
+        raise CdcError(ARGUMENT_INVALID, problem="--into is missing", fix=fix)
     server = Server(Side.TARGET, "restore", into, os.environ.get("PGPASSWORD"))
-    with RestoreTarget(server) as target, _Shown(quiet=as_json) as observer:
-        outcome = restore(opened, plan, wanted, target, observer)
-    _show_outcome(outcome, plan, as_json=as_json)
+    asked = None if no_anchor else source_of(archive, source)
+    with RestoreProgress(None if as_json else console(stderr=True)) as progress:
+        with RestoreTarget(server) as target:
+            outcome = restore(opened, plan, wanted, target, progress)
+        judged = judge(opened, plan, outcome, asked, progress)
+    show_judged(judged, outcome.notes, plan, as_json=as_json)
+    leave(judged.proof.verdict, require_proof=require_proof)
+
+
+def leave(verdict: Verdict, *, require_proof: bool) -> None:
+    """With the verdict's exit code."""
+    if verdict == "FAILED":
+        raise typer.Exit(1)
+    if require_proof and verdict != "PROVEN":
+        raise typer.Exit(3)
+
+
+def source_of(archive: str, url: str | None) -> Callable[[], Server] | None:
+    """How to reach the source: as it is named here, or by a configuration that has this archive; None: unknown."""
+    if url is not None:
+        refuse_password(url, "--source")
+        server = Server(Side.SOURCE, "source", url, os.environ.get(SOURCE_VARIABLE))
+        return lambda: server
+    try:
+        config = configuration.load()
+    except CdcError as error:
+        if error.code is not CONFIG_MISSING:
+            tell(f"the source is not asked: {error.text}", "yellow")
+        return None
+    for section in config.archives.values():
+        for name in section.sources:
+            if section.url_of(name) == archive.rstrip("/"):
+                return config.source(name).server
+    return None
 
 
 def _key(file: Path | None) -> bytes | None:
@@ -142,116 +184,3 @@ def _time_us(text: str) -> int:
         raise CdcError(ARGUMENT_INVALID, problem=f"--to-time {text!r} has no offset from UTC", fix=fix)
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     return (at - epoch) // (datetime.resolution)
-
-
-# -- what is shown ----------------------------------------------------------------------------------------------
-def show_windows(windows: list[Window], *, as_json: bool) -> None:
-    if as_json:
-        say_json({"v": 1, "windows": [
-            {"epoch": w.epoch, "first_txn": w.first_seq, "last_txn": w.last_seq, "from": _iso(w.from_us),
-             "to": _iso(w.to_us), "base": w.base} for w in windows
-        ]})  # fmt: skip
-        return
-    for window in windows:
-        say(f"from  {_both(window.from_us)}  transaction {window.first_seq}  ({window.base})")
-        say(f"to    {_both(window.to_us)}  transaction {window.last_seq}")
-    if not windows:
-        say("nothing can be restored yet: there is no base with a segment behind it")
-
-
-def _iso(time_us: int | None) -> str | None:
-    return None if time_us is None else shown(time_us)
-
-
-def _both(time_us: int | None) -> str:
-    """In UTC, to copy, and as the clock here shows it."""
-    if time_us is None:
-        return shown(None)
-    here = datetime.fromtimestamp(time_us / 1e6, UTC).astimezone()
-    return f"{shown(time_us)}  ({here:%H:%M:%S %Z} here)"
-
-
-def _plan_record(plan: Plan) -> dict[str, Any]:
-    last, out = plan.cut.last, plan.cut.first_out
-    return {
-        "v": 1,
-        "epoch": plan.cut.epoch,
-        "last_in": None
-        if last is None
-        else {"txn": last.txn_seq, "commit": _iso(last.commit_us), "position": last.position},
-        "first_out": None
-        if out is None
-        else {"txn": out.txn_seq, "commit": _iso(out.commit_us), "position": out.position},
-        "strays": plan.cut.strays,
-        "base": plan.base.name if plan.base else None,
-        "segments": len(plan.segments),
-        "rows_in_segments": sum(segment.events for segment in plan.segments),
-        "tables": sorted(plan.tables),
-    }
-
-
-def _show_plan(plan: Plan) -> None:
-    last, out = plan.cut.last, plan.cut.first_out
-    say(f"last transaction in    {_txn(last)}")
-    say(f"first transaction out  {_txn(out)}")
-    if plan.cut.strays:
-        say(
-            f"{plan.cut.strays} transactions behind the cut have an earlier time: the source's clock stepped back",
-            "yellow",
-        )
-    rows = sum(segment.events for segment in plan.segments)
-    base = plan.base.name if plan.base else "the log's own copy"
-    say(f"from {base}, {len(plan.segments)} segments with {rows:,} changes, {len(plan.tables)} tables")
-
-
-def _txn(txn: Any) -> str:
-    return "none" if txn is None else f"{txn.txn_seq}  {_both(txn.commit_us)}  {txn.position}"
-
-
-def _show_outcome(outcome: Outcome, plan: Plan, *, as_json: bool) -> None:
-    rows = sum(table.rows for table in outcome.tables)
-    place = f"transaction {plan.cut.txn_seq} of epoch {plan.cut.epoch}"
-    if as_json:
-        say_json({**_plan_record(plan), "verdict": "VERIFIED", "notes": list(outcome.notes), "restored": [
-            {"table": t.table, "as": t.place, "rows": t.rows} for t in outcome.tables
-        ]})  # fmt: skip
-        return
-    for table in outcome.tables:
-        say(f"restored  {table.place}  {table.rows:,} rows")
-    for note in outcome.notes:
-        say(f"note: {note}", "yellow")
-    say(
-        f"VERIFIED: {len(outcome.tables)} tables, {rows:,} rows at {place}; the chain is unbroken and the target holds "
-        "what the archive gave"
-    )
-
-
-class _Shown:
-    """Progress on a terminal; nothing where there is none or JSON is asked for."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        self._progress = Progress(*columns, disable=quiet, transient=True)
-        self._task = self._progress.add_task("reading segments", total=None)
-
-    def reading(self, done: int, segments: int) -> None:
-        self._progress.update(self._task, description="reading segments", completed=done, total=segments)
-
-    def loading(self, table: str, rows: int, *, done: bool) -> None:
-        self._progress.update(self._task, description=f"{table}", completed=rows, total=rows if done else None)
-
-    def step(self, what: str) -> None:
-        self._progress.update(self._task, description=what, completed=0, total=None)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._progress.stop()

@@ -50,7 +50,7 @@ class Windows:
         if tail is None:
             raise CdcError(BEYOND_ARCHIVE, moment=moment, end="which has no segment yet")
         epoch = self._epoch(moment)
-        bases = self._bases(epoch)
+        bases = self.bases(epoch)
         while True:
             base = choose_base(bases, moment)
             segments = self._segments(epoch, base.txn_seq if base else 0)
@@ -69,6 +69,22 @@ class Windows:
             first = self._names[epoch][0]
             raise refuse_before(moment, f"no base lies before it, and {first} does not begin with a copy")
         return plan
+
+    def tables(self) -> list[str]:
+        """What the archive holds at its end, by name."""
+        tail = read_tail(self._archive)
+        if tail is None:
+            raise CdcError(BEYOND_ARCHIVE, moment="now", end="which has no segment yet")
+        return sorted(self.plan(Moment(txn_seq=tail.segment.last_seq)).tables)
+
+    def carried(self, base: Base | None, epoch: int, moment: Moment) -> Plan:
+        """From this base, along the epoch's chain, to a moment in it."""
+        tail = read_tail(self._archive)
+        if tail is None or epoch not in self._names:
+            raise CdcError(BEYOND_ARCHIVE, moment=moment, end="which has no segment yet")
+        segments = self._segments(epoch, base.txn_seq if base else 0)
+        cut = self._cut(moment, base, segments, tail, None)
+        return make_plan(base, segments, cut, self._archive.shape)
 
     def _cut(
         self, moment: Moment, base: Base | None, segments: Sequence[Segment], tail: Tail, choice: Choice | None
@@ -93,12 +109,13 @@ class Windows:
                 return epoch
         raise refuse_before(moment, "it has no segment")
 
-    def _bases(self, epoch: int) -> list[Base]:
+    def bases(self, epoch: int) -> list[Base]:
+        """Of one epoch, oldest first."""
         names = [name for name in self._archive.names(f"base/{epoch:020d}/") if name.endswith(".json")]
         return [self._archive.read(Base, name) for name in names]
 
     def _segments(self, epoch: int, behind: int) -> list[Segment]:
-        """From the one that holds the transaction after `behind` to the end, links checked."""
+        """From the one that holds `behind`, or the transaction after it, to the end, links checked."""
         names = self._names[epoch]
         wanted = segment_name(epoch, behind + 1)
         at = max((n for n, name in enumerate(names) if name <= wanted), default=-1)
@@ -109,6 +126,10 @@ class Windows:
             )  # fmt: skip
         chain = fetch(self._archive, names[at:])
         check(chain)
+        if at and chain[0][1].first_seq == behind + 1:
+            # A cut right behind the base ends with a transaction of the segment before.
+            earlier = fetch(self._archive, names[at - 1 : at])
+            chain = [*earlier, *chain] if _follows([*earlier, chain[0]]) else chain
         return [segment for _, segment in chain]
 
     def _load(self, segment: Segment) -> list[Txn]:
@@ -171,7 +192,7 @@ class Windows:
                 if at and not _follows(chain[at - 1 : at + 1]):
                     runs.append([])
                 runs[-1].append(segment)
-            bases = self._bases(epoch)
+            bases = self.bases(epoch)
             for run in runs:
                 window = self._window(epoch, run, bases, tail)
                 if window:

@@ -6,6 +6,7 @@ the comparison that every fault test ends with: replica = source, log dense, not
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from cdc.secret import new_key, parse_key
 from cdc.topics import log_topic
 from sinks.archive.archive import Archive
 from sinks.archive.chain import read_tail
-from tests.servers.postgres import Database
+from tests.servers.postgres import Database, Postgres
 from tests.servers.process import Process
 
 CDC = Path(sys.executable).with_name("cdc")
@@ -102,17 +103,27 @@ class Pipeline:
     def run(self, *arguments: str, failpoint: str | None = None, env: Mapping[str, str] | None = None) -> Process:
         """`cdc …` in the background, its output in a log of its own."""
         self._started += 1
-        environment = {
+        environment = {**self.environment, **({"CDC_FAILPOINT": failpoint} if failpoint else {}), **(env or {})}
+        log = self.directory / f"{self._started:02}-{'-'.join(arguments[:2])}.log"
+        return Process([str(CDC), *arguments], log, env=environment)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every command is given: the configuration, and the secrets that it names."""
+        return {
             **os.environ,
             "CDC_CONFIG": str(self.config),
             "SOURCE_PASSWORD": self.source.server.password,
             "TARGET_PASSWORD": self.target.server.password,
             "ARCHIVE_KEY": self.archive_key,
-            **({"CDC_FAILPOINT": failpoint} if failpoint else {}),
-            **(env or {}),
+            "PG_DUMP": str(Postgres.pg_dump),
         }
-        log = self.directory / f"{self._started:02}-{'-'.join(arguments[:2])}.log"
-        return Process([str(CDC), *arguments], log, env=environment)
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`cdc …` to its end."""
+        return subprocess.run(
+            [CDC, *arguments], env=self.environment, capture_output=True, text=True, timeout=120, check=False
+        )
 
     @contextmanager
     def source_running(self, *arguments: str, failpoint: str | None = None) -> Iterator[Process]:

@@ -9,14 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from cdc.position import Lsn, PgPosition
 from sinks.archive.manifest import (
     Anchor,
+    AnchorTable,
     Base,
     BaseTable,
     Head,
     Identity,
     Link,
     Object,
+    RestoredTable,
+    RestoreRecord,
     SchemaChange,
     Segment,
     Stored,
@@ -40,8 +44,13 @@ BASE = Base(
     sequences={"public.a_id_seq": (3, True)}, not_covered=("role admin",),
 )  # fmt: skip
 ANCHOR = Anchor(
-    archive="0123456789abcdef", id="1f", epoch=1, txn_seq=2, position="1:0/1", taken_ms=1, tables={"public.a": DIGESTS}
-)
+    archive="0123456789abcdef", id="1f", system_id="7", position="1:0/1", taken_ms=1,
+    tables={"public.a": AnchorTable(schema_id="s", digests=DIGESTS)},
+)  # fmt: skip
+RESTORE = RestoreRecord(
+    archive="0123456789abcdef", id="1f", epoch=1, txn_seq=2, base=None, finished_ms=1, verdict="VERIFIED",
+    tables={"public.a": RestoredTable(place="public.b", schema_id="s", rows=1, digests=DIGESTS)},
+)  # fmt: skip
 
 numbers = st.integers(0, 2**63 - 1)
 texts = st.text(max_size=8)
@@ -88,7 +97,7 @@ def test_a_segment_comes_back(segment: Segment) -> None:
     assert Segment.parse(segment.to_bytes()) == segment
 
 
-@pytest.mark.parametrize("one", [IDENTITY, HEAD, BASE, ANCHOR], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("one", [IDENTITY, HEAD, BASE, ANCHOR, RESTORE], ids=lambda one: type(one).__name__)
 class TestEach:
     def test_it_comes_back(self, one: Object) -> None:
         assert type(one).parse(one.to_bytes()) == one
@@ -111,7 +120,7 @@ class TestEach:
 
     def test_a_field_that_is_missing_is_refused(self, one: Object) -> None:
         fields = json.loads(one.to_bytes())
-        optional = {"v", "kind", "not_covered"}
+        optional = {"v", "kind", "not_covered", "sequences"}
         for name in fields.keys() - optional:
             with pytest.raises(ValidationError, match=name):
                 type(one).parse(json.dumps({k: v for k, v in fields.items() if k != name}).encode())
@@ -131,7 +140,7 @@ def test_stored_bytes_are_held_to_size_and_hash() -> None:
     assert not Stored(name="x", size=5, sha256=sha256(b"data")).holds(b"data")
 
 
-places = st.tuples(numbers, numbers)
+places = st.tuples(st.integers(1, 2**63 - 1), numbers)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +149,7 @@ places = st.tuples(numbers, numbers)
         segment_name,
         lambda epoch, seq: body_name(epoch, seq, "0f", "rows"),
         lambda epoch, seq: BASE.model_copy(update={"epoch": epoch, "txn_seq": seq}).name,
-        lambda epoch, seq: ANCHOR.model_copy(update={"epoch": epoch, "txn_seq": seq}).name,
+        lambda epoch, seq: ANCHOR.model_copy(update={"position": str(PgPosition(epoch, Lsn(seq)))}).name,
     ],
     ids=["segment", "body", "base", "anchor"],
 )
