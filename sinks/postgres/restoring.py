@@ -9,7 +9,8 @@ A killed restore leaves nothing: the server rolls it back. Run again, it begins 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -17,11 +18,11 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
-from cdc.errors import RESTORE_EXISTS, RESTORE_FAILED, RESTORE_REFUSED, RESTORE_UNKNOWN, TARGET_TOO_OLD, CdcError
+from cdc.errors import RESTORE_EXISTS, RESTORE_FAILED, RESTORE_REFUSED, RESTORE_UNDECIDED, TARGET_TOO_OLD, CdcError
 from cdc.event import Column, Table
 from cdc.failpoint import failpoint
 from cdc.postgres.session import Server
-from sinks.postgres.digest import Digests, digest_query, digests
+from sinks.postgres.digest import Digests, digest_query, digests, rows_query
 from sinks.postgres.progress import PROGRESS_TABLES
 from sinks.transaction import Progress
 
@@ -71,8 +72,8 @@ class RestoreTarget:
         self._connection = server.connect(settings=_SETTINGS)
         version = self._connection.info.server_version
         if version < OLDEST:
-            self._connection.close()
             shown = self._connection.info.parameter_status("server_version")
+            self._connection.close()
             raise CdcError(TARGET_TOO_OLD, version=shown, oldest=OLDEST // 10000)
         with self._server.errors():
             if version >= 170000:
@@ -128,13 +129,14 @@ class RestoreTarget:
         return sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.type_expression + null))
 
     # -- rows ---------------------------------------------------------------------------------------------------
-    def load(self, table: Table, place: Place, blocks: Iterable[tuple[int, bytes]]) -> int:
+    def load(self, table: Table, place: Place, blocks: Generator[tuple[int, bytes], None, None]) -> int:
         """COPY lines; every row that was sent must have arrived (CORRECTNESS 35)."""
         names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
         copy_in = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(place.sql, names)
         sent = 0
         try:
-            with self._connection.cursor() as cursor:
+            # What feeds them ends here whatever happens, while it still can.
+            with closing(blocks), self._connection.cursor() as cursor:
                 with cursor.copy(copy_in) as copy:
                     for rows, block in blocks:
                         copy.write(block)
@@ -184,6 +186,10 @@ class RestoreTarget:
         """By SQL, of what is there now."""
         return digests(self._connection.execute(digest_query(table, only=True, at=place.sql)))
 
+    def rows_of(self, table: Table, place: Place, bucket: str) -> list[tuple[str, str]]:
+        """Key's line and row's hash of every row in a bucket."""
+        return list(self._connection.execute(rows_query(table, bucket, only=True, at=place.sql)))
+
     def write_progress(self, pipeline: str, source: str, progress: Progress, tables: Mapping[str, str]) -> None:
         """A sink that is named later goes on from here; `tables`: shape's id by name."""
         execute = self._connection.execute
@@ -207,7 +213,7 @@ class RestoreTarget:
         except psycopg.Error as error:
             problem, database = self._server.problem(error), self._connection.info.dbname
             if self._connection.broken:
-                raise CdcError(RESTORE_UNKNOWN, database=database, problem=problem) from None
+                raise CdcError(RESTORE_UNDECIDED, database=database, problem=problem) from None
             raise self._server.error(error) from None
         failpoint("restore.after_commit")
 
