@@ -71,7 +71,7 @@ def test_the_place_stands_in_the_message() -> None:
 
 
 def test_exit_codes_are_those_of_the_handbook() -> None:
-    assert EXIT_CODES == {Kind.TRANSIENT: 1, Kind.STOP: 5, Kind.USAGE: 2, Kind.HELD: 4, Kind.CORRUPT: 1}
+    assert EXIT_CODES == {Kind.TRANSIENT: 1, Kind.STOP: 5, Kind.USAGE: 2, Kind.HELD: 4, Kind.CORRUPT: 1, Kind.FAILED: 1}
 
 
 def test_one_name_is_given_once() -> None:
