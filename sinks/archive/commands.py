@@ -180,7 +180,7 @@ def history_sql(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Print views that show every change by column name: cdc archive sql NAME > history.sql; duckdb -init history.sql."""
+    """Print views that show every change by column name, for DuckDB: … > history.sql; duckdb -init history.sql."""
     span = Span(*(None if time is None else round(time.timestamp() * 1e6) for time in (begin, end)))
     history = History(_opened(name, config), table or (), span)
     for statement in history.sql(history.export(export) if export else history.place(), os.environ):

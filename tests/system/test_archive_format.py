@@ -212,3 +212,66 @@ def test_the_python_decrypts_the_whole_archive(lived: Lived, tmp_path: Path) -> 
     moment = lived.moments[2]
     assert by_sql(copy, moment.time, tmp_path) == moment.rows
     assert by_command(lived, "archive", moment.time) == moment.rows
+
+
+# -- cdc archive sql --------------------------------------------------------------------------------------------
+def history(lived: Lived, *arguments: str) -> duckdb.DuckDBPyConnection:
+    """What the command prints, run as it stands."""
+    process = lived.pipeline.run("archive", "sql", *arguments)
+    assert process.wait(60) == 0, process.log.read_text()
+    connection = duckdb.connect()
+    connection.execute(process.log.read_text())
+    return connection
+
+
+def test_history_by_column_name(lived: Lived) -> None:
+    """Over a column that came and one that went."""
+    with history(lived, "plain") as connection:
+        rows = connection.execute("""
+            SELECT op, after_region, after_id, after_balance, after_owner, after_tier, unchanged, moved_to IS NOT NULL
+            FROM public.accounts_history WHERE coalesce(after_id, before_id) IN ('3', '7', '107') AND op <> 'r'
+              AND coalesce(after_region, before_region) = 'eu' AND committed IS NOT NULL
+            ORDER BY epoch, txn_seq, ordinal LIMIT 5""").fetchall()
+        assert rows == [
+            ("u", "eu", "3", "101.00", "owner 3", None, ["notes"], False),
+            ("d", None, None, None, None, None, None, True),
+            ("c", "eu", "107", "100.00", "owner 7", None, ["notes"], False),
+            ("u", "eu", "3", "102.00", "owner 3", None, ["notes"], False),
+            ("u", "eu", "3", "103.00", "owner 3", "3", ["notes"], False),
+        ]
+        after = (
+            "SELECT DISTINCT after_tier, after_owner IS NULL FROM public.accounts_history WHERE op = 'c' ORDER BY ALL"
+        )
+        assert connection.execute(after).fetchall() == [("3", False), ("3", True), (None, False)]
+        ((events,),) = connection.execute("SELECT sum(events) FROM transactions").fetchall()
+        queries = [f"SELECT count(*) FROM public.{table}_history" for table in ("accounts", "visits")]
+        counts = [connection.execute(query).fetchall()[0][0] for query in queries]
+        # TRUNCATE is an event, and no row.
+        assert sum(counts) == events - 1
+        columns = ", ".join(lived.moments[0].rows[0])
+        found = connection.execute(f"SELECT {columns} FROM public.accounts_base").fetchall()
+        assert ordered([dict(zip(columns.split(", "), row, strict=True)) for row in found]) == lived.moments[0].rows
+
+
+def test_history_of_an_encrypted_archive(lived: Lived, tmp_path: Path) -> None:
+    """By a copy that has only what was asked for, and only for its owner."""
+    refused = lived.pipeline.run("archive", "sql", "main")
+    assert refused.wait(60) == 2
+    assert "--export DIRECTORY" in refused.log.read_text()
+    copy = tmp_path / "copy"
+    span = ("--from", lived.moments[0].time, "--to", lived.moments[2].time.replace(" ", "T"))
+    everything = "SELECT * REPLACE (committed::VARCHAR AS committed) FROM public.accounts_history ORDER BY ALL"
+    with history(lived, "plain") as connection:
+        expected = connection.execute(everything).fetchall()
+    with history(lived, "main", "--table", TABLE, "--export", str(copy)) as connection:
+        assert connection.execute(everything).fetchall() == expected
+        tables = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    assert sorted(tables) == [("accounts_base",), ("accounts_history",), ("transactions",)]
+    assert copy.stat().st_mode & 0o777 == 0o700
+    again = lived.pipeline.run("archive", "sql", "main", "--export", str(copy))
+    assert (again.wait(60), "FILE_EXISTS" in again.log.read_text()) == (2, True)
+    with history(lived, "main", *span, "--export", str(tmp_path / "part")) as connection:
+        ((part,),) = connection.execute("SELECT count(*) FROM public.accounts_history").fetchall()
+        assert 0 < part < len(expected)
+    unknown = lived.pipeline.run("archive", "sql", "plain", "--table", "public.nothing")
+    assert (unknown.wait(60), "TABLE_UNKNOWN" in unknown.log.read_text()) == (2, True)
