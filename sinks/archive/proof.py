@@ -100,7 +100,14 @@ class _Prover:
 
     def _witnesses(self) -> Iterator[Witness]:
         for name in self._archive.names("anchor/"):
-            anchor = self._archive.read(Anchor, name)
+            try:
+                anchor = self._archive.read(Anchor, name)
+            except CdcError as error:
+                self._lacking.append(f"{name} is no witness: {error.text}")
+                continue
+            if (anchor.archive, anchor.name) != (self._archive.identity.archive, name):
+                self._lacking.append(f"{name} is no witness: it was put in another's place")
+                continue
             yield Witness(name, parse_position(anchor.position), anchor.system_id, anchor.tables)
         for base in self._windows.bases(self._plan.cut.epoch):
             if base.taken_from == "source":

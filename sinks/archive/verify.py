@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cdc.errors import CdcError
 from sinks.archive.archive import Archive
 from sinks.archive.chain import check, fetch
-from sinks.archive.manifest import Base, Link, Segment, Stored
+from sinks.archive.manifest import Anchor, Base, Link, RestoreRecord, Segment, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _damages(archive: Archive, done: Verified, seen: Callable[[Verified], None])
         yield from _shapes(archive, {s for table in segment.tables.values() for s in table.schemas})
         seen(done)
     for name in archive.names("base/"):
-        if not name.endswith(".json"):
+        if not name.endswith(".json") or name.startswith("base/files/"):
             continue
         try:
             base = archive.read(Base, name)
@@ -72,6 +72,23 @@ def _damages(archive: Archive, done: Verified, seen: Callable[[Verified], None])
         yield from _objects(archive, [base.schema_file, *files], done)
         yield from _shapes(archive, {table.schema_id for table in base.tables.values()})
         seen(done)
+    yield from _witnesses(archive, done)
+
+
+def _witnesses(archive: Archive, done: Verified) -> Iterator[Damage]:
+    """Anchors and records of restores: nothing else vouches for them than their own seal."""
+    models: dict[str, type[Anchor | RestoreRecord]] = {"anchor/": Anchor, "restore/": RestoreRecord}
+    for prefix, model in models.items():
+        for name in archive.names(prefix):
+            done.objects += 1
+            try:
+                found = archive.read(model, name)
+            except CdcError as error:
+                yield Damage(name, error.text)
+                continue
+            if (found.archive, found.name) != (archive.identity.archive, name):
+                yield Damage(name, f"it is {found.name} of archive {found.archive}, put in another's place")
+            yield from _shapes(archive, {table.schema_id for table in found.tables.values()})
 
 
 def _between(pair: Sequence[tuple[Link, Segment]]) -> Iterator[Damage]:

@@ -196,6 +196,27 @@ def test_an_anchor_without_the_table_proves_nothing_of_it(shop: Pipeline, target
     assert f"not {anchor.name}: it does not cover table public.visits" in done.stdout
 
 
+def test_a_damaged_witness_is_passed_over_and_named(shop: Pipeline, target: Database) -> None:
+    assert cdc_archive(shop, "anchor", "main").returncode == 0
+    moment = now(shop)
+    assert cdc_archive(shop, "anchor", "main").returncode == 0
+    shop.wait_archived()
+    name = max(shop.archive().names("anchor/"))
+    other = min(shop.archive().names("anchor/"))
+    stored = Path(shop.archive_url.removeprefix("file://")) / name
+    whole, another = stored.read_bytes(), stored.parent.joinpath(Path(other).name).read_bytes()
+    for bad in (whole[:-1] + bytes([whole[-1] ^ 1]), another):
+        stored.write_bytes(bad)
+        done = cdc_restore(shop, target, "--to-lsn", moment)
+        target.execute("DROP SCHEMA public, cdc CASCADE; CREATE SCHEMA public")
+        assert last_line(done).startswith("VERIFIED: "), done.stdout + done.stderr
+        assert f"not proven: {name} is no witness: " in done.stdout
+        checked = cdc_archive(shop, "verify", "main")
+        assert (checked.returncode, f"damaged  {name}: " in checked.stdout) == (1, True), checked.stdout
+    stored.unlink()
+    assert cdc_archive(shop, "verify", "main").returncode == 0
+
+
 def test_an_anchor_of_another_server_is_no_witness(shop: Pipeline, target: Database) -> None:
     moment = now(shop)
     assert cdc_archive(shop, "anchor", "main").returncode == 0
