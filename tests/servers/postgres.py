@@ -1,7 +1,8 @@
-"""A real Postgres of our own, 18 unless 15 is asked for: made, started, killed, frozen, restarted on one port and one data directory.
+"""A real Postgres of our own: made, started, killed, frozen, restarted on one port and one data directory.
 
-In: an empty or earlier used directory. Out: a server on 127.0.0.1 with `wal_level = logical`, passwords by
-SCRAM, superuser `postgres`. A directory that was used before keeps its port, password and data.
+In: an empty or earlier used directory; the programs of another version than 18, if it shall be one. Out: a server on
+127.0.0.1 with `wal_level = logical`, passwords by SCRAM, superuser `postgres`. A directory that was used before keeps
+its port, password and data.
 Postgres refuses to run as root; root runs it as a system user that may pass through folders closed to him.
 """
 

@@ -1,16 +1,27 @@
-"""Fixtures for the sink's tests: a target that is applied to without Kafka."""
+"""Fixtures for the sink's tests: a target that is applied to without Kafka. For the archive's: a past."""
 
+import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 import sinks.postgres.rows
 from cdc.event import Table
+from cdc.position import Lsn
 from cdc.postgres.session import Server, Side
+from sinks.postgres.digest import Digests
 from sinks.postgres.rows import Mismatch, Rows
-from tests.servers.postgres import Database
+from tests.crash.conftest import SHOP
+from tests.servers.kafka import Kafka
+from tests.servers.postgres import Database, Postgres
+from tests.system.pipeline import Pipeline, wait_until
 from tests.system.replica import ACCOUNTS, NOTES, Replica
+from tests.system.test_archive_restore import SCHEMA, at_source, work
+from tests.system.test_archive_writer import logged
 
 
 @pytest.fixture
@@ -52,3 +63,59 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
         monkeypatch.setattr(Rows, "write", never)
     return str(request.param)
+
+
+class Lived(NamedTuple):
+    """A pipeline whose source lived through something; what it held at some moments, by name."""
+
+    pipeline: Pipeline
+    moments: dict[str, tuple[Lsn, dict[str, Digests]]]
+
+
+@pytest.fixture(scope="session")
+def lived(
+    tmp_path_factory: pytest.TempPathFactory, postgres_source: Postgres, postgres_target: Postgres, kafka: Kafka
+) -> Iterator[Lived]:
+    """Once in a session: `copy`, a base, `first`, another base, `second`, then everything deleted at `end`."""
+    source = postgres_source.create_database(f"lived_{os.getpid()}")
+    target = postgres_target.create_database(f"lived_{os.getpid()}")
+    source.execute(SHOP + SCHEMA)
+    made = Pipeline(tmp_path_factory.mktemp("lived"), source, target, kafka.bootstrap)
+    made.publish()
+    moments = {}
+
+    def base() -> None:
+        backup = made.run("archive", "backup", "main", env={"PG_DUMP": str(Postgres.pg_dump)})
+        assert backup.wait(60) == 0, backup.tail()
+
+    def moment(name: str) -> None:
+        work(made)
+        moments[name] = at_source(made)
+        time.sleep(0.05)
+
+    with made.source_running(), made.archive_running():
+        wait_until(lambda: len(logged(made)) >= 4, "the copy")
+        made.wait_archived()
+        moment("copy")
+        base()
+        moment("first")
+        source.execute("ALTER TABLE orders ADD COLUMN priority int NOT NULL DEFAULT 1; TRUNCATE visits")
+        base()
+        moment("second")
+        made.wait_archived()
+        source.execute("DELETE FROM accounts; DELETE FROM customers")
+        moment("end")
+        work(made)
+        made.wait_archived()
+    yield Lived(made, moments)
+    source.drop()
+    target.drop()
+
+
+@pytest.fixture
+def past(lived: Lived, tmp_path: Path, target_database: Database) -> Lived:
+    """A copy of its archive, and an empty target."""
+    made = Pipeline(tmp_path, lived.pipeline.source, target_database, lived.pipeline.bootstrap)
+    made.archive_key = lived.pipeline.archive_key
+    shutil.copytree(lived.pipeline.directory / "archive", tmp_path / "archive")
+    return Lived(made, lived.moments)
