@@ -124,6 +124,37 @@ class ArchiveMetrics(Unit):
             "unarchived_seconds", "Age of the oldest commit that is read and not archived, 0 if none"
         ).set_function(lambda: 0.0 if self._pending is None else max(0.0, time.time() - self._pending))
 
+        self._base_at: float | None = None
+        self._gauge("base_age_seconds", "Since the newest base was begun; NaN while there is none").set_function(
+            lambda: float("nan") if self._base_at is None else time.time() - self._base_at
+        )
+        self._base_overdue = self._gauge("base_overdue", "1 while a base is missing that should have been taken")
+        self._restorable_from = self._gauge(
+            "restorable_from_timestamp_seconds",
+            "The commit that the oldest base of the epoch stands at; NaN without one",
+        )
+        self._restorable_to = self._gauge(
+            "restorable_to_timestamp_seconds", "The commit up to which everything is archived; NaN before the first"
+        )
+        self._restorable_from.set(float("nan"))
+        self._restorable_to.set(float("nan"))
+        self._job_running = self._gauge("job_running", "1 while a child process takes a base or an anchor")
+        self.job_failures = self._family(Counter, "job_failures", "Bases and anchors that failed", ["job"])
+
+    def archived_to(self, seconds: float) -> None:
+        """Up to which commit everything is archived."""
+        self.committed_at(seconds)
+        self._restorable_to.set(seconds)
+
+    def bases(self, begun: float | None, *, overdue: bool, restorable_from: float | None) -> None:
+        """What there is of them."""
+        self._base_at = begun
+        self._base_overdue.set(overdue)
+        self._restorable_from.set(float("nan") if restorable_from is None else restorable_from)
+
+    def job(self, running: int) -> None:
+        self._job_running.set(running)
+
     def pending_since(self, seconds: float | None) -> None:
         """When the oldest transaction that is not durable was committed."""
         self._pending = seconds

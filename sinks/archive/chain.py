@@ -55,13 +55,21 @@ def read_tail(archive: Archive) -> Tail | None:
     return Tail(segment, link, at, {})
 
 
-def _head(archive: Archive) -> Head | None:
+def read_head(archive: Archive) -> Head | None:
+    """As it was written last, whether or not it is true."""
     try:
-        head = archive.parsed(Head, HEAD, archive.store.get(HEAD))
-        raw = archive.store.get(head.segment)
+        return archive.parsed(Head, HEAD, archive.store.get(HEAD))
     except FileNotFoundError:
         return None
-    return head if sha256(raw) == head.sha256 else None
+
+
+def _head(archive: Archive) -> Head | None:
+    head = read_head(archive)
+    try:
+        raw = archive.store.get(head.segment) if head else b""
+    except FileNotFoundError:
+        return None
+    return head if head and sha256(raw) == head.sha256 else None
 
 
 def fetch(archive: Archive, names: Sequence[str]) -> list[tuple[Link, Segment]]:

@@ -1,18 +1,21 @@
 """What a running archiver tells: log lines and metrics.
 
-In: the calls of `sinks.archive.writer.Observer`. Out: a line per change of state and one a minute, with the position;
-the numbers of `ArchiveMetrics`.
+In: the calls of `sinks.archive.writer.Observer` and `sinks.archive.jobs.JobObserver`. Out: a line per change of state
+and one a minute, with the position; the numbers of `ArchiveMetrics`.
 """
 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 import structlog
 
 from cdc.errors import CdcError
 from cdc.metrics import ArchiveMetrics
 from cdc.position import parse_position
+from sinks.archive.newest import Newest
+from sinks.archive.schedule import Job
 from sinks.archive.writer import Archived
 from sinks.transaction import Progress
 
@@ -23,10 +26,11 @@ class ArchiveObserver:
     """One per process of an archiver."""
 
     def __init__(self, name: str, metrics: ArchiveMetrics) -> None:
-        self._metrics = metrics
+        self._name, self._metrics = name, metrics
         self._log = structlog.get_logger().bind(archive=name, position=None)
         self._said_at = time.monotonic()
         self._trouble: tuple[str, float] = ("", 0.0)
+        self._overdue = False
 
     def started(self, progress: Progress | None) -> None:
         self._metrics.alive()
@@ -60,6 +64,28 @@ class ArchiveObserver:
             self._trouble = (error.code.name, time.monotonic())
             self._log.warning("trying again", code=error.code.name, wait_s=wait_s, problem=error.text)
 
+    # -- bases and anchors --------------------------------------------------------------------------------------
+    def looked(self, found: Newest, due: float | None, *, overdue: bool) -> None:
+        begun = found.taken.base
+        self._metrics.bases(begun, overdue=overdue, restorable_from=_seconds(found.oldest_us))
+        if overdue and not self._overdue:
+            since = None if due is None else datetime.fromtimestamp(int(due), UTC).isoformat(" ")
+            self._log.error("base overdue", due=since, newest=found.base.name if found.base else None)
+        self._overdue = overdue
+
+    def job_begun(self, job: Job, pid: int) -> None:
+        self._metrics.job(1)
+        self._log.info(f"{job} begun", pid=pid)
+
+    def job_done(self, job: Job, words: str) -> None:
+        self._metrics.job(0)
+        self._log.info(f"{job} done", result=words)
+
+    def job_failed(self, job: Job, code: int, words: str, wait_s: float) -> None:
+        self._metrics.job(0)
+        self._metrics.job_failures.labels(self._name, job).inc()
+        self._log.error(f"{job} failed", exit_code=code, problem=words, again_in_s=wait_s)
+
     def _at(self, progress: Progress | None) -> None:
         self._log = self._log.bind(position=progress.position if progress else None)
         if progress is None:
@@ -67,4 +93,8 @@ class ArchiveObserver:
         self._metrics.txn_seq.set(progress.txn_seq)
         self._metrics.position.set(parse_position(progress.position).lsn)
         if progress.commit_ts_us is not None:
-            self._metrics.committed_at(progress.commit_ts_us / 1e6)
+            self._metrics.archived_to(progress.commit_ts_us / 1e6)
+
+
+def _seconds(micros: int | None) -> float | None:
+    return None if micros is None else micros / 1e6

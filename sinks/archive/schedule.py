@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from cdc.config import FROM_SOURCE, Archive
 from cdc.measure import TimeOfDay
 
 Job = Literal["backup", "anchor"]
@@ -29,6 +30,10 @@ class Schedule:
     base_at: TimeOfDay | None
     from_source: bool
     anchor_every: float | None
+
+
+def schedule_of(section: Archive) -> Schedule:
+    return Schedule(section.base_every, section.base_at, section.base_from == FROM_SOURCE, section.anchor_every)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from cdc.kafka import Reader
 from cdc.status import read_tail as read_log_tail
 from sinks.archive.archive import Archive
 from sinks.archive.body import Body
-from sinks.archive.chain import HEAD, Tail, read_tail
+from sinks.archive.chain import HEAD, Tail, read_head, read_tail
 from sinks.archive.manifest import Head, Link, Segment, body_name
 from sinks.archive.segment import SegmentWriter
 from sinks.reader import TransactionReader
@@ -73,14 +73,28 @@ class Observer(Protocol):
     def retry(self, error: CdcError, wait_s: float) -> None: ...
 
 
+class Tended(Protocol):
+    """What goes on beside the log: bases and anchors."""
+
+    def tend(self, epoch: int, *, alone: bool) -> None: ...
+    def close(self) -> None: ...
+
+
 class Archiver:
     """An archive of the configuration, until it is stopped or somebody has to decide."""
 
-    def __init__(self, settings: ArchiveSettings, observer: Observer) -> None:
-        self._settings, self._observer = settings, observer
+    def __init__(self, settings: ArchiveSettings, observer: Observer, jobs: Tended) -> None:
+        self._settings, self._observer, self._jobs = settings, observer, jobs
         self._at_end = settings.accept_gap
+        self._writer = secrets.token_hex(8)
 
     def run(self, stop: Callable[[], bool]) -> None:
+        try:
+            self._run(stop)
+        finally:
+            self._jobs.close()
+
+    def _run(self, stop: Callable[[], bool]) -> None:
         failures = 0
         while not stop():
             began = time.monotonic()
@@ -104,7 +118,7 @@ class Archiver:
             after = self._end_of_log()
         client = f"cdc-archive-{settings.name}"
         with TransactionReader(settings.kafka, source=settings.source, after=after, client=client) as reader:
-            chain = _Chain(archive, tail, reader.schema, self._observer)
+            chain = _Chain(archive, self._writer, tail, reader.schema, self._observer)
             try:
                 self._write(chain, reader, stop)
             except CdcError as error:
@@ -127,6 +141,8 @@ class Archiver:
             elif reader.progress is not None and chain.is_idle(settings.roll_every):
                 chain.move_head(reader.progress)
             self._observer.turn(chain.pending_since_us)
+            if reader.progress is not None:
+                self._jobs.tend(reader.progress.epoch, alone=chain.alone)
         chain.roll()
         if reader.progress is not None:
             chain.move_head(reader.progress)
@@ -141,9 +157,16 @@ class _Chain:
     """The end of the chain, and the segment that is being put together behind it."""
 
     def __init__(
-        self, archive: Archive, tail: Tail | None, shape_of: Callable[[str], Table], observer: Observer
+        self,
+        archive: Archive,
+        writer: str,
+        tail: Tail | None,
+        shape_of: Callable[[str], Table],
+        observer: Observer,
     ) -> None:
-        self._archive, self._shape_of, self._observer = archive, shape_of, observer
+        self._archive, self._writer, self._shape_of, self._observer = archive, writer, shape_of, observer
+        self.alone = False
+        """Whether nobody else wrote here since this process wrote last."""
         self.previous: Link | None = tail.link if tail else None
         self._segment: Segment | None = tail.segment if tail else None
         self._progress: Progress | None = tail.progress if tail else None
@@ -185,7 +208,7 @@ class _Chain:
             raise CdcError(ARCHIVE_HELD, url=self._archive.store.url, name=segment.name)
         failpoint("archive.after_manifest")
         bodies = [body for body in (segment.rows, segment.transactions) if body]
-        self._open, self._segment, self._sequences = None, segment, {}
+        self._open, self._segment, self._sequences, self.alone = None, segment, {}, True
         self.previous = Link(name=segment.name, sha256=stored.sha256)
         behind = Progress(
             segment.epoch, segment.last_seq, segment.run, segment.position, segment.log_offset, segment.commit_us
@@ -198,6 +221,8 @@ class _Chain:
         """Nothing was committed up to there. Before the first segment there is nothing to point from."""
         if self.previous is None or progress == self._progress or self._open is not None:
             return
+        head = read_head(self._archive)
+        self.alone = head is not None and head.writer == self._writer
         self._put_head(progress)
         self._observer.archived(Archived(progress, None, 0, 0.0))
 
@@ -214,6 +239,7 @@ class _Chain:
             commit_us=progress.commit_ts_us,
             written_ms=time.time_ns() // 1_000_000,
             sequences=self._sequences,
+            writer=self._writer,
         )
         self._archive.put(HEAD, head.to_bytes())
         failpoint("archive.after_head")

@@ -82,6 +82,8 @@ class Pipeline:
                 "url": f"file://{directory}/archive",
                 "encryption_key": "${ARCHIVE_KEY}",
                 "roll_every": "1s",
+                "base_every": "never",
+                "anchor_every": "never",
                 **(archive_options or {}),
             },
         }

@@ -279,6 +279,16 @@ encryption_key = "none"
 )
 
 
+OTHER = """
+[source.other]
+url = "postgresql:///other"
+tables = ["*.*"]
+[sink.us]
+source = "other"
+url = "postgresql:///us"
+"""
+
+
 def test_an_archive_takes_bases_and_anchors_by_itself_unless_told_not_to() -> None:
     archive, _ = config(ARCHIVE).archive("main")
     assert (archive.base_every, archive.base_at, archive.base_from, archive.anchor_every) == (
@@ -306,8 +316,7 @@ def test_an_archive_takes_bases_and_anchors_by_itself_unless_told_not_to() -> No
         ('base_every = "0s"', "[archive.main] base_every"),
         ('base_from = "eux"', "[archive.main] base_from: there is no [sink.eux]; did you mean eu?"),
         (
-            'base_from = "us"\n[source.other]\nurl = "postgresql:///o"\ntables = ["*.*"]\n[sink.us]\nsource = "other"\n'
-            'url = "postgresql:///u"',
+            'base_from = "us"' + OTHER,
             "[archive.main] base_from: [sink.us] is no replica of source shop",
         ),
     ],
