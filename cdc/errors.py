@@ -650,7 +650,7 @@ RESTORE_REFUSED = _code(
     "RESTORE_REFUSED",
     Kind.STOP,
     "the target refuses {kind} {object}: {problem}",
-    "mend what it names (a right, room on its disk), or take a server of the same or a later version; nothing was changed",
+    "mend what it names (a right, room on its disk), or take a server of its version or later; nothing was changed",
 )
 RESTORE_FAILED = _code(
     "RESTORE_FAILED",
