@@ -275,3 +275,14 @@ def test_history_of_an_encrypted_archive(lived: Lived, tmp_path: Path) -> None:
         assert 0 < part < len(expected)
     unknown = lived.pipeline.run("archive", "sql", "plain", "--table", "public.nothing")
     assert (unknown.wait(60), "TABLE_UNKNOWN" in unknown.log.read_text()) == (2, True)
+
+
+def test_the_question_of_the_document(lived: Lived, tmp_path: Path) -> None:
+    """Its second command wants DuckDB's own shell, which does what is done here."""
+    command = shown("history").splitlines()[0]
+    environment = {**lived.pipeline.environment, "PATH": f"{CDC.parent}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, env=environment, check=True, timeout=60)
+    with duckdb.connect() as connection:
+        connection.execute((tmp_path / "history.sql").read_text())
+        found = connection.execute(f"SELECT op, after_balance, balance_before FROM ({shown('question').strip()[:-1]})")
+        assert found.fetchall()[:3] == [("r", "100.00", None), ("u", "101.00", "100.00"), ("u", "102.00", "101.00")]
