@@ -1,12 +1,12 @@
-"""`make demo`: replication on real servers, under load, while everything is killed. `make demo-down` ends what stayed.
+"""`make demo`: replication on real servers, under load, while everything is killed; then an accident, and the way back.
 
-Only public commands, each printed. Ends with `REPLICATED exactly`, or non-zero.
+Only public commands, each printed. Says `REPLICATED exactly`, ends with `PROVEN`, or non-zero. `make demo-down` ends
+what KEEP=1 left.
 """
 
 import json
 import os
 import random
-import shlex
 import signal
 import subprocess
 import sys
@@ -14,21 +14,19 @@ import time
 from pathlib import Path
 
 import psycopg
-from rich.console import Console
 from rich.table import Table
 
 from cdc.kafka import Reader
 from cdc.log import End, Validity, parse
 from cdc.topics import log_topic
+from tests.demo.accident import lose_and_restore
 from tests.demo.checker import Checker
-from tests.demo.shop import ADD_COLUMN, SCALE, Load, build
+from tests.demo.screen import CDC, ask, console, run_cdc, say, show
+from tests.demo.shop import ADD_COLUMN, RATE, SCALE, Load, build
 from tests.demo.stage import FOLDER, STATE, Stage, hold, lower_curtain, raise_curtain
 
-CDC = Path(sys.executable).with_name("cdc")
 LOAD_S = float(os.environ.get("DEMO_SECONDS", "80"))
 KILLS = 4
-RATE = 300
-console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -43,7 +41,7 @@ def main() -> None:
 def play() -> None:
     """One act after the other."""
     began = time.monotonic()
-    say("real Postgres 18 (source and replica) and Kafka, in .servers/demo")
+    say("real Postgres 18 (source, replica, a place to restore to) and Kafka, in .servers/demo")
     stage = raise_curtain()
     say(f"the source: pgbench's bank (scale {SCALE}) and a shop")
     build(stage.source_url, stage.source_password)
@@ -51,8 +49,15 @@ def play() -> None:
     pipeline = start_pipeline(stage)
     wait_for_first_row(stage, began)
     wait_for_copy(stage)
+    replicate(stage, pipeline, began)
+    verdict = lose_and_restore(stage)
+    finish(stage, pipeline, verdict, time.monotonic() - began)
+
+
+def replicate(stage: Stage, pipeline: subprocess.Popen[bytes], began: float) -> None:
+    """Load and kills; the replica holds what the source holds."""
     checker = Checker(stage.replica_url, stage.replica_password)
-    load = Load(stage.source_url, stage.source_password, RATE)
+    load = Load(stage.source_url, stage.source_password, RATE, alters=True)
     checker.start()
     load.start()
     say(f"both run at the source; for {LOAD_S:.0f} s every process is killed (SIGKILL), and cdc up starts it again")
@@ -63,7 +68,10 @@ def play() -> None:
     run_cdc(stage, "status")
     verified = run_cdc(stage, "verify", "shop", "--sink", "eu", check=False) == 0
     report(stage, load, checker, kills, caught_up_s, verified)
-    finish(stage, pipeline, failed=bool(checker.violations) or not verified, took_s=time.monotonic() - began)
+    if checker.violations or not verified:
+        sys.exit("NOT REPLICATED exactly: see above")
+    took_s = time.monotonic() - began
+    console.print(f"[bold green]REPLICATED exactly[/]: every transaction once, whole, in order ({took_s:.0f} s)")
 
 
 # -- the acts ---------------------------------------------------------------------------------------------------
@@ -71,8 +79,10 @@ def configure(stage: Stage) -> None:
     """A cdc.toml as `cdc init` writes it, then the roles."""
     run_cdc(
         stage, "init", without_role(stage.source_url), "--kafka", stage.bootstrap, "--sink",
-        f"eu={without_role(stage.replica_url)}",
+        f"eu={without_role(stage.replica_url)}", "--archive", stage.archive_url,
     )  # fmt: skip
+    config = FOLDER / "cdc.toml"
+    config.write_text(config.read_text().replace('# roll_every = "60s"', 'roll_every = "5s"'))
     run_cdc(stage, "setup", "shop", "--admin-url", stage.source_url, env={"PGPASSWORD": stage.source_password})
     run_cdc(stage, "setup", "eu", "--admin-url", stage.replica_url, env={"PGPASSWORD": stage.replica_password})
     run_cdc(stage, "check")
@@ -121,12 +131,13 @@ def wait_for_copy(stage: Stage) -> None:
 
 
 def kill_again_and_again(pipeline: subprocess.Popen[bytes]) -> dict[str, int]:
-    """SIGKILL to the source and the sink in turn, at moments of chance."""
-    kills = {"source": 0, "sink": 0}
+    """SIGKILL to source, sink and archive in turn, at moments of chance."""
+    units = ("source", "sink", "archive")
+    kills = dict.fromkeys(units, 0)
     began = time.monotonic()
-    for number in range(2 * KILLS):
-        unit = ("source", "sink")[number % 2]
-        due = began + LOAD_S * (number + random.uniform(0.3, 0.9)) / (2 * KILLS)
+    for number in range(len(units) * KILLS):
+        unit = units[number % len(units)]
+        due = began + LOAD_S * (number + random.uniform(0.3, 0.9)) / (len(units) * KILLS)
         time.sleep(max(0.0, due - time.monotonic()))
         pid = child_of(pipeline.pid, unit)
         os.kill(pid, signal.SIGKILL)
@@ -180,7 +191,7 @@ def report(
         "shop transactions": f"{load.shop_transactions:,} (10 KB rows, changed keys, a keyless table; {ADD_COLUMN})",
         "transactions in the log": f"{sum(end.numbered for end in ends):,}, numbered without a hole",
         "events": f"{sum(end.event_count for end in ends):,}",
-        "kills (SIGKILL)": f"source {kills['source']}, sink {kills['sink']}",
+        "kills (SIGKILL)": ", ".join(f"{unit} {count}" for unit, count in kills.items()),
         "readings of the replica": f"{checker.readings:,}",
         "violations": f"{len(checker.violations)}",
         "lag p50 / p99": f"{checker.lag(0.5):.2f} s / {checker.lag(0.99):.2f} s (kills included)",
@@ -194,18 +205,17 @@ def report(
         console.print(f"[red]{violation}[/]")
 
 
-def finish(stage: Stage, pipeline: subprocess.Popen[bytes], *, failed: bool, took_s: float) -> None:
-    """The verdict; and end everything, unless KEEP=1."""
+def finish(stage: Stage, pipeline: subprocess.Popen[bytes], verdict: str, took_s: float) -> None:
+    """End everything, unless KEEP=1; the verdict."""
     if os.environ.get("KEEP") == "1":
         console.print(f"left running: source {stage.source_url}, replica {stage.replica_url}, Kafka {stage.bootstrap}")
+        console.print(f"restored {stage.restored_url}, archive {stage.archive_url}")
         console.print(f"topics shop.public.*, shop.transaction, shop; passwords in {STATE}; make demo-down ends it")
     else:
         pipeline.terminate()
         pipeline.wait(30)
         lower_curtain()
-    if failed:
-        sys.exit("NOT REPLICATED exactly: see above")
-    console.print(f"[bold green]REPLICATED exactly[/]: every transaction once, whole, in order ({took_s:.0f} s)")
+    console.print(f"[bold green]{verdict}[/] ({took_s:.0f} s in all)")
 
 
 # -- small things -----------------------------------------------------------------------------------------------
@@ -220,31 +230,6 @@ def log_of(stage: Stage) -> list[End]:
     if numbers != list(range(1, len(numbers) + 1)):
         sys.exit("the log has a hole in its numbers")
     return ends
-
-
-def ask(stage: Stage, query: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(stage.replica_url, password=stage.replica_password) as connection:
-        try:
-            return connection.execute(query).fetchall()
-        except psycopg.errors.UndefinedTable:
-            return []
-
-
-def run_cdc(stage: Stage, *arguments: str, env: dict[str, str] | None = None, check: bool = True) -> int:
-    """A command as a user types it, shown with what it prints."""
-    show(arguments)
-    process = subprocess.run([str(CDC), *arguments], env={**stage.environment, **(env or {})}, cwd=FOLDER, check=False)
-    if check and process.returncode != 0:
-        sys.exit(process.returncode)
-    return process.returncode
-
-
-def show(arguments: list[str] | tuple[str, ...], more: str = "") -> None:
-    console.print(f"[bold]$ cdc {shlex.join(arguments)} {more}[/]".rstrip())
-
-
-def say(line: str) -> None:
-    console.print(f"[cyan]{time.strftime('%X')}[/] {line}")
 
 
 if __name__ == "__main__":

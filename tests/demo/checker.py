@@ -5,7 +5,7 @@ import time
 
 import psycopg
 
-_SUMS = """
+SUMS = """
 SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers),
        (SELECT sum(bbalance) FROM pgbench_branches), (SELECT coalesce(sum(delta), 0) FROM pgbench_history)
 """
@@ -49,7 +49,7 @@ class Checker:
 
     def _one_reading(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
         with connection.transaction():
-            sums = connection.execute(_SUMS).fetchone()
+            sums = connection.execute(SUMS).fetchone()
         assert sums is not None
         self.readings += 1
         if len(set(sums)) != 1:

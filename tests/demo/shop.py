@@ -10,6 +10,7 @@ import psycopg
 from tests.servers.postgres import Postgres
 
 SCALE = 10
+RATE = 300
 SHOP = """
 CREATE TABLE customers (id int PRIMARY KEY, email text NOT NULL, visits int NOT NULL DEFAULT 0, profile text NOT NULL);
 ALTER TABLE customers ALTER COLUMN profile SET STORAGE EXTERNAL;
@@ -23,6 +24,9 @@ CREATE TABLE page_views (at timestamptz NOT NULL, customer int, page text);
 ALTER TABLE page_views REPLICA IDENTITY FULL;
 ALTER TABLE pgbench_history REPLICA IDENTITY FULL;
 """
+LOST = 4711
+ACCIDENT = (f"DELETE FROM pgbench_accounts WHERE aid % 20 = {LOST % 20}",
+            "ALTER TABLE pgbench_accounts DROP COLUMN filler")  # fmt: skip
 ADD_COLUMN = "ALTER TABLE orders ADD COLUMN priority int NOT NULL DEFAULT 1"
 
 
@@ -40,8 +44,8 @@ def build(url: str, password: str) -> None:
 class Load:
     """pgbench's TPC-B and the shop, until stopped. `transactions` counts both."""
 
-    def __init__(self, url: str, password: str, rate: int) -> None:
-        self._url, self._password, self._rate = url, password, rate
+    def __init__(self, url: str, password: str, rate: int, *, alters: bool = False) -> None:
+        self._url, self._password, self._rate, self._alters = url, password, rate, alters
         self._stop = threading.Event()
         self._shop = threading.Thread(target=self._trade, daemon=True)
         self._bank: subprocess.Popen[str] | None = None
@@ -104,5 +108,5 @@ class Load:
             connection.execute(
                 "UPDATE customers SET profile = repeat(md5(%s), 320) WHERE id = %s", [str(number), customer]
             )
-        if number == 1000:
+        if number == 1000 and self._alters:
             connection.execute(ADD_COLUMN)

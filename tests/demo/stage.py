@@ -33,6 +33,8 @@ class Stage:
     source_password: str
     replica_url: str
     replica_password: str
+    restored_url: str
+    archive_url: str
     bootstrap: str
     reader_password: str
     writer_password: str
@@ -54,6 +56,7 @@ class Stage:
             "CDC_CONFIG": str(FOLDER / "cdc.toml"),
             "SHOP_PASSWORD": self.reader_password,
             "EU_PASSWORD": self.writer_password,
+            "PG_DUMP": str(Postgres.pg_dump),
         }
 
 
@@ -70,12 +73,15 @@ def hold() -> None:
     with source, replica, kafka:
         source.create_database("shop")
         replica.create_database("shop")
+        replica.create_database("restored")
         Stage(
             holder=os.getpid(),
             source_url=source.url("shop"),
             source_password=source.password,
             replica_url=replica.url("shop"),
             replica_password=replica.password,
+            restored_url=replica.url("restored"),
+            archive_url=f"file://{FOLDER / 'archive'}",
             bootstrap=kafka.bootstrap,
             reader_password=secrets.token_hex(12),
             writer_password=secrets.token_hex(12),
