@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from cdc.errors import CORRUPT_LOG, CdcError
@@ -24,7 +25,6 @@ VERSION = 1
 PROMISE = "every committed transaction once, whole, in commit order"
 _BLOCK = 2_000
 _RATE_WINDOW_US = 600_000_000
-_ARCHIVE_LATE_S = 300.0
 
 
 # -- the log ----------------------------------------------------------------------------------------------------
@@ -157,19 +157,31 @@ class SinkStatus:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFacts:
-    """What an archive's store says: up to where it is complete, and its newest base."""
+    """What an archive's store says: up to where it is complete, its bases and anchors, when the next base is due.
+
+    `late_s`: so far behind the log is too far. `restorable_from_us`: where the oldest base of the epoch stands.
+    """
 
     position: str
     epoch: int
     txn_seq: int
     commit_ts_us: int | None
+    late_s: float
     base_txn_seq: int | None = None
-    base_finished_ms: int | None = None
+    base_begun_ms: int | None = None
+    base_due_ms: int | None = None
+    base_overdue: bool = False
+    anchor_ms: int | None = None
+    restorable_from_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveStatus:
-    """`archived_to` is the commit time up to which the archive is complete, in µs since 1970."""
+    """`archived_to` is the commit time up to which the archive is complete, in µs since 1970.
+
+    `unarchived_age_seconds`: how old the oldest commit may be that is in the log and not in the archive; 0 for none.
+    Moments from `restorable_from` to `archived_to` can be restored, if the chain between them is whole.
+    """
 
     name: str
     source: str
@@ -180,8 +192,13 @@ class ArchiveStatus:
     archived_to_us: int | None = None
     lag_seconds: float | None = None
     lag_transactions: int | None = None
+    unarchived_age_seconds: float | None = None
     base_txn_seq: int | None = None
     base_age_seconds: float | None = None
+    base_due: str | None = None
+    base_overdue: bool = False
+    anchor_age_seconds: float | None = None
+    restorable_from_us: int | None = None
     problem: str | None = None
 
 
@@ -267,7 +284,15 @@ def archive_status(
     last = tail.last
     same = last is not None and last.epoch == facts.epoch
     lag = _seconds(_commit_us(last), facts.commit_ts_us) if last else None
-    late = lag is not None and lag > _ARCHIVE_LATE_S
+    behind = max(0, last.txn_seq - facts.txn_seq) if last and same else None
+    age = 0.0 if behind == 0 else _age(facts.commit_ts_us and facts.commit_ts_us // 1000, now_ms)
+    late = lag is not None and lag > facts.late_s
+    alarms = [problem] if problem else []
+    if late:
+        alarms.append(f"the last {lag:.0f} s of the log are not archived: cdc archive run {name}, or see its log")
+    if facts.base_overdue:
+        alarms.append(f"a base is overdue, it was due at {_moment(facts.base_due_ms)}: see the archiver's log, or "
+                      f"cdc archive backup {name}")  # fmt: skip
     return ArchiveStatus(
         name,
         source,
@@ -277,11 +302,24 @@ def archive_status(
         txn_seq=facts.txn_seq,
         archived_to_us=facts.commit_ts_us,
         lag_seconds=lag,
-        lag_transactions=max(0, last.txn_seq - facts.txn_seq) if last and same else None,
+        lag_transactions=behind,
+        unarchived_age_seconds=age,
         base_txn_seq=facts.base_txn_seq,
-        base_age_seconds=None if facts.base_finished_ms is None else round((now_ms - facts.base_finished_ms) / 1e3, 1),
-        problem=problem,
+        base_age_seconds=_age(facts.base_begun_ms, now_ms),
+        base_due=_moment(facts.base_due_ms),
+        base_overdue=facts.base_overdue,
+        anchor_age_seconds=_age(facts.anchor_ms, now_ms),
+        restorable_from_us=facts.restorable_from_us,
+        problem="; ".join(alarms) or None,
     )
+
+
+def _age(begun_ms: int | None, now_ms: int) -> float | None:
+    return None if begun_ms is None else round((now_ms - begun_ms) / 1e3, 1)
+
+
+def _moment(ms: int | None) -> str | None:
+    return None if ms is None else f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _commit_us(end: End | None) -> int | None:

@@ -162,13 +162,24 @@ def _sinks(sinks: tuple[SinkStatus, ...]) -> Table:
 
 
 def _archives(archives: tuple[ArchiveStatus, ...]) -> Table:
-    table = _table("archive", "state", "archived to", "txn", "behind", "lag", "newest base")
+    table = _table("archive", "state", "restorable from", "to", "txn", "behind", "lag", "base", "next base", "anchor")
     for a in archives:
         behind = "–" if a.lag_transactions is None else f"{a.lag_transactions:,} txn"
-        to = "–" if a.archived_to_us is None else f"{datetime.fromtimestamp(a.archived_to_us // 1_000_000, UTC):%F %T}Z"
-        base = "none" if a.base_age_seconds is None else f"{span(a.base_age_seconds)} ago"
-        table.add_row(a.name, a.state, to, _number(a.txn_seq), behind, span(a.lag_seconds), base)
+        window = _moment(a.restorable_from_us), _moment(a.archived_to_us)
+        base, anchor = _ago(a.base_age_seconds), _ago(a.anchor_age_seconds)
+        due = "overdue" if a.base_overdue else (a.base_due or "–").replace("T", " ")
+        table.add_row(
+            a.name, a.state, *window, _number(a.txn_seq), behind, span(a.lag_seconds), base, due, anchor
+        )  # fmt: skip
     return table
+
+
+def _moment(micros: int | None) -> str:
+    return "–" if micros is None else f"{datetime.fromtimestamp(micros // 1_000_000, UTC):%F %T}Z"
+
+
+def _ago(seconds: float | None) -> str:
+    return "none" if seconds is None else f"{span(seconds)} ago"
 
 
 def _table(*columns: str) -> Table:

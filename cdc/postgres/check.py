@@ -23,6 +23,12 @@ from cdc.postgres.provider import Provider, recognise
 _OLDEST = 140000
 # The stream reports at least every 10 s; a server that hangs up sooner would do so again and again.
 _SHORTEST_TIMEOUT_MS = 20_000
+_HIDDEN_SEQUENCES = (
+    "SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) FROM pg_catalog.pg_class c "
+    "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND c.relpersistence = 'p' "
+    "AND n.nspname <> 'cdc' AND CASE WHEN c.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege(c.oid, "
+    "'SELECT, USAGE') END ORDER BY 1"
+)
 
 
 def check_source(source: Source) -> tuple[list[Finding], Inventory | None]:
@@ -260,8 +266,15 @@ class _Check:
             "SELECT (SELECT count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'S' AND c.relpersistence = 'p'), "
             "(SELECT count(*) FROM pg_catalog.pg_largeobject_metadata)"
         )[0]
+        hidden = [name for (name,) in self._catalog.rows(_HIDDEN_SEQUENCES)]
+        if hidden:
+            yield note(
+                f"sequences that a restore cannot set to their value at a moment, because role {self._role()[0]} may "
+                f"not read them: {_listed(hidden)}",
+                f"GRANT SELECT ON SEQUENCE … TO {self._role()[0]};",
+            )
         parts = ["roles and grants"]
-        parts += [f"{sequences} sequences"] if sequences else []
+        parts += [f"{sequences} sequences (a restore sets them, replicas do not)"] if sequences else []
         parts += [f"{objects} large objects"] if objects else []
         parts += [f"unlogged tables {_listed(self._inventory.unlogged)}"] if self._inventory.unlogged else []
         level = Level.WARN if objects else Level.NOTE

@@ -1,42 +1,73 @@
-"""`cdc check` and `cdc status` of an archive: is it there, the right one, and does the key open it. Reads only.
+"""`cdc check` and `cdc status` of an archive: does its store hold what it should, and can bases be taken. I/O.
 
-In: a section and one of its sources. Out: findings. Refuses nothing: an error is a finding.
+In: a section and one of its sources. Out: findings. Refuses nothing: an error is a finding. Nothing is changed but
+the two objects that a writer tries a store with.
 """
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 
-from cdc.config import Config
+from cdc.config import Archive as Section
+from cdc.config import Config, Source
 from cdc.errors import ARCHIVE_MISSING, CdcError
 from cdc.finding import Finding, fail, note, ok, warn
+from cdc.postgres.catalog import Catalog
+from cdc.postgres.session import Server
 from cdc.status import ArchiveFacts
 from sinks.archive.archive import Archive
 from sinks.archive.chain import read_tail
-from sinks.archive.manifest import Base
+from sinks.archive.dump import find_program
+from sinks.archive.newest import Newest, newest
 from sinks.archive.plan import shown
+from sinks.archive.schedule import base_due, base_overdue, schedule_of
+from sinks.archive.store import open_store
 
 _LATE_ROLLS = 5
 """So many `roll_every` behind, the archive is overdue."""
+_MOST = 10
+# pg_dump locks tables and partitioned tables; what is in schemas of ours it leaves out.
+_UNREADABLE = """
+SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'
+  AND n.nspname NOT IN ('cdc', 'information_schema')
+  AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND CASE c.relkind
+    WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+    ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
+ORDER BY 1
+"""
 
 
 def check_archive(config: Config, unit: str) -> list[Finding]:
     """Findings for `[archive.NAME]` and one source of it."""
-    return list(_findings(config, unit))
-
-
-def _findings(config: Config, unit: str) -> Iterator[Finding]:
     section, source = config.archive(unit)
-    url = section.url_of(source)
+    return [*_store(config, section, source), *_bases(config.source(source), section)]
+
+
+# -- the store --------------------------------------------------------------------------------------------------
+def _store(config: Config, section: Section, source: str) -> Iterator[Finding]:
+    url, prefix = section.url_of(source), config.source(source).topic_prefix
     try:
         key = section.key()
         archive = Archive.open(url, key)
+        if archive.identity.source != prefix:
+            yield fail(
+                f"the archive belongs to source {archive.identity.source}",
+                f"another url in [archive.{section.name}]",
+            )
+            return
+        archive.prove()
+        tail = read_tail(archive)
+        known = newest(archive, tail.progress.epoch) if tail else None
     except CdcError as error:
         if error.code is ARCHIVE_MISSING:
-            yield note(f"{url} is made by the archiver's first start")
+            yield from _empty(url)
         else:
-            yield fail(f"{error.code.name}: {error.text}", error.hint)
+            yield _failed(error)
         return
     if key is None:
         yield warn(
@@ -44,26 +75,84 @@ def _findings(config: Config, unit: str) -> Iterator[Finding]:
         )
     else:
         yield ok("encrypted by AES-256-GCM, and this key opens it")
-    prefix = config.source(source).topic_prefix
-    if archive.identity.source != prefix:
-        yield fail(
-            f"the archive belongs to source {archive.identity.source}", f"another url in [archive.{section.name}]"
-        )
-        return
-    try:
-        tail = read_tail(archive)
-    except CdcError as error:
-        yield fail(f"{error.code.name}: {error.text}", error.hint)
-        return
-    if tail is None or tail.horizon_us is None:
+    yield ok("the store can be written, and refuses to write over an object")
+    if tail is None or known is None or tail.horizon_us is None:
         yield note("nothing is archived yet")
         return
     behind = time.time() - tail.horizon_us / 1e6
     what = f"archived up to {shown(tail.horizon_us)}, transaction {tail.progress.txn_seq}"
-    if behind > max(60.0, _LATE_ROLLS * section.roll_every):
+    if behind > late_after(section):
         yield warn(f"{what}: {behind:.0f} s behind", f"cdc archive run {section.name}, or see its log")
     else:
         yield ok(what)
+    yield _newest_base(section, known)
+
+
+def _empty(url: str) -> Iterator[Finding]:
+    try:
+        store = open_store(url)
+        store.put("probe", io.BytesIO(b"probe"))
+        store.delete("probe")
+    except CdcError as error:
+        yield _failed(error)
+    else:
+        yield note(f"{url} can be written; the archive is made by the archiver's first start")
+
+
+def _newest_base(section: Section, known: Newest) -> Finding:
+    overdue = base_overdue(schedule_of(section), known.taken, time.time())
+    what = f"newest base: {known.base.name}" if known.base else "no base yet"
+    if overdue:
+        return warn(f"{what}; the next one is overdue", f"see the archiver's log; cdc archive backup {section.name}")
+    return ok(what) if known.base else note(what)
+
+
+# -- bases ------------------------------------------------------------------------------------------------------
+def _bases(source: Source, section: Section) -> Iterator[Finding]:
+    """What pg_dump and the base's own session need."""
+    server = replace(source.server(), purpose="check") if _readable(source) else None
+    if server is None:
+        yield note(f"whether bases can be taken is not known: the password of [source.{source.name}] is not here")
+        return
+    try:
+        with closing(Catalog(server)) as catalog:
+            yield from _rights(catalog, server)
+            program = find_program(server, catalog.version)
+    except CdcError as error:
+        yield _failed(error)
+        return
+    yield ok(f"pg_dump {program.version} at {program.path}")
+    if section.base_every is None:
+        yield note("no base is taken by itself: base_every = never", f"cdc archive backup {section.name}")
+
+
+def _readable(source: Source) -> bool:
+    try:
+        source.server()
+    except CdcError:
+        return False
+    return True
+
+
+def _rights(catalog: Catalog, server: Server) -> Iterator[Finding]:
+    role, unreadable = catalog.rows("SELECT pg_catalog.quote_ident(current_user)")[0][0], catalog.rows(_UNREADABLE)
+    names = [name for (name,) in unreadable]
+    if not names:
+        yield ok(f"role {role} of [source.{server.name}] may read what pg_dump and bases read")
+        return
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    what = f"role {role} may not read {', '.join(names[:_MOST])}{more}"
+    yield fail(f"{what}: pg_dump reads every definition, a base every sequence", f"GRANT pg_read_all_data TO {role};")
+
+
+def _failed(error: CdcError) -> Finding:
+    return fail(f"{error.code.name}: {error.text}", error.hint)
+
+
+# -- status -----------------------------------------------------------------------------------------------------
+def late_after(section: Section) -> float:
+    """So many seconds behind, the archive is overdue."""
+    return max(60.0, _LATE_ROLLS * section.roll_every)
 
 
 def archive_facts(config: Config, unit: str) -> ArchiveFacts | None:
@@ -78,10 +167,19 @@ def archive_facts(config: Config, unit: str) -> ArchiveFacts | None:
     tail = read_tail(archive)
     if tail is None:
         return None
-    at = tail.progress
-    newest = max((name for name in archive.names(f"base/{at.epoch:020d}/") if name.endswith(".json")), default=None)
-    base = archive.read(Base, newest) if newest else None
+    at, schedule = tail.progress, schedule_of(section)
+    known = newest(archive, at.epoch)
+    due = base_due(schedule, known.taken)
     return ArchiveFacts(
-        at.position, at.epoch, at.txn_seq, at.commit_ts_us,
-        base.txn_seq if base else None, base.finished_ms if base else None,
-    )  # fmt: skip
+        at.position,
+        at.epoch,
+        at.txn_seq,
+        at.commit_ts_us,
+        late_after(section),
+        base_txn_seq=known.base.txn_seq if known.base else None,
+        base_begun_ms=known.base.started_ms if known.base else None,
+        base_due_ms=None if due is None else int(due * 1000),
+        base_overdue=base_overdue(schedule, known.taken, time.time()),
+        anchor_ms=known.anchor_ms,
+        restorable_from_us=known.oldest_us,
+    )

@@ -482,6 +482,10 @@ def test_setup_lets_the_source_of_an_archive_read_every_definition(
         assert grant not in set_up("--dry-run")
         set_up()
         shop.config.write_text(whole)
+        check = shop.run("check", "main", env=env)
+        assert check.wait(60) == 1
+        for said in ("may not read closed.secret, closed.secret_id_seq, public.aside", f"{grant} {role};"):
+            assert said in check.log.read_text()
         with kept(shop.run("source", "run", shop.name, env=env)):
             process = shop.backup(env=env)
             assert process.wait(60) == 5
@@ -491,6 +495,9 @@ def test_setup_lets_the_source_of_an_archive_read_every_definition(
             assert password not in process.log.read_text()
             assert "pg_dump reads the definition of every table" in set_up("--dry-run")
             set_up()
+            check = shop.run("check", "main", env=env)
+            check.wait(60)
+            assert "may read what pg_dump and bases read" in check.log.read_text()
             process = shop.backup(env=env)
             assert process.wait(60) == 0, process.tail()
         [base] = shop.bases()

@@ -115,7 +115,11 @@ def test_status_and_check_tell_how_far_it_is(pipeline: Pipeline) -> None:
         sections = {s["section"]: s["findings"] for s in call("check")["sections"]}
         return [f"{f['level']} {f['what']}" for f in sections[f"archive.main.{pipeline.name}"]]
 
-    assert lines() == [f"NOTE {pipeline.archive_url} is made by the archiver's first start"]
+    empty, rights, program, schedule = lines()
+    assert empty == f"NOTE {pipeline.archive_url} can be written; the archive is made by the archiver's first start"
+    assert rights.startswith("OK role postgres of [source.")
+    assert program.startswith("OK pg_dump 18.")
+    assert schedule == "NOTE no base is taken by itself: base_every = never"
     with pipeline.source_running(), pipeline.archive_running():
         wait_until(lambda: bool(logged(pipeline)), "the log")
         work(pipeline, 3)
@@ -123,9 +127,18 @@ def test_status_and_check_tell_how_far_it_is(pipeline: Pipeline) -> None:
         (archive,) = call("status")["archives"]
         assert (archive["state"], archive["problem"], archive["lag_transactions"]) == ("archiving", None, 0)
         assert archive["txn_seq"] == logged(pipeline)[-1][0]
-        encrypted, upto = lines()
+        assert (archive["base_due"], archive["base_overdue"], archive["unarchived_age_seconds"]) == (None, False, 0.0)
+        encrypted, writable, upto, newest, *_ = lines()
         assert encrypted == "OK encrypted by AES-256-GCM, and this key opens it"
+        assert writable == "OK the store can be written, and refuses to write over an object"
         assert upto.startswith("OK archived up to 20")
+        assert newest == "NOTE no base yet"
+        assert pipeline.run("archive", "backup", "main").wait(60) == 0
+        assert lines()[3].startswith("OK newest base: base/0")
+        (archive,) = call("status")["archives"]
+        assert archive["restorable_from_us"] <= archive["archived_to_us"]
+        assert 0 < archive["base_age_seconds"] < 60
+        assert archive["anchor_age_seconds"] == archive["base_age_seconds"]
     pipeline.archive_key = new_key()
     (archive,) = call("status")["archives"]
     assert "ARCHIVE_KEY_WRONG" in archive["problem"]

@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -10,7 +11,7 @@ from cdc.commands.status import render, size, span
 from cdc.log import Change, Chunk, End, Identity, Start
 from cdc.position import Lsn
 from cdc.postgres.status import Applied, SlotFacts, SourceFacts, TargetFacts
-from cdc.status import Report, Tail, _tail, sink_status, source_status
+from cdc.status import ArchiveFacts, ArchiveStatus, Report, Tail, _tail, archive_status, sink_status, source_status
 
 NOW_US = 1_800_000_000_000_000
 GIB = 2**30
@@ -137,7 +138,32 @@ def report() -> Report:
         "2026-11-22T03:10:00.000Z",
         (source_status("shop", tail, source(slot=held(safe=GIB)), None, None),),
         (sink_status("eu", "shop", tail, target(), None),),
+        (archived(base_overdue=True, base_due_ms=0),),
     )
+
+
+def archived(*, seq: int = 8, ago_s: float = 3.0, **facts: Any) -> ArchiveStatus:
+    """Of an archive that is complete up to so long ago, beside a log that ends with 8 a second ago."""
+    at = NOW_US - int(ago_s * 1e6)
+    given = ArchiveFacts("1:0/1000", 7, seq, at, 300.0, **facts)
+    return archive_status("main.shop", "shop", Tail((end(8),), 0), given, NOW_US // 1000, None)
+
+
+def test_an_archive_tells_its_window_and_what_is_overdue() -> None:
+    begun = NOW_US // 1000 - 7_200_000
+    fine = archived(base_txn_seq=3, base_begun_ms=begun, base_due_ms=begun + 86_400_000, anchor_ms=begun,
+                    restorable_from_us=5)  # fmt: skip
+    assert (fine.state, fine.problem, fine.lag_seconds, fine.lag_transactions) == ("archiving", None, 2.0, 0)
+    assert (fine.base_age_seconds, fine.anchor_age_seconds, fine.unarchived_age_seconds) == (7200.0, 7200.0, 0.0)
+    assert (fine.base_due, fine.restorable_from_us, fine.archived_to_us) == (
+        "2027-01-16T06:00:00Z", 5, NOW_US - 3_000_000,
+    )  # fmt: skip
+    late = archived(seq=7, ago_s=400)
+    assert (late.state, late.unarchived_age_seconds, late.base_age_seconds) == ("behind", 400.0, None)
+    assert "the last 399 s of the log are not archived: cdc archive run main.shop" in str(late.problem)
+    overdue = archived(base_due_ms=begun, base_overdue=True)
+    assert (overdue.state, overdue.base_overdue) == ("archiving", True)
+    assert "a base is overdue, it was due at 2027-01-15T06:00:00Z" in str(overdue.problem)
 
 
 def test_the_json_form_is_stable() -> None:
@@ -154,13 +180,19 @@ def test_the_json_form_is_stable() -> None:
         "name", "source", "state", "mode", "promise", "position", "epoch", "txn_seq", "lag_seconds",
         "lag_transactions", "copying", "known_divergence", "problem",
     }  # fmt: skip
+    assert set(value["archives"][0]) == {
+        "name", "source", "state", "position", "epoch", "txn_seq", "archived_to_us", "lag_seconds", "lag_transactions",
+        "unarchived_age_seconds", "base_txn_seq", "base_age_seconds", "base_due", "base_overdue", "anchor_age_seconds",
+        "restorable_from_us", "problem",
+    }  # fmt: skip
 
 
 def test_people_see_it_all() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(render(report()))
     text = console.export_text()
-    for shown in ("shop", "streaming", "1:0/1000", "3 txn", "transaction mode: every committed transaction once"):
+    for shown in ("shop", "streaming", "1:0/1000", "3 txn", "transaction mode: every committed transaction once",
+                  "main.shop: a base is overdue"):  # fmt: skip
         assert shown in text
 
 
