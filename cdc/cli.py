@@ -106,12 +106,18 @@ def init(
     source_url: Annotated[str, typer.Argument(metavar="SOURCE-URL", help="postgresql://HOST/DATABASE")],
     kafka: Annotated[str, typer.Option(metavar="HOST:PORT", help="Kafka's bootstrap servers")],
     sink: Annotated[list[str] | None, typer.Option(metavar="NAME=URL", help="a replica; may be repeated")] = None,
+    archive: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]URL", help="s3://BUCKET/PREFIX or file:///DIRECTORY; may be repeated"),
+    ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Write a commented cdc.toml."""
+    """Write a commented cdc.toml, and a key for each archive."""
     file = config or DEFAULT_FILE
-    variables = write_config(file, source_url, kafka, sink or [])
-    say(f"{file} is written. Its passwords are read from {', '.join(variables)}.")
+    written = write_config(file, source_url, kafka, sink or [], archive or [])
+    say(f"{file} is written. Its passwords are read from {', '.join(written.variables)}.")
+    for key in written.keys:
+        say(f"{key} is a new key. Keep a copy of it elsewhere: without it nothing can be restored.")
     say("next: cdc setup --dry-run, cdc setup, cdc check, cdc up")
 
 

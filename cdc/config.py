@@ -123,7 +123,8 @@ def _secret_or_none(value: object, info: ValidationInfo) -> object:
     return value if value == "none" else _secret(value, info)
 
 
-def _store_url(value: str) -> str:
+def store_url(value: str) -> str:
+    """A URL of a store that an archive can be kept in."""
     parts = urlsplit(value)
     if parts.scheme == "s3" and parts.netloc and not parts.query and "@" not in parts.netloc:
         return value
@@ -261,7 +262,7 @@ class Archive(_Section):
 
     name: Name
     sources: tuple[str, ...] = Field(min_length=1)
-    url: Annotated[str, AfterValidator(_store_url)]
+    url: Annotated[str, AfterValidator(store_url)]
     encryption_key: Annotated[Secret | Literal["none"], BeforeValidator(_secret_or_none)]
     roll_every: Duration = 60.0
     base_every: Interval = 86400.0

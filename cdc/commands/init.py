@@ -1,19 +1,22 @@
-"""`cdc init`: a commented cdc.toml for a source and its sinks. The text is pure.
+"""`cdc init`: a commented cdc.toml for a source, its sinks and archives, and a key for each archive. The text is pure.
 
-In: URLs without passwords. Out: a file that `cdc.config.parse` takes.
-Refuses: a password in a URL, an engine that is not supported, a sink that is not NAME=URL, a file that is there.
+In: URLs without passwords. Out: a file that `cdc.config.parse` takes; key files that only their owner can read.
+Refuses: a password in a URL, an engine or store that is not supported, a sink that is not NAME=URL, a file that is
+there already.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from cdc.config import NAME, parse, postgres_url, refuse_password
+from cdc.config import NAME, parse, postgres_url, refuse_password, store_url
 from cdc.errors import ARGUMENT_INVALID, FILE_EXISTS, CdcError
+from cdc.secret import new_key
 
 _NOT_IN_NAME = re.compile(r"[^a-z0-9_-]+")
 
@@ -30,25 +33,62 @@ class NewSection:
         return f"{self.name.upper().replace('-', '_')}_PASSWORD"
 
 
-def write_config(file: Path, source_url: str, kafka: str, sinks: Sequence[str]) -> list[str]:
-    """Write the file; the environment variables that its passwords are read from."""
-    if file.exists():
-        raise CdcError(FILE_EXISTS, file=file)
+@dataclass(frozen=True, slots=True)
+class NewArchive:
+    """Likewise. `key` is the file that its key will be in."""
+
+    name: str
+    url: str
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """`variables`: of the environment, that passwords are read from. `keys`: files of new keys."""
+
+    variables: list[str]
+    keys: list[Path]
+
+
+def write_config(
+    file: Path, source_url: str, kafka: str, sinks: Sequence[str], archives: Sequence[str] = ()
+) -> Written:
+    """Write the file, and a key for each archive."""
     source = NewSection(_name_of_database(source_url), _with_role(_checked(source_url, "the source"), "cdc_reader"))
     targets = [_sink(given) for given in sinks]
-    names = [target.name for target in targets]
-    if len(set(names)) < len(names):
-        raise _invalid("two sinks have one name", "give each --sink a name of its own")
-    text = config_text(source, kafka, targets)
+    stores = [_archive(given, file.absolute().parent) for given in archives]
+    for what, named in (("sink", targets), ("archive", stores)):
+        names = [one.name for one in named]
+        if len(set(names)) < len(names):
+            raise _invalid(f"two {what}s have one name", f"give each --{what} a name of its own")
+    keys = [store.key for store in stores]
+    for there in (file, *keys):
+        if there.exists():
+            raise CdcError(FILE_EXISTS, file=there)
+    text = config_text(source, kafka, targets, stores)
     parse(text, file)
+    for key in keys:
+        _write_key(key)
     with file.open("x", encoding="utf-8") as new:
         new.write(text)
-    return [source.variable, *(target.variable for target in targets)]
+    return Written([source.variable, *(target.variable for target in targets)], keys)
 
 
-def config_text(source: NewSection, kafka: str, sinks: Sequence[NewSection]) -> str:
+def _write_key(file: Path) -> None:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise CdcError(FILE_EXISTS, file=file) from None
+    with os.fdopen(descriptor, "w") as new:
+        new.write(new_key() + "\n")
+
+
+def config_text(
+    source: NewSection, kafka: str, sinks: Sequence[NewSection], archives: Sequence[NewArchive] = ()
+) -> str:
     """The whole file."""
     sections = [_HEAD.format(kafka=kafka), _source_text(source), *(_sink_text(sink, source.name) for sink in sinks)]
+    sections += [_ARCHIVE.format(name=a.name, source=source.name, url=a.url, key=a.key) for a in archives]
     return "\n".join([*sections, _TAIL])
 
 
@@ -94,6 +134,17 @@ url = "{url}"
 password = "${{{variable}}}"
 # existing_rows = "refuse"        # "truncate": empty a table that has rows of its own, then copy
 """
+_ARCHIVE = """\
+[archive.{name}]
+sources = ["{source}"]
+url = "{url}"
+encryption_key = "file:{key}"     # keep a copy elsewhere: nothing can be restored without it. "none" is written out
+# roll_every = "60s"              # how much a lost archiver host may not have archived yet
+# base_every = "24h"              # or "never"; the first base is taken at once
+# base_at = "02:30 Europe/Berlin"
+# base_from = "source"            # or a sink's name: spare the source the reading
+# anchor_every = "24h"            # digests of the source, to prove restores by; a base from the source is one
+"""
 _TAIL = """\
 # [metrics]                       # /metrics and /healthz: the first section here, each further one a port higher
 # listen = "127.0.0.1:9187"
@@ -106,6 +157,17 @@ def _sink(given: str) -> NewSection:
     if not equals or not NAME.fullmatch(name):
         raise _invalid("--sink is not NAME=URL", f"NAME matches {NAME.pattern}; no password in URL")
     return NewSection(name, _with_role(_checked(url, f"--sink {name}"), "cdc_writer"))
+
+
+def _archive(given: str, directory: Path) -> NewArchive:
+    name, _, url = ("main", "", given) if given.startswith(("s3://", "file://")) else given.partition("=")
+    if not NAME.fullmatch(name):
+        raise _invalid("--archive is neither a URL nor NAME=URL", f"NAME matches {NAME.pattern}")
+    refuse_password(url, f"--archive {name}")
+    try:
+        return NewArchive(name, store_url(url), directory / f"archive-{name}.key")
+    except ValueError as error:
+        raise _invalid(f"--archive {name}: {error}", "s3://BUCKET/PREFIX") from None
 
 
 def _checked(url: str, what: str) -> str:

@@ -11,7 +11,7 @@ from cdc.errors import CdcError
 
 def written(tmp_path: Path, url: str = "postgresql://db1.internal/shop", *sinks: str) -> tuple[Path, list[str]]:
     file = tmp_path / "cdc.toml"
-    return file, write_config(file, url, "kafka1:9092", sinks)
+    return file, write_config(file, url, "kafka1:9092", sinks).variables
 
 
 def test_the_file_is_read_back_as_it_was_meant(tmp_path: Path) -> None:
@@ -30,7 +30,8 @@ def test_the_file_is_read_back_as_it_was_meant(tmp_path: Path) -> None:
 
 def test_every_commented_line_is_a_valid_one(tmp_path: Path) -> None:
     """Whoever takes the # away gets a file that works."""
-    file, _ = written(tmp_path, "postgresql://db1/shop", "eu=postgresql://pg-eu/shop")
+    file = tmp_path / "cdc.toml"
+    write_config(file, "postgresql://db1/shop", "k:1", ["eu=postgresql://pg-eu/shop"], ["s3://acme/prod"])
     lines = file.read_text().splitlines()
     settings = [line.removeprefix("# ") for line in lines[2:]]
     file.write_text("\n".join(settings))
@@ -40,6 +41,51 @@ def test_every_commented_line_is_a_valid_one(tmp_path: Path) -> None:
     assert config.source("shop").exclude == ("public.sessions",)
     assert config.source("shop").max_retained_wal == 20 * 2**30
     assert config.metrics is not None
+    archive, _ = config.archive("main")
+    assert str(archive.base_at and archive.base_at.zone) == "Europe/Berlin"
+
+
+def test_an_archive_gets_a_key_that_only_its_owner_reads(tmp_path: Path) -> None:
+    file = tmp_path / "cdc.toml"
+    made = write_config(file, "postgresql://db1/shop", "k:1", [], ["s3://acme/prod", "near=file:///backup/a=b"])
+    assert made.keys == [tmp_path / "archive-main.key", tmp_path / "archive-near.key"]
+    config = load(file)
+    near, source = config.archive("near")
+    assert (near.url_of(source), source) == ("file:///backup/a=b/shop", "shop")
+    keys = {config.archive(name)[0].key() for name in ("main", "near")}
+    assert {len(key or b"") for key in keys} == {32}
+    assert len(keys) == 2
+    for key in made.keys:
+        assert key.stat().st_mode & 0o777 == 0o600
+        assert key.read_text().strip() not in file.read_text()
+
+
+def test_a_key_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "archive-main.key").write_text("the only key to a year of history")
+    with pytest.raises(CdcError) as caught:
+        write_config(tmp_path / "cdc.toml", "postgresql://db1/shop", "k:1", [], ["s3://acme/prod"])
+    assert caught.value.code.name == "FILE_EXISTS"
+    assert (tmp_path / "archive-main.key").read_text() == "the only key to a year of history"
+    assert not (tmp_path / "cdc.toml").exists()
+
+
+@pytest.mark.parametrize(
+    ("archives", "code"),
+    [
+        (["s3://key:hunter2@acme/prod"], "PASSWORD_IN_URL"),
+        (["s3://hunter2@acme/prod"], "ARGUMENT_INVALID"),
+        (["gs://acme/prod"], "ARGUMENT_INVALID"),
+        (["Main=s3://acme/prod"], "ARGUMENT_INVALID"),
+        (["main=file://relative"], "ARGUMENT_INVALID"),
+        (["s3://a/b", "main=s3://a/c"], "ARGUMENT_INVALID"),
+    ],
+)
+def test_no_key_is_made_for_what_is_refused(tmp_path: Path, archives: list[str], code: str) -> None:
+    with pytest.raises(CdcError) as caught:
+        write_config(tmp_path / "cdc.toml", "postgresql://db1/shop", "k:1", [], archives)
+    assert caught.value.code.name == code
+    assert "hunter2" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
