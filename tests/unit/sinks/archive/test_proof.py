@@ -213,11 +213,16 @@ def test_another_shape_of_the_table_is_not_compared(case: Case) -> None:
     assert (found.verdict, "another shape" in found.lacking[0]) == ("VERIFIED", True)
 
 
-def test_another_server_and_another_timeline(case: Case) -> None:
+def test_another_server(case: Case) -> None:
+    case.base(10)
+    case.anchor(60, system_id="8")
+    assert case.proven(50).verdict == "VERIFIED"
+
+
+def test_another_timeline(case: Case) -> None:
     """After a fail-over the old server's positions go on beside the new one's."""
     case.base(10)
     case.timelines[2] = 55
-    case.anchor(60, system_id="8")
     case.anchor(70)
     assert case.proven(50).verdict == "VERIFIED"
     right = case.anchor(80, position=f"2:{Lsn(80 * 16)}")
