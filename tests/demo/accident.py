@@ -25,7 +25,7 @@ def lose_and_restore(stage: Stage) -> str:
         "--archive",
         archive,
         "--key-file",
-        str(FOLDER / "archive.key"),
+        str(FOLDER / "archive-main.key"),
         "--before-delete",
         f"public.pgbench_accounts:{LOST}",
     ]
