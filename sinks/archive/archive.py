@@ -30,11 +30,12 @@ from cdc.errors import (
 from cdc.event import Table
 from cdc.shape import parse_table, schema_id, table_bytes
 from sinks.archive.crypt import Plain, Seal, Sealed, WrappedKey, unwrap, wrap
-from sinks.archive.manifest import Encryption, Identity, Object, Stored, sha256
+from sinks.archive.manifest import Encryption, Identity, Object, Placed, Stored, sha256
 from sinks.archive.store import Store, open_store
 
 IDENTITY = "archive.json"
 Model = TypeVar("Model", bound=Object)
+AtHome = TypeVar("AtHome", bound=Placed)
 
 
 class Archive:
@@ -140,9 +141,17 @@ class Archive:
         """The same, as what it says."""
         return _parsed(model, stored.name, self.vouched(stored))
 
-    def read(self, model: type[Model], name: str) -> Model:
-        """An object that says what the archive holds."""
-        return self.parsed(model, name, self.raw(name))
+    def read(self, model: type[AtHome], name: str) -> AtHome:
+        """An object that says what the archive holds; it is not another, put in its place."""
+        return self.placed(model, name, self.raw(name))
+
+    def placed(self, model: type[AtHome], name: str, raw: bytes) -> AtHome:
+        """The same, of its stored bytes."""
+        found = self.parsed(model, name, raw)
+        if (found.archive, found.name) != (self.identity.archive, name):
+            problem = f"it is {found.name} of archive {found.archive}, put in another's place"
+            raise CdcError(ARCHIVE_CORRUPT, name=name, problem=problem)
+        return found
 
     def parsed(self, model: type[Model], name: str, raw: bytes) -> Model:
         """Of its stored bytes."""
@@ -188,6 +197,8 @@ def _parsed(model: type[Model], name: str, data: bytes) -> Model:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise CdcError(ARCHIVE_CORRUPT, name=name, problem=f"{where or 'it'}: {first['msg']}") from None
+    except ValueError as error:
+        raise CdcError(ARCHIVE_CORRUPT, name=name, problem=error) from None
 
 
 def _parsed_key(name: str, data: bytes) -> WrappedKey:

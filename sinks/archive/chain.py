@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from cdc.errors import ARCHIVE_CORRUPT, CHAIN_BROKEN, CdcError
+from cdc.errors import CHAIN_BROKEN, CdcError
 from cdc.position import parse_position
 from sinks.archive.archive import Archive
 from sinks.archive.manifest import Head, Link, Segment, sha256
@@ -80,11 +80,7 @@ def fetch(archive: Archive, names: Sequence[str]) -> list[tuple[Link, Segment]]:
 
 def _fetched(archive: Archive, name: str) -> tuple[Link, Segment]:
     raw = archive.raw(name)
-    segment = archive.parsed(Segment, name, raw)
-    if (segment.archive, segment.name) != (archive.identity.archive, name):
-        problem = f"it is {segment.name} of archive {segment.archive}, put in another's place"
-        raise CdcError(ARCHIVE_CORRUPT, name=name, problem=problem)
-    return Link(name=name, sha256=sha256(raw)), segment
+    return Link(name=name, sha256=sha256(raw)), archive.placed(Segment, name, raw)
 
 
 def check(chain: Sequence[tuple[Link, Segment]]) -> None:

@@ -21,7 +21,7 @@ from cdc.errors import ARCHIVE_CORRUPT, CdcError
 from cdc.event import Table
 from sinks.archive.lines import line, literal, name
 from sinks.archive.plan import TablePlan
-from sinks.archive.scratch import Scratch
+from sinks.archive.scratch import Scratch, Streamed
 
 ShapeOf = Callable[[str], Table]
 _POS = "txn_seq::HUGEINT * 18446744073709551616 + ordinal"
@@ -111,10 +111,10 @@ INSERT INTO {self._changes} SELECT line, n FROM (
         stream = self._base_reader(base) if base is not None and self._plan.from_base else None
         yield from self._keyed_rows(stream) if self._keyed else self._counted_rows(stream)
 
-    def _base_reader(self, base: Callable[[], Iterable[pa.RecordBatch]]) -> Callable[[], pa.RecordBatchReader]:
+    def _base_reader(self, base: Callable[[], Iterable[pa.RecordBatch]]) -> Callable[[], Streamed]:
         assert self._plan.base_schema is not None
         schema = pa.schema([(c.name, pa.string()) for c in self._shape_of(self._plan.base_schema).columns])
-        return lambda: pa.RecordBatchReader.from_batches(schema, iter(base()))
+        return lambda: Streamed(schema, base())
 
     def _base_rows(self) -> tuple[str, str]:
         """Expressions over `incoming`: the key's line, the image, in the shape of the cut."""
@@ -124,7 +124,7 @@ INSERT INTO {self._changes} SELECT line, n FROM (
         key = line([name(column) for column in shape.key]) if self._keyed else "''"
         return key, image
 
-    def _keyed_rows(self, stream: Callable[[], pa.RecordBatchReader] | None) -> Iterator[pa.RecordBatch]:
+    def _keyed_rows(self, stream: Callable[[], Streamed] | None) -> Iterator[pa.RecordBatch]:
         scratch = self._scratch
         scratch.run(f"CREATE OR REPLACE TABLE last AS SELECT key, max(pos) AS pos FROM {self._changes} GROUP BY key")
         scratch.run(
@@ -144,7 +144,7 @@ INSERT INTO {self._changes} SELECT line, n FROM (
             )
 
     # -- values that the last change does not carry -------------------------------------------------------------
-    def _fill(self, stream: Callable[[], pa.RecordBatchReader] | None) -> str:
+    def _fill(self, stream: Callable[[], Streamed] | None) -> str:
         """The name of a relation like `live` whose images are whole."""
         scratch = self._scratch
         scratch.run(
@@ -198,7 +198,7 @@ INSERT INTO {self._changes} SELECT line, n FROM (
             "moved_from IS NOT NULL AS ok FROM seen WHERE NOT carried"
         )
 
-    def _fill_from_base(self, stream: Callable[[], pa.RecordBatchReader] | None) -> None:
+    def _fill_from_base(self, stream: Callable[[], Streamed] | None) -> None:
         if stream is not None:
             key, image = self._base_rows()
             with self._scratch.over(stream()):
@@ -217,7 +217,7 @@ INSERT INTO {self._changes} SELECT line, n FROM (
             raise CdcError(ARCHIVE_CORRUPT, name=f"{self._plan.name} row {keys}", problem=problem)
 
     # -- tables without a key -----------------------------------------------------------------------------------
-    def _counted_rows(self, stream: Callable[[], pa.RecordBatchReader] | None) -> Iterator[pa.RecordBatch]:
+    def _counted_rows(self, stream: Callable[[], Streamed] | None) -> Iterator[pa.RecordBatch]:
         scratch = self._scratch
         scratch.run(
             f"CREATE OR REPLACE TABLE counted AS SELECT line, sum(n)::BIGINT AS n FROM {self._changes} GROUP BY line "

@@ -43,11 +43,26 @@ class Object(BaseModel):
     v: Literal[1] = 1
 
     def to_bytes(self) -> bytes:
-        return self.model_dump_json(exclude_defaults=False).encode()
+        """JSON, its last field the hash of what it is without it: nothing else vouches for some objects."""
+        text = self.model_dump_json(exclude_defaults=False).encode()
+        return text[:-1] + b',"sum":"' + sha256(text).encode() + b'"}'
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
-        return cls.model_validate_json(data)
+        found, (text, mark, sum_) = cls.model_validate_json(data), data.rpartition(b',"sum":"')
+        if mark and sum_ != sha256(text + b"}").encode() + b'"}':
+            raise ValueError("it was altered: its sum is another")
+        return found
+
+
+class Placed(Object):
+    """What says itself where it belongs."""
+
+    archive: str
+
+    @property
+    def name(self) -> str:
+        raise NotImplementedError
 
 
 class Identity(Object):
@@ -106,11 +121,10 @@ class SchemaChange(BaseModel):
     copy_id: str | None = None
 
 
-class Segment(Object):
+class Segment(Placed):
     """Whole transactions `first_seq` to `last_seq` of one epoch. Times are µs since 1970, by the source's clock."""
 
     kind: Literal["segment"] = "segment"
-    archive: str
     epoch: int
     first_seq: int
     last_seq: int
@@ -170,11 +184,10 @@ class BaseTable(BaseModel):
     files: tuple[Stored, ...]
 
 
-class Base(Object):
+class Base(Placed):
     """All rows as they stood behind transaction `txn_seq`, and the database's schema."""
 
     kind: Literal["base"] = "base"
-    archive: str
     id: str
     taken_from: str
     """`source`, or the sink's name."""
@@ -204,7 +217,7 @@ class AnchorTable(BaseModel):
     digests: Digests
 
 
-class Anchor(Object):
+class Anchor(Placed):
     """What the source itself held at `position`, by SQL under that position's snapshot: digests, no rows.
 
     It carries no transaction's number: the archive tells which one its position follows. Positions of two systems
@@ -212,7 +225,6 @@ class Anchor(Object):
     """
 
     kind: Literal["anchor"] = "anchor"
-    archive: str
     id: str
     system_id: str
     position: str
@@ -235,11 +247,10 @@ class RestoredTable(BaseModel):
     digests: Digests
 
 
-class RestoreRecord(Object):
+class RestoreRecord(Placed):
     """A restore that was carried out: what it gave, so that it can be proven later. `base`: the manifest's name."""
 
     kind: Literal["restore"] = "restore"
-    archive: str
     id: str
     epoch: int
     txn_seq: int

@@ -1,7 +1,8 @@
 """Every object of an archive, read and compared with what vouches for it. I/O through `Archive`.
 
 In: an archive. Out: one `Damage` for each object that is missing, altered, swapped or older than it should be, and for
-each hole in a chain; how much was read. Refuses nothing: it goes on behind what is damaged.
+each hole in a chain; how much was read. Refuses: a store that does not answer, of which nothing can be said. It goes on
+behind what is damaged.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cdc.errors import CdcError
+from cdc.errors import ARCHIVE_CORRUPT, CHAIN_BROKEN, CdcError
 from sinks.archive.archive import Archive
-from sinks.archive.chain import check, fetch
-from sinks.archive.manifest import Anchor, Base, Link, RestoreRecord, Segment, Stored
+from sinks.archive.chain import HEAD, check, fetch, read_head
+from sinks.archive.manifest import Anchor, Base, Link, RestoreRecord, Segment, Stored, sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,12 @@ def verify(archive: Archive, seen: Callable[[Verified], None]) -> tuple[Verified
 
 def _damages(archive: Archive, done: Verified, seen: Callable[[Verified], None]) -> Iterator[Damage]:
     previous: tuple[Link, Segment] | None = None
+    shapes: set[str] = set()
     for name in archive.names("log/"):
         try:
             ((link, segment),) = fetch(archive, [name])
         except CdcError as error:
-            yield Damage(name, error.text)
+            yield _damage(name, error)
             previous = None
             continue
         if previous and previous[1].epoch == segment.epoch:
@@ -57,45 +59,62 @@ def _damages(archive: Archive, done: Verified, seen: Callable[[Verified], None])
         previous = link, segment
         done.segments += 1
         yield from _objects(archive, [body for body in (segment.rows, segment.transactions) if body], done)
-        yield from _shapes(archive, {s for table in segment.tables.values() for s in table.schemas})
+        shapes |= {schema_id for table in segment.tables.values() for schema_id in table.schemas}
         seen(done)
+    yield from _head(archive)
     for name in archive.names("base/"):
         if not name.endswith(".json") or name.startswith("base/files/"):
             continue
         try:
             base = archive.read(Base, name)
         except CdcError as error:
-            yield Damage(name, error.text)
+            yield _damage(name, error)
             continue
         done.bases += 1
         files = [file for table in base.tables.values() for file in table.files]
         yield from _objects(archive, [base.schema_file, *files], done)
-        yield from _shapes(archive, {table.schema_id for table in base.tables.values()})
+        shapes |= {table.schema_id for table in base.tables.values()}
         seen(done)
-    yield from _witnesses(archive, done)
+    yield from _witnesses(archive, done, shapes)
+    yield from _shapes(archive, shapes)
 
 
-def _witnesses(archive: Archive, done: Verified) -> Iterator[Damage]:
+def _damage(name: str, error: CdcError) -> Damage:
+    """What an error says of an object, where it does."""
+    if error.code not in (ARCHIVE_CORRUPT, CHAIN_BROKEN):
+        raise error
+    return Damage(name, str(error.facts["problem"]))
+
+
+def _head(archive: Archive) -> Iterator[Damage]:
+    """It may be older than the chain, never newer."""
+    try:
+        head = read_head(archive)
+        raw = archive.raw(head.segment) if head else b""
+    except CdcError as error:
+        yield _damage(str(error.facts["name"]), error)
+    else:
+        if head and sha256(raw) != head.sha256:
+            yield Damage(head.segment, f"{HEAD} vouches for it, and it was altered or replaced")
+
+
+def _witnesses(archive: Archive, done: Verified, shapes: set[str]) -> Iterator[Damage]:
     """Anchors and records of restores: nothing else vouches for them than their own seal."""
     models: dict[str, type[Anchor | RestoreRecord]] = {"anchor/": Anchor, "restore/": RestoreRecord}
     for prefix, model in models.items():
         for name in archive.names(prefix):
             done.objects += 1
             try:
-                found = archive.read(model, name)
+                shapes |= {table.schema_id for table in archive.read(model, name).tables.values()}
             except CdcError as error:
-                yield Damage(name, error.text)
-                continue
-            if (found.archive, found.name) != (archive.identity.archive, name):
-                yield Damage(name, f"it is {found.name} of archive {found.archive}, put in another's place")
-            yield from _shapes(archive, {table.schema_id for table in found.tables.values()})
+                yield _damage(name, error)
 
 
 def _between(pair: Sequence[tuple[Link, Segment]]) -> Iterator[Damage]:
     try:
         check(pair)
     except CdcError as error:
-        yield Damage(pair[1][1].name, error.text)
+        yield _damage(pair[1][1].name, error)
 
 
 def _objects(archive: Archive, stored: Sequence[Stored], done: Verified) -> Iterator[Damage]:
@@ -103,7 +122,7 @@ def _objects(archive: Archive, stored: Sequence[Stored], done: Verified) -> Iter
         try:
             archive.vouched(one)
         except CdcError as error:
-            yield Damage(one.name, str(error.facts["problem"]))
+            yield _damage(one.name, error)
         done.objects += 1
         done.bytes += one.size
 
@@ -113,4 +132,4 @@ def _shapes(archive: Archive, ids: set[str]) -> Iterator[Damage]:
         try:
             archive.shape(schema_id)
         except CdcError as error:
-            yield Damage(f"shape/{schema_id}.json", error.text)
+            yield _damage(f"shape/{schema_id}.json", error)

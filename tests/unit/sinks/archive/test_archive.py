@@ -25,7 +25,7 @@ from cdc.errors import (
 from cdc.shape import schema_id
 from sinks.archive.archive import IDENTITY, Archive
 from sinks.archive.crypt import Sealed, wrap
-from sinks.archive.manifest import Head
+from sinks.archive.manifest import Head, Segment
 from sinks.archive.store import Directory
 from tests.log_writer import table
 
@@ -206,7 +206,7 @@ def test_a_vouched_object_that_is_gone_cut_or_replaced_is_named(archive: Archive
         lambda: archive.vouched(stored), ARCHIVE_CORRUPT
     )
     (root / "a").unlink()
-    for call in (lambda: archive.vouched(stored), lambda: archive.get("a"), lambda: archive.read(Head, "a")):
+    for call in (lambda: archive.vouched(stored), lambda: archive.get("a"), lambda: archive.read(Segment, "a")):
         assert "a: it is missing" in refused(call, ARCHIVE_CORRUPT)
 
 
@@ -224,7 +224,7 @@ def test_a_vouched_object_that_is_gone_cut_or_replaced_is_named(archive: Archive
 )
 def test_an_object_of_another_form_is_named_with_its_field(archive: Archive, data: bytes, problem: str) -> None:
     archive.put("head.json", data)
-    assert problem in refused(lambda: archive.read(Head, "head.json"), ARCHIVE_CORRUPT)
+    assert problem in refused(lambda: archive.parsed(Head, "head.json", archive.raw("head.json")), ARCHIVE_CORRUPT)
 
 
 def test_a_damaged_identity_or_key_is_named(url: str, root: Path) -> None:

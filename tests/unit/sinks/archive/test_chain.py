@@ -222,7 +222,12 @@ def test_one_that_was_altered_breaks_the_chain(archive: Archive, names: list[str
     else:
         path.write_bytes(data.replace(b'"commit_us":5', b'"commit_us":4'))
         assert path.read_bytes() != data
-        broken(archive, names, "does not vouch for the first", names[1], names[2])
+        corrupt(archive, names, "it was altered", names[1])
+
+
+def test_one_that_was_written_anew_breaks_the_chain(archive: Archive, names: list[str]) -> None:
+    again(archive, 1, names, commit_us=4)
+    broken(archive, names, "does not vouch for the first", names[1], names[2])
 
 
 def test_one_that_was_cut_is_named(archive: Archive, names: list[str], root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -118,9 +119,17 @@ class TestEach:
             with pytest.raises(ValidationError):
                 type(one).parse(data[:size])
 
+    def test_no_bit_turns_unnoticed(self, one: Object) -> None:
+        data = one.to_bytes()
+        for at in range(8 * len(data)):
+            altered = bytearray(data)
+            altered[at // 8] ^= 1 << at % 8
+            with suppress(ValueError):
+                assert type(one).parse(bytes(altered)) == one
+
     def test_a_field_that_is_missing_is_refused(self, one: Object) -> None:
         fields = json.loads(one.to_bytes())
-        optional = {"v", "kind", "not_covered", "sequences"}
+        optional = {"v", "kind", "not_covered", "sequences", "sum", "writer"}
         for name in fields.keys() - optional:
             with pytest.raises(ValidationError, match=name):
                 type(one).parse(json.dumps({k: v for k, v in fields.items() if k != name}).encode())
