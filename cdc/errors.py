@@ -608,6 +608,12 @@ BASE_OVERTAKEN = _code(
     "{problem} while a base was taken",
     "nothing: the base begins again by itself",
 )
+REPLICA_UNFIT = _code(
+    "REPLICA_UNFIT",
+    Kind.STOP,
+    "no base can be read from sink {sink}: {problem}",
+    'mend that (cdc status, cdc check {sink}), or take bases from the source: base_from = "source"',
+)
 BASE_MISCOUNTED = _code(
     "BASE_MISCOUNTED",
     Kind.STOP,

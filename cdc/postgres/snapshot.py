@@ -8,7 +8,7 @@ snapshot was taken (COPY_TORN): under the older snapshot it reads as empty (CORR
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,9 +42,12 @@ WHERE c.relkind = 'r' AND c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_
 
 
 class BaseCopy:
-    """One session under an exported snapshot; the walsender that exported it must stay idle meanwhile."""
+    """One session under an exported snapshot; the walsender that exported it must stay idle meanwhile.
 
-    def __init__(self, server: Server, snapshot: str) -> None:
+    Without one it takes its own, once `locked` tables are locked: TRUNCATE would empty them under any snapshot.
+    """
+
+    def __init__(self, server: Server, snapshot: str | None, locked: Sequence[PublishedTable] = ()) -> None:
         self._catalog = Catalog(server, statement_timeout="0")
         connection = self._catalog.connection
         with server.errors():
@@ -53,7 +56,10 @@ class BaseCopy:
             if self._catalog.version >= 170000:
                 connection.execute("SET transaction_timeout = 0")
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+            if snapshot is not None:
+                connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+            for table in locked:
+                self._lock(table)
         self.xid = int(
             self._catalog.rows("SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text")[0][0]
         ) % (1 << 32)
@@ -69,12 +75,19 @@ class BaseCopy:
     def shape(self, table: PublishedTable) -> Table:
         """Lock the table against rewriting, then its shape; the lock lasts as long as the copy."""
         with self._catalog.server.errors():
-            self._catalog.connection.execute(
-                sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(table.schema, table.name))
-            )
+            self._lock(table)
         if self._catalog.rows(_REWRITTEN, table.oid)[0][0]:
             raise CdcError(COPY_TORN, source=self._catalog.server.name, table=table.full_name)
         return self._catalog.shapes([table.oid])[0]
+
+    def _lock(self, table: PublishedTable) -> None:
+        self._catalog.connection.execute(
+            sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(table.schema, table.name))
+        )
+
+    def export(self) -> str:
+        """The snapshot's name, under which other sessions see the same while this one lasts."""
+        return str(self._catalog.rows("SELECT pg_catalog.pg_export_snapshot()")[0][0])
 
     @property
     def catalog(self) -> Catalog:

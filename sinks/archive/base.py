@@ -6,6 +6,7 @@ digest that do not count the same; and, to begin again by itself, a table that i
 publication that changes meanwhile.
 
     temporary slot → its snapshot: shapes, locks, pg_dump, rows, digests, sequences → the log's number for it → manifest
+    or: a replica's snapshot, its progress → shapes and pg_dump at the source → rows, digests → sequences → manifest
 
 The slot's consistent point is where the log would go on after exactly the transactions that the snapshot shows
 (CORRECTNESS 33). Which number that is, the log itself tells as soon as it has passed the point; a heartbeat beyond it
@@ -17,12 +18,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from cdc.config import Source
+from cdc.config import Sink, Source
 from cdc.errors import (
     ARCHIVE_HELD,
     BASE_MISCOUNTED,
@@ -44,9 +45,11 @@ from cdc.status import Tail, follow, read_tail
 from sinks.archive.archive import Archive
 from sinks.archive.dump import Dump, Program, dump, find_program
 from sinks.archive.manifest import Base, BaseTable
-from sinks.archive.snapshot import Exact, exact_snapshot
+from sinks.archive.replica import replica_snapshot
+from sinks.archive.snapshot import exact_snapshot
 from sinks.archive.table_files import TableFiles
 from sinks.postgres.digest import digest_query, digests
+from sinks.transaction import Progress
 
 _EVERY_S = 0.5
 _AGAIN_S = 1.0
@@ -71,13 +74,14 @@ WHERE c.relkind IN ('r', 'f', 'm') AND c.relpersistence <> 't' AND n.nspname !~ 
 # -- what is told -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class BaseSettings:
-    """One source of an `[archive.NAME]` section. `url` is that of the source's own archive."""
+    """One source of an `[archive.NAME]` section. `url`: of the source's own archive; `sink`: the replica to read."""
 
     name: str
     source: Source
     url: str
     kafka: Options = field(repr=False)
     key: bytes | None = field(repr=False)
+    sink: Sink | None = None
 
 
 class Observer(Protocol):
@@ -113,11 +117,9 @@ def _server(settings: BaseSettings) -> Server:
 # -- one attempt ------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What came out of the snapshot."""
+    """What came out of the snapshots. `at`: the transaction that it stands behind."""
 
-    position: PgPosition
-    publication: Publication
-    server_version: int
+    at: Progress
     tables: dict[str, BaseTable]
     dump: Dump
     sequences: dict[str, tuple[int, bool]]
@@ -125,12 +127,12 @@ class _Taken:
 
 
 class _Attempt:
-    """From the log's tail to the manifest; a base from a sink would differ in `_snapshot` and `_placed` alone."""
+    """From the log's tail to the manifest."""
 
     def __init__(
         self, settings: BaseSettings, observer: Observer, archive: Archive, reader: Reader, program: Program
     ) -> None:
-        self._source, self._observer = settings.source, observer
+        self._source, self._sink, self._observer = settings.source, settings.sink, observer
         self._archive, self._reader, self._program = archive, reader, program
         self._server = _server(settings)
         self._id = secrets.token_hex(8)
@@ -139,18 +141,18 @@ class _Attempt:
         started_ms = _now_ms()
         with closing(Catalog(self._server)) as now:
             tail = self._quiet_tail(now)
-            taken = self._snapshot(now)
-        end = self._placed(tail, taken)
+            taken = self._from_source(now, tail) if self._sink is None else self._from_sink(now, tail, self._sink)
+            version = now.version
         schema_file = self._archive.put(f"base/files/{self._id}/schema.json", taken.dump.to_bytes())
         base = Base(
             archive=self._archive.identity.archive,
             id=self._id,
-            taken_from="source",
-            server_version=taken.server_version,
-            epoch=end.epoch,
-            txn_seq=end.txn_seq,
-            position=end.position,
-            commit_us=end.commit_ts_us,
+            taken_from="source" if self._sink is None else self._sink.name,
+            server_version=version,
+            epoch=taken.at.epoch,
+            txn_seq=taken.at.txn_seq,
+            position=taken.at.position,
+            commit_us=taken.at.commit_ts_us,
             started_ms=started_ms,
             finished_ms=_now_ms(),
             tables=taken.tables,
@@ -191,35 +193,56 @@ class _Attempt:
         """The publication's fingerprint by the source's last word, None where that is out of sight."""
         return next((end.publication for end in reversed(tail.ends) if end.publication is not None), None)
 
-    def _placed(self, tail: Tail, taken: _Taken) -> End:
-        """The last END at or before the position, once a heartbeat beyond it shows that the log goes on as it was."""
+    def _placed(self, tail: Tail, at: PgPosition, publication: Publication) -> Progress:
+        """Behind the last END at or before it, once a heartbeat beyond it shows that the log goes on as it was."""
         assert tail.last is not None
         last: End | None = None
         for end in follow(self._reader, self._source.topic_prefix, tail):
             if end is None:
-                self._observer.waiting(f"for the log to pass {taken.position}; it is at {(last or tail.last).position}")
+                self._observer.waiting(f"for the log to pass {at}; it is at {(last or tail.last).position}")
                 time.sleep(_EVERY_S)
                 continue
             if end.epoch != tail.last.epoch:
                 raise self._overtaken("the log began anew")
             position = parse_position(end.position)
-            if position <= taken.position:
+            if position <= at:
                 last = end
             elif end.publication is not None:
-                if last is None or position.timeline != taken.position.timeline:
+                if last is None or position.timeline != at.timeline:
                     raise self._overtaken("the source went on from another server")
-                if end.publication != taken.publication.fingerprint:
-                    raise self._overtaken(f"publication {taken.publication.name} or tables = … changed")
-                return last
+                if end.publication != publication.fingerprint:
+                    raise self._overtaken(f"publication {publication.name} or tables = … changed")
+                return Progress.behind(last, -1)
         raise AssertionError("the log is followed for ever")
 
     def _overtaken(self, problem: str) -> CdcError:
         return CdcError(BASE_OVERTAKEN, source=self._source.name, problem=problem)
 
-    # -- the snapshot -------------------------------------------------------------------------------------------
-    def _snapshot(self, now: Catalog) -> _Taken:
+    # -- the snapshots ------------------------------------------------------------------------------------------
+    def _from_source(self, now: Catalog, tail: Tail) -> _Taken:
         with exact_snapshot(self._server, now, self._observer.waiting) as exact:
-            return self._read(exact)
+            catalog = exact.copy.catalog
+            publication = self._publication(catalog)
+            tables = exact.shapes(publication.tables)
+            schema = self._schema(exact.snapshot)
+            copied = self._rows(exact.copy, tables, catalog)
+            # Sequences have no past: read last, they are not behind the rows.
+            sequences, not_covered = self._beside_rows(catalog, tables)
+            position = exact.position
+        return _Taken(self._placed(tail, position, publication), copied, schema, sequences, not_covered)
+
+    def _from_sink(self, now: Catalog, tail: Tail, sink: Sink) -> _Taken:
+        """The source is asked for its schema and its sequences alone, which are not behind what a replica holds."""
+        assert tail.last is not None
+        publication = self._publication(now)
+        with replica_snapshot(sink, self._source.topic_prefix, publication.tables) as replica:
+            at = replica.applied(tail.last)
+            with BaseCopy(self._server, None) as source:
+                tables = source.catalog.shapes([table.oid for table in publication.tables])
+                replica.refuse(tables)
+                schema = self._schema(source.export())
+            copied = self._rows(replica.copy, tables, now)
+        return _Taken(at, copied, schema, *self._beside_rows(now, tables))
 
     def _publication(self, catalog: Catalog) -> Publication:
         name = self._source.publication
@@ -228,24 +251,25 @@ class _Attempt:
             raise CdcError(PUBLICATION_MISSING, source=self._source.name, publication=name)
         return publication
 
-    def _read(self, exact: Exact) -> _Taken:
-        copy, catalog = exact.copy, exact.copy.catalog
-        publication = self._publication(catalog)
-        tables = exact.shapes(publication.tables)
-        schema = dump(self._program, self._server, exact.snapshot, self._source.publication)
-        estimates = dict(catalog.rows(_ESTIMATES, [table.oid for table in tables]))
+    def _schema(self, snapshot: str) -> Dump:
+        return dump(self._program, self._server, snapshot, self._source.publication)
+
+    def _rows(self, copy: BaseCopy, tables: Sequence[Table], source: Catalog) -> dict[str, BaseTable]:
+        estimates = dict(source.rows(_ESTIMATES, [table.oid for table in tables]))
         self._observer.begun({table.full_name: estimates.get(table.oid, 0) for table in tables})
         files = TableFiles(self._archive, f"base/files/{self._id}")
         copied = {}
         for table in tables:
             copied[table.full_name] = self._table(copy, table, files)
             failpoint("base.after_table")
-        # Sequences have no past: read last, they are not behind the rows.
-        sequences, gone = _sequences(catalog)
-        return _Taken(
-            exact.position, publication, catalog.version, copied, schema, sequences,
-            (*_not_covered(catalog, {table.oid for table in tables}), *gone),
-        )  # fmt: skip
+        return copied
+
+    def _beside_rows(
+        self, source: Catalog, tables: Sequence[Table]
+    ) -> tuple[dict[str, tuple[int, bool]], tuple[str, ...]]:
+        """Sequences, and what a restore will lack."""
+        sequences, gone = _sequences(source)
+        return sequences, (*_not_covered(source, {table.oid for table in tables}), *gone)
 
     def _table(self, copy: BaseCopy, table: Table, files: TableFiles) -> BaseTable:
         name, tell = table.full_name, self._observer.copying

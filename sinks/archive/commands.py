@@ -17,7 +17,7 @@ from cdc import config as configuration
 from cdc import logs, metrics
 from cdc.commands.stopping import end_with_supervisor, stop_on_signals
 from cdc.commands.terminal import console, say, say_json
-from cdc.config import Config
+from cdc.config import FROM_SOURCE, Config
 from cdc.errors import ARCHIVE_MISSING, RESTORE_UNRECORDED, CdcError
 from sinks.archive.anchor import take_anchor
 from sinks.archive.archive import Archive
@@ -93,6 +93,7 @@ def backup(name: Name, *, config: ConfigFile = None) -> None:
         url=archive.url_of(source),
         kafka=loaded.kafka_options(),
         key=archive.key(),
+        sink=None if archive.base_from == FROM_SOURCE else loaded.sink(archive.base_from),
     )
     with BaseProgress(console()) as progress:
         base = take_base(settings, progress)
