@@ -26,7 +26,7 @@ from cdc.errors import CdcError
 from cdc.secret import redact
 from sinks.archive.archive import Archive
 from sinks.archive.newest import Newest, newest
-from sinks.archive.schedule import Job, Schedule, Taken, base_due, base_overdue, job_due
+from sinks.archive.schedule import Job, Schedule, Taken, anchor_due, base_due, base_overdue, job_due
 
 _AGAIN_S = (60.0, 3600.0)
 _LOOK_S = 60.0
@@ -75,6 +75,7 @@ class Jobs:
         self._done: dict[Job, float] = {}
         self._failures = 0
         self._next_at = self._look_at = 0.0
+        self._ready = False
 
     def tend(self, epoch: int, *, alone: bool) -> None:
         """`alone`: no other archiver writes here, as far as this one can know; else it takes no bases."""
@@ -86,14 +87,12 @@ class Jobs:
             self._ended(child, code, now)
         if self._known and self._known.epoch != epoch:
             # Nothing taken before is of use in another epoch.
-            self._look_at = self._next_at = 0.0
+            self._known, self._look_at, self._next_at = None, 0.0, 0.0
             self._done.clear()
-        if now < self._look_at or not (job := self._look(epoch, now)):
-            return
-        if alone and now >= self._next_at:
+        ready, was_ready = alone and now >= self._next_at, self._ready
+        self._ready = ready
+        if (now >= self._look_at or ready > was_ready) and (job := self._look(epoch, now)) and ready:
             self._begin(job, now)
-        else:
-            self._look_at = now + 1.0
 
     def close(self) -> None:
         """End the child, the hard way if it must be."""
@@ -120,8 +119,8 @@ class Jobs:
         taken = self._taken(self._known.taken)
         due = base_due(schedule, taken)
         self._observer.looked(self._known, due, overdue=base_overdue(schedule, taken, now))
-        if due is not None:
-            self._look_at = min(self._look_at, max(due, now + 1.0))
+        coming = [moment for moment in (due, anchor_due(schedule, taken)) if moment is not None and moment > now]
+        self._look_at = min([self._look_at, *coming])
         return job_due(schedule, taken, now)
 
     def _taken(self, found: Taken) -> Taken:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cdc.config import FROM_SOURCE
 from sinks.archive.archive import Archive
 from sinks.archive.manifest import Anchor, Base
 from sinks.archive.schedule import Taken
@@ -19,28 +20,32 @@ class Newest:
     epoch: int
     since: float
     base: Base | None
-    anchor_ms: int | None
+    anchor: Anchor | None
     oldest_us: int | None
 
     @property
+    def anchor_ms(self) -> int | None:
+        """When the source was last asked; a base from the source is an anchor too."""
+        taken = [] if self.anchor is None else [self.anchor.taken_ms]
+        if self.base is not None and self.base.taken_from == FROM_SOURCE:
+            taken.append(self.base.started_ms)
+        return max(taken, default=None)
+
+    @property
     def taken(self) -> Taken:
-        return Taken(
-            self.since,
-            None if self.base is None else self.base.started_ms / 1e3,
-            None if self.anchor_ms is None else self.anchor_ms / 1e3,
-        )
+        base, anchor = None if self.base is None else self.base.started_ms, self.anchor_ms
+        return Taken(self.since, None if base is None else base / 1e3, None if anchor is None else anchor / 1e3)
 
 
 def newest(archive: Archive, epoch: int, known: Newest | None = None) -> Newest:
-    """`known`: an earlier answer, whose base need not be read again."""
-    names = [name for name in archive.names(f"base/{epoch:020d}/") if name.endswith(".json")]
+    """`known`: an earlier answer, whose objects need not be read again."""
+    bases = [name for name in archive.names(f"base/{epoch:020d}/") if name.endswith(".json")]
     base, oldest_us = (known.base, known.oldest_us) if known else (None, None)
-    if not (base is not None and names and base.name == names[-1]):
-        base = archive.read(Base, names[-1]) if names else None
-        oldest_us = archive.read(Base, names[0]).commit_us if names else None
+    if not (base is not None and bases and base.name == bases[-1]):
+        base = archive.read(Base, bases[-1]) if bases else None
+        oldest_us = archive.read(Base, bases[0]).commit_us if bases else None
     anchors = list(archive.names("anchor/"))
-    taken = [archive.read(Anchor, anchors[-1]).taken_ms] if anchors else []
-    if base is not None and base.taken_from == "source":
-        taken.append(base.started_ms)
-    since = max(epoch, archive.identity.created_ms) / 1e3
-    return Newest(epoch, since, base, max(taken, default=None), oldest_us)
+    anchor = known.anchor if known else None
+    if not (anchor is not None and anchors and anchor.name == anchors[-1]):
+        anchor = archive.read(Anchor, anchors[-1]) if anchors else None
+    return Newest(epoch, max(epoch, archive.identity.created_ms) / 1e3, base, anchor, oldest_us)

@@ -129,6 +129,16 @@ def test_a_base_that_fails_is_said_and_the_archive_goes_on(pipeline: Pipeline) -
     assert bases(pipeline) == []
 
 
+def test_anchors_by_themselves(pipeline: Pipeline) -> None:
+    text = pipeline.config.read_text().replace('"base_every" = "3s"', '"base_every" = "never"')
+    pipeline.config.write_text(text.replace('"anchor_every" = "never"', '"anchor_every" = "2s"'))
+    with pipeline.source_running(), pipeline.archive_running() as archiver:
+        wait_until(lambda: archiver.log.read_text().count("anchor done") >= 2, "two anchors")
+    archive = pipeline.archive()
+    assert len(list(archive.names("anchor/"))) >= 2
+    assert bases(pipeline) == []
+
+
 def test_two_bases_at_once_are_both_right(pipeline: Pipeline) -> None:
     """The child of a killed archiver may still be at work when the next one begins another."""
     with pipeline.source_running(), pipeline.archive_running():
