@@ -7,10 +7,10 @@ STAMP  := $(VENV)/.installed
 PYTEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers lint test unit demo demo-down bench lock clean
+.PHONY: help venv servers lint test unit demo demo-down bench bench-restore lock clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 venv: $(STAMP)  ## a virtual environment with the locked dependencies
 
@@ -48,6 +48,9 @@ demo-down: $(STAMP)  ## end what `KEEP=1 make demo` left running
 
 bench: servers  ## throughput beside Debezium and native replication
 	$(BIN)/python -m tests.bench
+
+bench-restore: servers  ## restores beside pg_restore and pgBackRest
+	$(BIN)/python -m tests.bench.restore
 
 lock: $(STAMP)  ## renew the lock files from pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --output-file requirements.lock pyproject.toml
