@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers lint test unit demo demo-down bench bench-restore lock clean
+.PHONY: help venv servers lint test unit demo demo-down bench bench-restore bench-restore-memory soak-restore lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -51,6 +51,12 @@ bench: servers  ## throughput beside Debezium and native replication
 
 bench-restore: servers  ## restores beside pg_restore and pgBackRest
 	$(BIN)/python -m tests.bench.restore
+
+bench-restore-memory: servers  ## peak memory of restoring 5 and 20 million rows
+	$(BIN)/python -m tests.bench.restore_memory
+
+soak-restore: servers  ## fifty restores to random moments of one load
+	CDC_SOAK_RESTORES=50 $(BIN)/python -m pytest -s tests/system/test_archive_load.py
 
 lock: $(STAMP)  ## renew the lock files from pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --output-file requirements.lock pyproject.toml
