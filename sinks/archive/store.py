@@ -40,6 +40,7 @@ _PASSING = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "
                       "503", "504", "ConditionalRequestConflict", "409"})  # fmt: skip
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 _TAKEN = frozenset({"PreconditionFailed", "412"})
+_READS = 3
 _AWAY = (ConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError)
 _CLIENT = Config(
     retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, read_timeout=60, max_pool_connections=32,
@@ -225,9 +226,17 @@ class Bucket:
 
     def get(self, name: str) -> bytes:
         with self._errors(name):
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(name))
-            body: bytes = answer["Body"].read()
-            return body
+            for left in reversed(range(_READS)):
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._key(name))
+                try:
+                    body: bytes = answer["Body"].read()
+                except _AWAY:
+                    # The client itself asks again only until an answer begins.
+                    if not left:
+                        raise
+                else:
+                    return body
+            raise AssertionError("the last one raises")
 
     def names(self, prefix: str, *, after: str = "") -> Iterator[str]:
         with self._errors(prefix):

@@ -28,7 +28,7 @@ Fault = str | Callable[[], object]
 
 
 class Front:
-    """An HTTP proxy before the store. Each request takes the next of `faults`:
+    """An HTTP proxy before the store. Each request whose path holds `where` takes the next of `faults`:
 
     `lost` is forwarded and its answer cut off, `half` cuts the answer's body, a number is a status that the proxy gives
     itself; a function is called before the connection is dropped without forwarding.
@@ -36,6 +36,7 @@ class Front:
 
     def __init__(self, target: int) -> None:
         self.faults: deque[Fault] = deque()
+        self.where = ""
         self.seen: list[str] = []
         front = self
 
@@ -48,7 +49,7 @@ class Front:
             def _serve(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 front.seen.append(self.command)
-                fault = front.faults.popleft() if front.faults else None
+                fault = front.faults.popleft() if front.faults and front.where in self.path else None
                 if callable(fault):
                     fault()
                     self._drop()
@@ -231,7 +232,9 @@ def test_a_lost_answer_of_anything_else_is_asked_for_again(front: Front, url: st
 def test_an_answer_cut_short_is_not_taken_for_the_object(front: Front, url: str) -> None:
     store = open_store(url)
     store.put("a", io.BytesIO(b"x" * 1000))
-    front.faults += ["half"]
+    front.faults += ["half", "half"]
+    assert store.get("a") == b"x" * 1000
+    front.faults += ["half"] * 3
     refused(lambda: store.get("a"), STORE_UNREACHABLE)
     assert store.get("a") == b"x" * 1000
 
