@@ -135,7 +135,8 @@ class _Attempt:
         self._source, self._sink, self._observer = settings.source, settings.sink, observer
         self._archive, self._reader, self._program = archive, reader, program
         self._server = _server(settings)
-        self._id = secrets.token_hex(8)
+        # Behind one transaction of a quiet source stand many; by name the newest is the last.
+        self._id = f"{_now_ms():011x}{secrets.token_hex(8)[:5]}"
 
     def take(self) -> Base:
         started_ms = _now_ms()

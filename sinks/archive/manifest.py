@@ -18,7 +18,8 @@ tells the same for people.
     restore/<id>.json                              what a restore gave, to be proven later
     fence, probe                                   what a writer tries the store with when it starts
 
-Numbers in names have 20 digits, so that names sort as numbers do. `<id>` is random: a name is never written twice.
+Numbers in names have 20 digits, so that names sort as numbers do. `<id>` is random, a base's
+behind the time it was begun: a name is never written twice, and the last base by name is the newest.
 """
 
 from __future__ import annotations

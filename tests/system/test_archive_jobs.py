@@ -171,3 +171,6 @@ def test_of_two_idle_archivers_none_takes_bases(pipeline: Pipeline) -> None:
 
             wait_until(quiet, "three intervals without a base")
         wait_until(lambda: len(bases(pipeline)) > seen, "bases of one alone again")
+    taken = bases(pipeline)
+    assert len({base.txn_seq for base in taken}) == 1
+    assert taken == sorted(taken, key=lambda base: base.started_ms)
