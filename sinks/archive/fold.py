@@ -44,7 +44,7 @@ class TableFold:
             scratch.run(f"CREATE OR REPLACE TABLE {self._changes} (line VARCHAR, n BIGINT)")
 
     # -- the log ------------------------------------------------------------------------------------------------
-    def add(self, batch: pa.RecordBatch) -> None:
+    def add(self, batch: pa.RecordBatch | pa.Table) -> None:
         """Rows of segments, of this table or others; what lies beyond the cut or before a void is passed over."""
         after = f"(txn_seq, ordinal) > {self._plan.void}" if self._plan.void else "true"
         span = f"txn_seq > {self._plan.since} AND txn_seq <= {self._cut_seq}"
