@@ -11,11 +11,28 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from pydantic import BaseModel
 
 from cdc.position import PgPosition
 from cdc.secret import new_key
 from sinks.archive.archive import Archive
 from sinks.archive.chain import read_tail
+from sinks.archive.crypt import WrappedKey
+from sinks.archive.manifest import (
+    Anchor,
+    AnchorTable,
+    Base,
+    BaseTable,
+    Head,
+    Identity,
+    RestoredTable,
+    RestoreRecord,
+    SchemaChange,
+    Segment,
+    Stored,
+    TableRows,
+)
+from sinks.archive.segment import ROWS, TRANSACTIONS
 from tests.servers.fetch import ROOT
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
@@ -176,6 +193,13 @@ def by_command(lived: Lived, archive: str, moment: str) -> Rows:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return rows_of(pipeline.target, "restored")
+
+
+def test_every_field_is_told() -> None:
+    models: list[type[BaseModel]] = [Identity, Segment, TableRows, SchemaChange, Stored, Head, Base, BaseTable, Anchor,
+                                     AnchorTable, RestoreRecord, RestoredTable, WrappedKey]  # fmt: skip
+    names = {name for model in models for name in model.model_fields} | {*ROWS.names, *TRANSACTIONS.names}
+    assert [name for name in sorted(names) if f"`{name}`" not in FORMAT] == []
 
 
 def test_the_sql_restores_what_the_source_held(lived: Lived, tmp_path: Path) -> None:
