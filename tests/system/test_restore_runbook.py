@@ -33,14 +33,28 @@ class Night:
 
     def run(self, name: str) -> str:
         """A block of the document, as it stands; its output."""
-        match = re.search(rf"<!-- test: {name} -->\n```(\w+)\n(.*?)```", RUNBOOK, re.DOTALL)
-        assert match is not None
-        text = match[2]
+        language, text = block(name)
+        if language == "sh":
+            return self.run_shell(text)
+        text = self._with_names(text)
+        # ALTER DATABASE wants nobody to be connected to it.
+        database = "postgres" if "ALTER DATABASE" in text else self._pipeline.source.name
+        statements = [part for one in text.split(";\n") if one.strip() for part in ("-c", one)]
+        url = self._pipeline.source.server.url(database)
+        return self._done(["psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", url, *statements], self._pipeline.source.server)
+
+    def run_shell(self, text: str) -> str:
+        server = self._region.server if "REGION" in text else self._pipeline.source.server
+        return self._done(["bash", "-euc", self._with_names(text)], server)
+
+    def _with_names(self, text: str) -> str:
         for old, new in self.names.items():
             text = text.replace(old, new)
-        server = self._region.server if "REGION" in text else self._pipeline.source.server
+        return text
+
+    def _done(self, command: list[str], server: Postgres) -> str:
         environment = {
-            **os.environ,
+            **self._pipeline.environment,
             "PATH": f"{CDC.parent}:{Postgres.psql.parent}:{os.environ['PATH']}",
             "ARCHIVE": self._pipeline.archive_url,
             "CDC_ARCHIVE_KEY": self._pipeline.archive_key,
@@ -48,15 +62,16 @@ class Night:
             "REGION": self._region.server.url(),
             "PGPASSWORD": server.password,
         }
-        # A statement of ALTER DATABASE is sent while nobody is connected to the database.
-        database = "postgres" if "ALTER DATABASE" in text else self._pipeline.source.name
-        command = ["bash", "-euc", text]
-        if match[1] == "sql":
-            statements = [part for one in text.split(";\n") if one.strip() for part in ("-c", one)]
-            command = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", server.url(database), *statements]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
-        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
+
+
+def block(name: str) -> tuple[str, str]:
+    """Language and text behind `<!-- test: name -->`."""
+    match = re.search(rf"<!-- test: {name} -->\n```(\w+)\n(.*?)```", RUNBOOK, re.DOTALL)
+    assert match is not None
+    return match[1], match[2]
 
 
 @pytest.fixture
@@ -90,7 +105,7 @@ def test_the_night(pipeline: Pipeline) -> None:
             "--to-txn 42": f"--to-txn {accident}",
             "shop_": f"{name}_",
             " shop;": f" {name};",
-            "DATABASE shop ": f"DATABASE {name} ",
+            " shop ": f" {name} ",
         }
         assert "transaction" in night.run("list")
         cuts = re.findall(r"first transaction out  (\d+)", night.run("moments"))
@@ -114,7 +129,15 @@ def test_the_night(pipeline: Pipeline) -> None:
             source.execute("INSERT INTO orders VALUES (101, 1, 'the next day')")
             pipeline.wait_caught_up()
             pipeline.assert_equal()
-    night.names = {"shop_": f"{name}_", " shop;": f" {name};", "DATABASE shop ": f"DATABASE {name} "}
+    night.names = {"shop_": f"{name}_", " shop;": f" {name};", " shop ": f" {name} "}
+    night.run("leave")
     night.run("switch")
     assert pipeline.rows(source, "orders") == rows
+    setup, again = block("return")[1].splitlines()
+    night.run_shell(setup)
+    assert again.replace("shop", name) == f"cdc source run {name} --reopen copy-again"
+    with pipeline.source_running("--reopen", "copy-again"), pipeline.sink_running():
+        source.execute("INSERT INTO orders VALUES (102, 1, 'after the switch')")
+        pipeline.wait_caught_up()
+        pipeline.assert_equal()
     Database(source.server, f"{name}_broken").drop()
