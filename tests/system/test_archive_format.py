@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import duckdb_extension_httpfs
 import pytest
 from pydantic import BaseModel
 
@@ -36,6 +37,7 @@ from sinks.archive.segment import ROWS, TRANSACTIONS
 from tests.servers.fetch import ROOT
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
+from tests.servers.s3 import ACCESS_KEY, REGION, S3, SECRET_KEY
 from tests.system.pipeline import CDC, Pipeline, wait_until
 from tests.system.test_archive_writer import logged
 
@@ -310,3 +312,25 @@ def test_the_question_of_the_document(lived: Lived, tmp_path: Path) -> None:
         connection.execute((tmp_path / "history.sql").read_text())
         found = connection.execute(f"SELECT op, after_balance, balance_before FROM ({shown('question').strip()[:-1]})")
         assert found.fetchall()[:3] == [("r", "100.00", None), ("u", "101.00", "100.00"), ("u", "102.00", "101.00")]
+
+
+def test_history_in_s3(lived: Lived, s3: S3, tmp_path: Path) -> None:
+    """Only the credentials' chain is not tried: it wants an extension that DuckDB fetches."""
+    bucket, root = s3.bucket("history"), lived.root("plain")
+    for path in (path for path in root.rglob("*") if path.is_file()):
+        s3.client().upload_file(str(path), bucket, f"kept/{lived.pipeline.name}/{path.relative_to(root)}")
+    config = tmp_path / "cdc.toml"
+    place = f"file://{lived.pipeline.directory}/plain"
+    config.write_text(lived.pipeline.config.read_text().replace(place, f"s3://{bucket}/kept"))
+    process = lived.pipeline.run("archive", "sql", "plain", "--config", str(config), env=s3.env())
+    assert process.wait(60) == 0, process.log.read_text()
+    secret = f"KEY_ID '{ACCESS_KEY}', SECRET '{SECRET_KEY}', REGION '{REGION}'"
+    statements = process.log.read_text()
+    assert "PROVIDER credential_chain" in statements
+    assert SECRET_KEY not in statements
+    (extension,) = Path(duckdb_extension_httpfs.__path__[0]).glob("extensions/*/httpfs.duckdb_extension")
+    with duckdb.connect() as connection, history(lived, "plain") as here:
+        connection.execute(f"LOAD '{extension}'")
+        connection.execute(statements.replace("PROVIDER credential_chain", secret))
+        counted = "SELECT op, count(*) FROM public.accounts_history GROUP BY 1 ORDER BY 1"
+        assert connection.execute(counted).fetchall() == here.execute(counted).fetchall()
