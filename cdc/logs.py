@@ -1,19 +1,22 @@
 """Log lines: one per change of state, `time level event key=value …`, to stderr, without secrets.
 
 In: structlog's calls of our own modules, the standard library's of our clients. Out: lines. Modules say
-`structlog.get_logger()`; only commands call what is here.
+`structlog.get_logger()`; only commands call what is here, and observers `Seldom`.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
 from cdc.secret import redact
+
+_EVERY_S = 60.0
 
 
 def quiet() -> None:
@@ -59,3 +62,19 @@ def render(_logger: object, _method: str, event: MutableMapping[str, Any]) -> st
 def _value(value: object) -> str:
     text = " ".join(str(value).split())
     return f'"{text}"' if not text or " " in text or "=" in text else text
+
+
+class Seldom:
+    """A trouble that goes on is said again, but not each time."""
+
+    def __init__(self) -> None:
+        self._said: tuple[object, float] = (None, 0.0)
+
+    def due(self, what: object) -> bool:
+        """Whether to say it now: it is another one, or was last said a minute ago."""
+        known, said_at = self._said
+        now = time.monotonic()
+        if known == what and now - said_at < _EVERY_S:
+            return False
+        self._said = (what, now)
+        return True

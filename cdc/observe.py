@@ -12,6 +12,7 @@ import structlog
 
 from cdc.errors import CdcError
 from cdc.log import Start
+from cdc.logs import Seldom
 from cdc.metrics import SourceMetrics
 from cdc.source import Progress
 
@@ -27,7 +28,7 @@ class SourceObserver:
         self._name = name
         self._events = self._ends = self._foreign = 0
         self._said_at = time.monotonic()
-        self._trouble: tuple[str, float] = ("", 0.0)
+        self._trouble = Seldom()
 
     def run_started(self, start: Start) -> None:
         """Counts of `progress` begin anew with each run."""
@@ -79,7 +80,5 @@ class SourceObserver:
     def retry(self, error: CdcError, wait_s: float) -> None:
         self._metrics.alive()
         self._metrics.retried(error.code.name)
-        code, said_at = self._trouble
-        if code != error.code.name or time.monotonic() - said_at >= _EVERY_S:
-            self._trouble = (error.code.name, time.monotonic())
+        if self._trouble.due(error.code):
             self._log.warning("trying again", code=error.code.name, wait_s=wait_s, problem=error.text)

@@ -48,12 +48,11 @@ from cdc.postgres.startup import Plan, Server, decide, refuse_shapes, refuse_unc
 from cdc.postgres.stream import ReplicationStream
 from cdc.provision import Provision, Wanted
 from cdc.publisher import Committed, PublishedRun, Publisher
+from cdc.retry import keep_trying
 from cdc.shapes import ShapeTopic
 from cdc.topics import log_topic, message_topic, row_topic, row_topics, shape_topic
 
 _POLL_S = 0.1
-_BACKOFF_S = (0.5, 1, 2, 5, 10, 15)
-_STANDBY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,33 +99,13 @@ class Source:
         self._observer, self._no_wait, self._reopen = observer, no_wait, reopen
 
     def run(self, stop: Callable[[], bool]) -> None:
-        failures = 0
-        while not stop():
-            started = time.monotonic()
-            try:
-                with Run(self._settings, self._options, self._kafka, self._observer, self._reopen) as run:
-                    run.begin()
-                    self._reopen = None
-                    run.stream(stop)
-            except CdcError as error:
-                failures = failures + 1 if time.monotonic() - started < 60 else 1
-                wait_s = self._wait(error, failures)
-                self._observer.retry(error, wait_s)
-                _sleep(wait_s, stop)
+        def attempt() -> None:
+            with Run(self._settings, self._options, self._kafka, self._observer, self._reopen) as run:
+                run.begin()
+                self._reopen = None
+                run.stream(stop)
 
-    def _wait(self, error: CdcError, failures: int) -> float:
-        """How long until the next try; raises what no try can mend."""
-        if error.transient:
-            return _BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1]
-        if error.code is SOURCE_HELD and not self._no_wait:
-            return _STANDBY_S
-        raise error
-
-
-def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and not stop():
-        time.sleep(min(0.1, seconds))
+        keep_trying(attempt, stop, self._observer.retry, standing_by=() if self._no_wait else (SOURCE_HELD,))
 
 
 class Run:

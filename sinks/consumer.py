@@ -17,6 +17,7 @@ from typing import Protocol
 
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, SCHEMA_CHANGE_UNSUPPORTED, SINK_HELD, TARGET_MISMATCH, CdcError
 from cdc.postgres.session import Server
+from cdc.retry import keep_trying, sleep
 from sinks.postgres import ExistingRows, Hold, Target
 from sinks.reader import TransactionReader
 from sinks.transaction import ChangeTransaction, Progress
@@ -24,12 +25,8 @@ from sinks.transaction import ChangeTransaction, Progress
 _IDLE_S = 0.5
 """How long a poll waits; also how soon a stop is noticed."""
 _STANDBY_S = 1.0
-_WAIT_S = (0.5, 30.0)
-"""Between tries: the first wait and the longest; each is twice the last."""
 _VOIDED_BY_A_COPY = {APPLY_FAILED, ROW_DIVERGED, SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH}
 """What a later base copy in the log makes irrelevant: it empties every table."""
-_SETTLED_S = 60.0
-"""A try that lasted so long was no failure of the same kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +78,14 @@ class Sink:
         # A batch is some 10^5 objects without cycles: looking for garbage among them as often as usual is a
         # fifth of all the time.
         gc.set_threshold(100_000, 50, 100)
-        settings, failures = self._settings, 0
-        while not stop():
-            began = time.monotonic()
-            try:
-                with Hold(settings.server, settings.name, settings.source) as hold:
-                    if self._have(hold, stop):
-                        self._follow(hold, stop)
-            except CdcError as error:
-                if not error.transient:
-                    raise
-                failures = 0 if time.monotonic() - began > _SETTLED_S else failures + 1
-                wait_s = min(_WAIT_S[1], _WAIT_S[0] * 2 ** min(failures, 10))
-                self._observer.retry(error, wait_s)
-                _sleep(wait_s, stop)
+        settings = self._settings
+
+        def attempt() -> None:
+            with Hold(settings.server, settings.name, settings.source) as hold:
+                if self._have(hold, stop):
+                    self._follow(hold, stop)
+
+        keep_trying(attempt, stop, self._observer.retry)
 
     def _have(self, hold: Hold, stop: Callable[[], bool]) -> bool:
         """Wait for the name; False if stopped before."""
@@ -103,7 +94,7 @@ class Sink:
             if self._settings.no_wait:
                 raise CdcError(SINK_HELD, sink=self._settings.name, holder=holder)
             self._observer.standing_by(holder)
-            _sleep(_STANDBY_S, stop)
+            sleep(_STANDBY_S, stop)
             if stop():
                 return False
         return True
@@ -161,9 +152,3 @@ class Sink:
             events += transaction.end.event_count
             size += transaction.bytes
         return transactions
-
-
-def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
-    until = time.monotonic() + seconds
-    while not stop() and time.monotonic() < until:
-        time.sleep(0.1)

@@ -11,6 +11,7 @@ import time
 import structlog
 
 from cdc.errors import CdcError
+from cdc.logs import Seldom
 from cdc.metrics import SinkMetrics
 from cdc.position import parse_position
 from sinks.consumer import Applied
@@ -26,11 +27,12 @@ class SinkObserver:
         self._metrics = metrics
         self._log = structlog.get_logger().bind(sink=name, position=None)
         self._said_at = time.monotonic()
-        self._trouble: tuple[str, float] = ("", 0.0)
+        self._trouble = Seldom()
 
     def standing_by(self, holder: str) -> None:
         self._metrics.alive()
-        self._once_a_minute("standing by", holder=holder)
+        if self._trouble.due("standing by"):
+            self._log.warning("standing by", holder=holder)
 
     def started(self, progress: Progress | None) -> None:
         self._metrics.alive()
@@ -64,12 +66,5 @@ class SinkObserver:
     def retry(self, error: CdcError, wait_s: float) -> None:
         self._metrics.alive()
         self._metrics.retried(error.code.name)
-        self._once_a_minute("trying again", code=error.code.name, wait_s=wait_s, problem=error.text)
-
-    def _once_a_minute(self, what: str, **facts: object) -> None:
-        """A trouble that goes on is said again, but not at each try."""
-        key = f"{what} {facts.get('code', '')}"
-        known, said_at = self._trouble
-        if known != key or time.monotonic() - said_at >= _EVERY_S:
-            self._trouble = (key, time.monotonic())
-            self._log.warning(what, **facts)
+        if self._trouble.due(error.code):
+            self._log.warning("trying again", code=error.code.name, wait_s=wait_s, problem=error.text)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import structlog
 
 from cdc.errors import CdcError
+from cdc.logs import Seldom
 from cdc.metrics import ArchiveMetrics
 from cdc.position import parse_position
 from sinks.archive.newest import Newest
@@ -29,7 +30,7 @@ class ArchiveObserver:
         self._name, self._metrics = name, metrics
         self._log = structlog.get_logger().bind(archive=name, position=None)
         self._said_at = time.monotonic()
-        self._trouble: tuple[str, float] = ("", 0.0)
+        self._trouble = Seldom()
         self._overdue = False
 
     def started(self, progress: Progress | None) -> None:
@@ -59,9 +60,7 @@ class ArchiveObserver:
     def retry(self, error: CdcError, wait_s: float) -> None:
         self._metrics.alive()
         self._metrics.retried(error.code.name)
-        code, said_at = self._trouble
-        if code != error.code.name or time.monotonic() - said_at >= _EVERY_S:
-            self._trouble = (error.code.name, time.monotonic())
+        if self._trouble.due(error.code):
             self._log.warning("trying again", code=error.code.name, wait_s=wait_s, problem=error.text)
 
     # -- bases and anchors --------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from cdc.errors import ARCHIVE_HELD, EVENTS_LOST, LOG_LOST, CdcError
 from cdc.event import Table
 from cdc.failpoint import failpoint
 from cdc.kafka import Reader
+from cdc.retry import keep_trying
 from cdc.status import read_tail as read_log_tail
 from sinks.archive.archive import Archive
 from sinks.archive.body import Body
@@ -33,8 +34,6 @@ from sinks.reader import TransactionReader
 from sinks.transaction import ChangeTransaction, Progress
 
 _IDLE_S = 0.5
-_WAIT_S = (0.5, 30.0)
-_SETTLED_S = 60.0
 _GONE = {EVENTS_LOST, LOG_LOST}
 
 
@@ -90,23 +89,9 @@ class Archiver:
 
     def run(self, stop: Callable[[], bool]) -> None:
         try:
-            self._run(stop)
+            keep_trying(lambda: self._follow(stop), stop, self._observer.retry)
         finally:
             self._jobs.close()
-
-    def _run(self, stop: Callable[[], bool]) -> None:
-        failures = 0
-        while not stop():
-            began = time.monotonic()
-            try:
-                self._follow(stop)
-            except CdcError as error:
-                if not error.transient:
-                    raise
-                failures = 0 if time.monotonic() - began > _SETTLED_S else failures + 1
-                wait_s = min(_WAIT_S[1], _WAIT_S[0] * 2 ** min(failures, 10))
-                self._observer.retry(error, wait_s)
-                _sleep(wait_s, stop)
 
     def _follow(self, stop: Callable[[], bool]) -> None:
         settings = self._settings
@@ -312,9 +297,3 @@ class _Open:
             transactions=transactions,
             previous=previous,
         )
-
-
-def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
-    until = time.monotonic() + seconds
-    while not stop() and time.monotonic() < until:
-        time.sleep(0.1)
