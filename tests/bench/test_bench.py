@@ -3,6 +3,7 @@
 import pytest
 
 from tests.bench.measure import Drain, Sample, measure_line, meets
+from tests.bench.restore_load import Load
 from tests.bench.workload import MIXED, SINGLE, Milestones, parse_lsn
 
 
@@ -15,6 +16,11 @@ def test_workloads_have_the_published_size() -> None:
     ]
     assert (SINGLE.events, SINGLE.transactions) == (200_000, 200_000)
     assert MIXED.events_of_records(MIXED.records) == MIXED.events
+
+
+def test_a_restore_has_the_published_size() -> None:
+    load = Load(2_000_000)
+    assert (load.changes, load.rows_afterwards) == (6_000_000, 3_200_000)
 
 
 def test_milestones_are_interpolated() -> None:
