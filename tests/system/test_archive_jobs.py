@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -154,23 +153,3 @@ def test_two_bases_at_once_are_both_right(pipeline: Pipeline) -> None:
     assert len(bases(pipeline)) >= before + 2
     assert verify(pipeline.archive(), lambda _: None)[1] == []
     assert transactions(pipeline.archive()) == logged(pipeline)
-
-
-def test_of_two_idle_archivers_none_takes_bases(pipeline: Pipeline) -> None:
-    """They have no segment to write, so neither is refused; the head tells them of each other."""
-    with pipeline.source_running(), pipeline.archive_running():
-        wait_until(lambda: len(bases(pipeline)) >= 2, "bases of one alone")
-        with pipeline.archive_running():
-            seen, since = 0, time.monotonic()
-
-            def quiet() -> bool:
-                nonlocal seen, since
-                if len(bases(pipeline)) != seen:
-                    seen, since = len(bases(pipeline)), time.monotonic()
-                return time.monotonic() - since > 9
-
-            wait_until(quiet, "three intervals without a base")
-        wait_until(lambda: len(bases(pipeline)) > seen, "bases of one alone again")
-    taken = bases(pipeline)
-    assert len({base.txn_seq for base in taken}) == 1
-    assert taken == sorted(taken, key=lambda base: base.started_ms)
