@@ -5,7 +5,8 @@ refuse; a witness that cannot be compared is passed over, and the reason kept.
 
 A witness is an anchor, or a base taken from the source: digests by SQL under one exact position. The same base and the
 same chain that gave the restored rows are folded up to the newest witness at or before the cut and to the oldest at or
-behind it. If both give what the source gave, what lies between them rests on the chain alone (CORRECTNESS 33).
+behind it. If both give what the source gave, what lies between them rests on the chain alone (CORRECTNESS 33). Without
+one behind it nothing is folded: most restores are of a moment after the last witness, and wait for the next.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ class _Prover:
         before = [w for w in known if (out is None or w.position < out) and (begins is None or w.position >= begins)]
         after = [w for w in known if last is None or w.position >= last]
         found = self._first(after, "behind")
-        if found and found.txn_seq == cut.txn_seq:
-            return Proof(found, found, (), tuple(self._differences))
+        if found is None or found.txn_seq == cut.txn_seq:
+            return Proof(found, found, tuple(self._lacking), tuple(self._differences))
         earlier = self._first(before[::-1], "before")
         return Proof(earlier, found, tuple(self._lacking), tuple(self._differences))
 

@@ -155,9 +155,11 @@ def test_one_at_the_cut_itself_is_both(case: Case, plus: int) -> None:
 
 
 def test_without_one_behind_it_is_verified(case: Case) -> None:
-    base = case.base(10)
+    """And nothing is folded for it: it will be, when there is one."""
+    case.base(10)
+    case.wrong.add(10)
     found = case.proven(50)
-    assert (found.verdict, sides(found)) == ("VERIFIED", (base, None))
+    assert (found.verdict, sides(found), found.differences) == ("VERIFIED", (None, None), ())
     assert found.lacking == ("nothing of the source behind it",)
 
 
