@@ -119,16 +119,16 @@ class Sealed:
         if by not in self._keys:
             raise CdcError(ARCHIVE_CORRUPT, name=name, problem=f"data key {by} is not in keys/")
         cipher = AESGCM(_object_key(self._keys[by], stored[_HEAD - _SALT : _HEAD]))
-        aad, plain, at = self._aad(name), bytearray(), _HEAD
+        aad, plain, at = self._aad(name), io.BytesIO(), _HEAD
         for number in range(max(1, -(-(len(stored) - _HEAD) // (FRAME + _TAG)))):
             frame = stored[at : at + FRAME + _TAG]
             at += len(frame)
             try:
-                plain += cipher.decrypt(_nonce(number, last=at >= len(stored)), frame, aad)
+                plain.write(cipher.decrypt(_nonce(number, last=at >= len(stored)), frame, aad))
             except (InvalidTag, ValueError):
                 problem = f"frame {number} does not decrypt: it was altered or cut, or belongs to another name"
                 raise CdcError(ARCHIVE_CORRUPT, name=name, problem=problem) from None
-        return bytes(plain)
+        return plain.getvalue()
 
     def _aad(self, name: str) -> bytes:
         return f"{self._archive}/{name}".encode()

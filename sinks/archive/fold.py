@@ -4,7 +4,8 @@ In: a `TablePlan`, batches of the table's rows in segments, batches of its base.
 `lines`), a batch at a time. Refuses: rows that no database can have left behind: a change of a row that is not there, a
 value that nothing before carried (ARCHIVE_CORRUPT).
 
-Cost grows with the changes once, for sorting them by key, and with the rows that come out. Of a keyed table only the
+Cost grows with the changes once, for sorting them by key, and with the rows that come out; the changes' keys are read
+again for each piece of the base, so that memory does not grow. Of a keyed table only the
 last change of each key counts; where the log did not carry a column (a TOASTed value that did not change) it is looked
 for in earlier changes of the row, under an earlier key if it moved, and at last in the base. A table without a key is a
 multiset of lines. Images are mapped to the shape at the cut by what makes a column the same, its attnum; a column that
@@ -21,9 +22,12 @@ from cdc.errors import ARCHIVE_CORRUPT, CdcError
 from cdc.event import Table
 from sinks.archive.lines import line, literal, name
 from sinks.archive.plan import TablePlan
-from sinks.archive.scratch import Scratch, Streamed
+from sinks.archive.scratch import Scratch
 
 ShapeOf = Callable[[str], Table]
+BaseRows = Callable[[], Iterable[pa.RecordBatch]]
+PIECE_BYTES = 128 << 20
+"""Of a base, that are joined with the changes at a time."""
 _POS = "txn_seq::HUGEINT * 18446744073709551616 + ordinal"
 
 
@@ -104,17 +108,32 @@ INSERT INTO {self._changes} SELECT line, n FROM (
         return line([f"{column}[{at}]" for at in range(1, len(shape.key) + 1)])
 
     # -- the result ---------------------------------------------------------------------------------------------
-    def rows(self, base: Callable[[], Iterable[pa.RecordBatch]] | None) -> Iterator[pa.RecordBatch]:
+    def rows(self, base: BaseRows | None) -> Iterator[pa.RecordBatch]:
         """Batches of (key, line). `base` opens the table's rows in its base, in the base's shape; None: no base."""
         if self._plan.from_base and base is None:
             raise ValueError("the plan wants a base")
-        stream = self._base_reader(base) if base is not None and self._plan.from_base else None
-        yield from self._keyed_rows(stream) if self._keyed else self._counted_rows(stream)
+        if not self._plan.from_base:
+            base = None
+        yield from self._keyed_rows(base) if self._keyed else self._counted_rows(base)
 
-    def _base_reader(self, base: Callable[[], Iterable[pa.RecordBatch]]) -> Callable[[], Streamed]:
-        assert self._plan.base_schema is not None
-        schema = pa.schema([(c.name, pa.string()) for c in self._shape_of(self._plan.base_schema).columns])
-        return lambda: Streamed(schema, base())
+    def _pieces(self, base: BaseRows) -> Iterator[None]:
+        """The base as `incoming`, a piece at a time: what a join holds and spills is as large as a piece."""
+        held: list[pa.RecordBatch] = []
+        for batch in base():
+            held.append(batch)
+            if sum(one.nbytes for one in held) >= PIECE_BYTES:
+                with self._scratch.over(pa.Table.from_batches(held)):
+                    yield
+                held = []
+        if held:
+            with self._scratch.over(pa.Table.from_batches(held)):
+                yield
+
+    def _met(self, of_base: str, changed: str, by: str) -> None:
+        """Table `met`: what of `changed` is in this piece, `by` a column of both."""
+        self._scratch.run(
+            f"CREATE OR REPLACE TABLE met AS SELECT c.{by} FROM {changed} c SEMI JOIN {of_base} ON b.{by} = c.{by}"
+        )
 
     def _base_rows(self) -> tuple[str, str]:
         """Expressions over `incoming`: the key's line, the image, in the shape of the cut."""
@@ -124,27 +143,29 @@ INSERT INTO {self._changes} SELECT line, n FROM (
         key = line([name(column) for column in shape.key]) if self._keyed else "''"
         return key, image
 
-    def _keyed_rows(self, stream: Callable[[], Streamed] | None) -> Iterator[pa.RecordBatch]:
+    def _keyed_rows(self, base: BaseRows | None) -> Iterator[pa.RecordBatch]:
         scratch = self._scratch
         scratch.run(f"CREATE OR REPLACE TABLE last AS SELECT key, max(pos) AS pos FROM {self._changes} GROUP BY key")
         scratch.run(
             f"CREATE OR REPLACE TABLE live AS SELECT c.* FROM {self._changes} c "
             "JOIN last l ON c.key = l.key AND c.pos = l.pos WHERE c.op <> 'd'"
         )
-        filled = self._fill(stream)
+        filled = self._fill(base)
         cells = [f"image[{at}]" for at in range(1, self._columns + 1)]
         yield from scratch.batches(f"SELECT key, {line(cells)} AS line FROM {filled}")
-        if stream is None:
+        if base is None:
             return
         key, image = self._base_rows()
-        with scratch.over(stream()):
+        of_base = f"(SELECT {key} AS key, {image} AS image FROM incoming) b"
+        for _ in self._pieces(base):
+            self._met(of_base, "last", "key")
             yield from scratch.batches(
                 f"SELECT b.key, {line([f'b.{cell}' for cell in cells])} AS line "
-                f"FROM (SELECT {key} AS key, {image} AS image FROM incoming) b ANTI JOIN last l ON b.key = l.key"
+                f"FROM {of_base} ANTI JOIN met m ON b.key = m.key"
             )
 
     # -- values that the last change does not carry -------------------------------------------------------------
-    def _fill(self, stream: Callable[[], Streamed] | None) -> str:
+    def _fill(self, base: BaseRows | None) -> str:
         """The name of a relation like `live` whose images are whole."""
         scratch = self._scratch
         scratch.run(
@@ -162,7 +183,7 @@ INSERT INTO {self._changes} SELECT line, n FROM (
             self._refuse("SELECT row_key FROM wanted WHERE NOT ok", "its first change does not carry every column")
             self._step_back(columns)
         if scratch.rows("SELECT count(*) FROM from_base")[0][0]:
-            self._fill_from_base(stream)
+            self._fill_from_base(base)
         joins, cells = [], []
         for at in range(1, self._columns + 1):
             if at not in columns:
@@ -198,10 +219,10 @@ INSERT INTO {self._changes} SELECT line, n FROM (
             "moved_from IS NOT NULL AS ok FROM seen WHERE NOT carried"
         )
 
-    def _fill_from_base(self, stream: Callable[[], Streamed] | None) -> None:
-        if stream is not None:
+    def _fill_from_base(self, base: BaseRows | None) -> None:
+        if base is not None:
             key, image = self._base_rows()
-            with self._scratch.over(stream()):
+            for _ in self._pieces(base):
                 self._scratch.run(
                     f"INSERT INTO found SELECT f.row_key, f.col, b.image[f.col] FROM from_base f "
                     f"JOIN (SELECT {key} AS key, {image} AS image FROM incoming) b ON b.key = f.at_key"
@@ -217,26 +238,30 @@ INSERT INTO {self._changes} SELECT line, n FROM (
             raise CdcError(ARCHIVE_CORRUPT, name=f"{self._plan.name} row {keys}", problem=problem)
 
     # -- tables without a key -----------------------------------------------------------------------------------
-    def _counted_rows(self, stream: Callable[[], Streamed] | None) -> Iterator[pa.RecordBatch]:
+    def _counted_rows(self, base: BaseRows | None) -> Iterator[pa.RecordBatch]:
         scratch = self._scratch
         scratch.run(
             f"CREATE OR REPLACE TABLE counted AS SELECT line, sum(n)::BIGINT AS n FROM {self._changes} GROUP BY line "
             "HAVING sum(n) <> 0"
         )
-        if stream is not None:
+        if base is not None:
             _, image = self._base_rows()
             lines = line([f"image[{at}]" for at in range(1, self._columns + 1)])
             of_base = f"(SELECT {lines} AS line FROM (SELECT {image} AS image FROM incoming)) b"
-            with scratch.over(stream()):
+            scratch.run("CREATE OR REPLACE TABLE before (line VARCHAR, n BIGINT)")
+            for _ in self._pieces(base):
+                self._met(of_base, "counted", "line")
                 scratch.run(
-                    "CREATE OR REPLACE TABLE before AS SELECT b.line, count(*) AS n "
-                    f"FROM {of_base} SEMI JOIN counted c ON b.line = c.line GROUP BY 1"
+                    f"INSERT INTO before SELECT b.line, count(*) FROM {of_base} "
+                    "SEMI JOIN met m ON b.line = m.line GROUP BY 1"
                 )
-            scratch.run("UPDATE counted SET n = counted.n + b.n FROM before b WHERE b.line = counted.line")
-            with scratch.over(stream()):
                 yield from scratch.batches(
-                    f"SELECT b.line AS key, b.line FROM {of_base} ANTI JOIN counted c ON b.line = c.line"
+                    f"SELECT b.line AS key, b.line FROM {of_base} ANTI JOIN met m ON b.line = m.line"
                 )
+            scratch.run(
+                "UPDATE counted SET n = counted.n + b.n "
+                "FROM (SELECT line, sum(n)::BIGINT AS n FROM before GROUP BY 1) b WHERE b.line = counted.line"
+            )
         self._refuse("SELECT line FROM counted WHERE n < 0", "more copies of it were removed than there were")
         yield from scratch.batches(
             "SELECT line AS key, line FROM (SELECT line, unnest(range(n)) FROM counted WHERE n > 0)"

@@ -11,8 +11,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -61,7 +60,7 @@ class Scratch:
         """The result, a batch at a time; nothing else may run meanwhile."""
         yield from self._connection.execute(query).to_arrow_reader(BATCH_ROWS)
 
-    def over(self, data: pa.RecordBatch | Streamed) -> Over:
+    def over(self, data: pa.RecordBatch | pa.Table) -> Over:
         """Make Arrow data readable as `incoming` within a `with`."""
         return Over(self._connection, data)
 
@@ -84,30 +83,11 @@ class Scratch:
         self.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Streamed:
-    """Batches that are read once, as they are wanted."""
-
-    schema: pa.Schema
-    batches: Iterable[pa.RecordBatch]
-
-
 class Over:
-    """Arrow data under the name `incoming`. What fails in a stream comes out as it was, not as DuckDB tells it."""
+    """Arrow data under the name `incoming`."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, data: pa.RecordBatch | Streamed) -> None:
-        self._connection = connection
-        self._error: CdcError | None = None
-        if isinstance(data, Streamed):
-            data = pa.RecordBatchReader.from_batches(data.schema, self._watched(data.batches))
-        self._data = data
-
-    def _watched(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        try:
-            yield from batches
-        except CdcError as error:
-            self._error = error
-            raise
+    def __init__(self, connection: duckdb.DuckDBPyConnection, data: pa.RecordBatch | pa.Table) -> None:
+        self._connection, self._data = connection, data
 
     def __enter__(self) -> None:
         self._connection.register("incoming", self._data)
@@ -116,5 +96,3 @@ class Over:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.unregister("incoming")
-        if self._error is not None:
-            raise self._error from None

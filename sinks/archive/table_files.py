@@ -17,7 +17,8 @@ from sinks.archive.archive import Archive
 from sinks.archive.body import Body
 from sinks.archive.manifest import Stored
 
-FILE_BYTES = 256 << 20
+FILE_BYTES = 64 << 20
+"""A restore holds a whole file in memory, as it is stored and in the clear."""
 BATCH_BYTES = 16 << 20
 """Of the rows that become a row group. A larger row is one of its own: the server's limit for a line is 1 GiB."""
 
