@@ -150,7 +150,7 @@ def prove(
     record = archive.read(RestoreRecord, f"restore/{restore}.json")
     with RestoreProgress(None if as_json else console(stderr=True)) as progress:
         judged = judge_again(archive, record, loaded.source(source).server, progress)
-    show_judged(judged, (), None, as_json=as_json)
+    show_judged(judged, None, None, as_json=as_json)
     leave(judged.proof.verdict, require_proof=True)
 
 

@@ -28,7 +28,8 @@ from sinks.archive.restore import Observer, Outcome, fold_digests
 from sinks.archive.window import Windows
 from sinks.postgres.digest import differing
 
-_PATIENCE_S = 180.0
+_PATIENCE_S = 120.0
+"""An archiver that works moves on within `roll_every` and a heartbeat."""
 _EVERY_S = 1.0
 
 

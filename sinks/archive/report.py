@@ -12,6 +12,7 @@ from cdc.commands.terminal import say, say_json
 from sinks.archive.judge import Judged
 from sinks.archive.plan import Plan, Txn, shown
 from sinks.archive.proof import Compared
+from sinks.archive.restore import Outcome
 from sinks.archive.window import Window
 
 _COLOURS = {"PROVEN": "bold green", "VERIFIED": "bold yellow", "FAILED": "bold red"}
@@ -81,10 +82,18 @@ def _txn(txn: Txn | None) -> str:
 
 
 # -- the verdict ------------------------------------------------------------------------------------------------
-def show_judged(judged: Judged, notes: tuple[str, ...], plan: Plan | None, *, as_json: bool) -> None:
-    """`plan`: of a restore that was just carried out."""
+def show_restored(outcome: Outcome) -> None:
+    """As soon as it is committed: nobody waits for the proof to go to work."""
+    for table in outcome.tables:
+        say(f"restored  {table.place}  {table.rows:,} rows")
+    for note in outcome.notes:
+        say(f"note: {note}", "yellow")
+    say("committed: it can be used from now on; what follows is the proof")
+
+
+def show_judged(judged: Judged, outcome: Outcome | None, plan: Plan | None, *, as_json: bool) -> None:
+    """`outcome` and `plan`: of a restore that was just carried out."""
     record, proof = judged.record, judged.proof
-    notes = (*notes, *judged.notes)
     if as_json:
         say_json({
             **(plan_record(plan) if plan else {"v": 1}),
@@ -94,14 +103,11 @@ def show_judged(judged: Judged, notes: tuple[str, ...], plan: Plan | None, *, as
                       "lacking": [] if proof.verdict == "PROVEN" else list(proof.lacking),
                       "differences": [{"witness": d.witness, "table": d.table, "buckets": list(d.buckets)}
                                       for d in proof.differences]},
-            "notes": list(notes),
+            "notes": [*(outcome.notes if outcome else ()), *judged.notes],
             "restored": [{"table": name, "as": t.place, "rows": t.rows} for name, t in record.tables.items()],
         })  # fmt: skip
         return
-    if plan:
-        for table in record.tables.values():
-            say(f"restored  {table.place}  {table.rows:,} rows")
-    for note in notes:
+    for note in judged.notes:
         say(f"note: {note}", "yellow")
     for lacking in proof.lacking if proof.verdict == "VERIFIED" else ():
         say(f"not proven: {lacking}", "yellow")

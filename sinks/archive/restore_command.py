@@ -29,7 +29,7 @@ from sinks.archive.judge import judge
 from sinks.archive.manifest import Verdict
 from sinks.archive.plan import Choice, Moment
 from sinks.archive.progress import RestoreProgress
-from sinks.archive.report import plan_record, show_judged, show_plan, show_windows
+from sinks.archive.report import plan_record, show_judged, show_plan, show_restored, show_windows
 from sinks.archive.restore import Wanted, restore
 from sinks.archive.window import Windows
 from sinks.postgres.restoring import RestoreTarget
@@ -104,8 +104,10 @@ def command(
     with RestoreProgress(None if as_json else console(stderr=True)) as progress:
         with RestoreTarget(server) as target:
             outcome = restore(opened, plan, wanted, target, progress)
+        if not as_json:
+            show_restored(outcome)
         judged = judge(opened, plan, outcome, asked, progress)
-    show_judged(judged, outcome.notes, plan, as_json=as_json)
+    show_judged(judged, outcome, plan, as_json=as_json)
     leave(judged.proof.verdict, require_proof=require_proof)
 
 
