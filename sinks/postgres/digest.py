@@ -11,7 +11,7 @@ the whole line for a table without a key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from psycopg import sql
@@ -24,9 +24,10 @@ _DIGEST = """
 SELECT pg_catalog.substr(key_hash, 1, 2), count(*), sum({first}), sum({second}) FROM (
   SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to({row}, 'UTF8')), 'hex') AS hash,
          pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to({key}, 'UTF8')), 'hex') AS key_hash
-  FROM {table} t
+  FROM {table} t OFFSET 0
 ) hashed GROUP BY 1
 """
+"""OFFSET keeps the planner from computing each hash once for each use."""
 _ROWS = """
 SELECT key, hash FROM (
   SELECT {key} AS key, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to({row}, 'UTF8')), 'hex') AS hash,
@@ -34,6 +35,15 @@ SELECT key, hash FROM (
   FROM {table} t
 ) hashed WHERE pg_catalog.substr(key_hash, 1, 2) = {bucket}
 """
+
+_QUOTED = sql.SQL(
+    "CASE WHEN t.{0} IS NOT NULL THEN pg_catalog.replace(pg_catalog.format('%s', t.{0}), '\"', '\"\"') END"
+)
+"""`format` gives a value as its type's output function does; a cast to text would trim or rename some."""
+_PLAIN = sql.SQL("t.{0}::text")
+_PLAIN_TYPES = {"int2", "int4", "int8", "oid", "float4", "float8", "numeric", "uuid", "date", "time", "timestamp",
+                "timestamptz"}  # fmt: skip
+"""Of these a cast gives the same, in a third of the time, and never a double quote."""
 
 
 def digest_query(table: Table, *, only: bool, at: sql.Composable | None = None) -> sql.Composed:
@@ -57,23 +67,20 @@ def differing(one: Digests, other: Digests) -> list[str]:
 
 
 def _parts(table: Table, only: bool, at: sql.Composable | None) -> dict[str, sql.Composable]:  # noqa: FBT001
-    names = [column.name for column in table.columns]
+    types = {column.name: column.type for column in table.columns}
     where = at or sql.Identifier(table.schema, table.name)
     return {
-        "row": _line(names),
-        "key": _line(table.key or names),
+        "row": _line(types),
+        "key": _line({name: types[name] for name in table.key} or types),
         "table": sql.SQL("ONLY {}").format(where) if only else where,
     }
 
 
-def _line(names: Sequence[str]) -> sql.Composable:
-    """`format` gives a value as its type's output function does; a cast to text would trim or rename some."""
-    cell = sql.SQL(
-        "CASE WHEN t.{0} IS NULL THEN '' ELSE "
-        "'\"' || pg_catalog.replace(pg_catalog.format('%s', t.{0}), '\"', '\"\"') || '\"' END"
-    )
-    cells = [cell.format(sql.Identifier(name)) for name in names]
-    return sql.SQL(" || ',' || ").join(cells) if cells else sql.SQL("''")
+def _line(types: Mapping[str, str]) -> sql.Composable:
+    """The line of these columns; NULL makes a cell NULL, and then nothing."""
+    cell = sql.SQL("coalesce('\"' || {} || '\"', '')")
+    texts = [(_PLAIN if of in _PLAIN_TYPES else _QUOTED).format(sql.Identifier(name)) for name, of in types.items()]
+    return sql.SQL(" || ',' || ").join([cell.format(text) for text in texts]) if texts else sql.SQL("''")
 
 
 def _part(start: int) -> sql.SQL:
