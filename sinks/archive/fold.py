@@ -86,13 +86,15 @@ INSERT INTO {self._changes} SELECT line, n FROM (
         return self._mapped(shape, [f"{column}[{at}]" for at in range(1, len(shape.columns) + 1)])
 
     def _mapped(self, shape: Table, cells: Sequence[str]) -> str:
-        """A list in the shape of the cut, out of the cells of another shape of the table."""
+        return f"[{', '.join(self._cells(shape, cells))}]"
+
+    def _cells(self, shape: Table, cells: Sequence[str]) -> list[str]:
+        """Those of the shape of the cut, out of the cells of another shape of the table."""
         place = {column.attnum: at for at, column in enumerate(shape.columns)}
-        found = [
+        return [
             cells[place[column.attnum]] if column.attnum in place else f"{literal(column.missing)}::VARCHAR"
             for column in self._plan.shape.columns
         ]
-        return f"[{', '.join(found)}]"
 
     def _lacking(self, shape: Table) -> str:
         """Places in the cut's shape that `after` does not carry, NULL if it carries all."""
@@ -135,13 +137,13 @@ INSERT INTO {self._changes} SELECT line, n FROM (
             f"CREATE OR REPLACE TABLE met AS SELECT c.{by} FROM {changed} c SEMI JOIN {of_base} ON b.{by} = c.{by}"
         )
 
-    def _base_rows(self) -> tuple[str, str]:
-        """Expressions over `incoming`: the key's line, the image, in the shape of the cut."""
+    def _base_rows(self) -> tuple[str, list[str]]:
+        """Expressions over `incoming`: the key's line, the cells, in the shape of the cut."""
         assert self._plan.base_schema is not None
         shape = self._shape_of(self._plan.base_schema)
-        image = self._mapped(shape, [name(column.name) for column in shape.columns])
+        cells = self._cells(shape, [name(column.name) for column in shape.columns])
         key = line([name(column) for column in shape.key]) if self._keyed else "''"
-        return key, image
+        return key, cells
 
     def _keyed_rows(self, base: BaseRows | None) -> Iterator[pa.RecordBatch]:
         scratch = self._scratch
@@ -155,14 +157,11 @@ INSERT INTO {self._changes} SELECT line, n FROM (
         yield from scratch.batches(f"SELECT key, {line(cells)} AS line FROM {filled}")
         if base is None:
             return
-        key, image = self._base_rows()
-        of_base = f"(SELECT {key} AS key, {image} AS image FROM incoming) b"
+        key, cells = self._base_rows()
+        of_base = f"(SELECT {key} AS key, {line(cells)} AS line FROM incoming) b"
         for _ in self._pieces(base):
             self._met(of_base, "last", "key")
-            yield from scratch.batches(
-                f"SELECT b.key, {line([f'b.{cell}' for cell in cells])} AS line "
-                f"FROM {of_base} ANTI JOIN met m ON b.key = m.key"
-            )
+            yield from scratch.batches(f"SELECT b.key, b.line FROM {of_base} ANTI JOIN met m ON b.key = m.key")
 
     # -- values that the last change does not carry -------------------------------------------------------------
     def _fill(self, base: BaseRows | None) -> str:
@@ -221,11 +220,11 @@ INSERT INTO {self._changes} SELECT line, n FROM (
 
     def _fill_from_base(self, base: BaseRows | None) -> None:
         if base is not None:
-            key, image = self._base_rows()
+            key, cells = self._base_rows()
             for _ in self._pieces(base):
                 self._scratch.run(
                     f"INSERT INTO found SELECT f.row_key, f.col, b.image[f.col] FROM from_base f "
-                    f"JOIN (SELECT {key} AS key, {image} AS image FROM incoming) b ON b.key = f.at_key"
+                    f"JOIN (SELECT {key} AS key, [{', '.join(cells)}] AS image FROM incoming) b ON b.key = f.at_key"
                 )
         self._refuse(
             "SELECT row_key FROM from_base f ANTI JOIN found USING (row_key, col)", "nothing before it brought the row"
@@ -245,9 +244,8 @@ INSERT INTO {self._changes} SELECT line, n FROM (
             "HAVING sum(n) <> 0"
         )
         if base is not None:
-            _, image = self._base_rows()
-            lines = line([f"image[{at}]" for at in range(1, self._columns + 1)])
-            of_base = f"(SELECT {lines} AS line FROM (SELECT {image} AS image FROM incoming)) b"
+            _, cells = self._base_rows()
+            of_base = f"(SELECT {line(cells)} AS line FROM incoming) b"
             scratch.run("CREATE OR REPLACE TABLE before (line VARCHAR, n BIGINT)")
             for _ in self._pieces(base):
                 self._met(of_base, "counted", "line")
