@@ -47,6 +47,7 @@ POSTGRES_BIN = _postgres_bin()
 KAFKA_LIBS = _kafka_libs()
 KCAT = SERVERS / "kcat"
 POSTGRES15 = SERVERS / "postgres-15"
+FAKETIME = SERVERS / "faketime"
 _POSTGRES15_BIN = Path("usr/lib/postgresql/15/bin")
 
 
@@ -58,6 +59,11 @@ def kcat() -> Path:
 def postgres15_bin() -> Path | None:
     """The older server's programs: the system's own, else the unpacked ones; None where neither is there."""
     return next((root / _POSTGRES15_BIN for root in (Path("/"), POSTGRES15) if (root / _POSTGRES15_BIN).exists()), None)
+
+
+def faketime() -> Path | None:
+    """The library that moves a program's clock; None where it is not to be had."""
+    return next(FAKETIME.glob("usr/lib/*/faketime/libfaketime.so.1"), None)
 
 
 def fetch() -> None:
@@ -72,9 +78,13 @@ def fetch() -> None:
         _fetch_kcat()
     _say(f"kcat      {_shown(kcat())}")
     if postgres15_bin() is None:
-        _fetch_postgres15()
+        _fetch_optional("postgresql-15", POSTGRES15)
     older = postgres15_bin()
     _say(f"postgres  15 in {_shown(older)}" if older else "postgres  15 is not to be had here: its tests are skipped")
+    if faketime() is None:
+        _fetch_optional("libfaketime", FAKETIME)
+    clock = faketime()
+    _say(f"faketime  {_shown(clock)}" if clock else "faketime  is not to be had here: its test is skipped")
 
 
 def _check_postgres() -> None:
@@ -139,14 +149,14 @@ def _fetch_kcat() -> None:
         launcher.chmod(0o755)
 
 
-def _fetch_postgres15() -> None:
-    """Unpacked, never installed: the package would start a server of its own."""
+def _fetch_optional(package: str, folder: Path) -> None:
+    """Unpacked, never installed: a server's package would start one of its own."""
     if not shutil.which("apt-get"):
         return
-    _say("postgres  unpacking Debian's packages of 15")
-    with suppress(MissingError), _piece(POSTGRES15) as partial:  # other releases have other versions
+    _say(f"{folder.name:9} unpacking Debian's packages")
+    with suppress(MissingError), _piece(folder) as partial:  # other releases have other versions
         _run(["apt-get", *_apt_options(), "update", "--quiet"])
-        _unpack("postgresql-15", partial)
+        _unpack(package, partial)
 
 
 def _unpack(package: str, root: Path) -> None:

@@ -66,6 +66,10 @@ class Postgres:
         self.password: str = known["password"]
         self._configure(settings or {}, fsync=fsync)
 
+    def preload(self, environment: Mapping[str, str]) -> None:
+        """More variables for the server, from its next start on."""
+        self._env = {**self._env, **environment}
+
     def __enter__(self) -> Self:
         self.start()
         return self
