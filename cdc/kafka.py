@@ -92,6 +92,8 @@ _CONSUMER = {
 _POLL_BYTES = 8 << 20
 """About so much is handed over at once, judged by the records before."""
 _REQUEST_TIMEOUT_S = 30.0
+_DOWN_S = 5.0
+"""So long may all brokers be away before somebody who asks is told."""
 _MOMENT_S = 2.0
 _CLOSE_S = 10.0
 _REFUSALS = {
@@ -144,8 +146,11 @@ class _Errors:
         self._options = options
         self._fatal: CdcError | None = None
         self.last = "no answer"
+        self.all_down_at = 0.0
 
     def __call__(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.all_down_at = time.monotonic()
         self.last = error.str()
         if error.fatal() or error.code() in _REFUSALS:
             self._fatal = _kafka_error(self._options, error)
@@ -435,12 +440,17 @@ class Admin:
             raise _kafka_error(self._options, error.args[0]) from None
 
     def _ask(self, future: Any) -> Any:
-        try:
-            return future.result(_REQUEST_TIMEOUT_S + 5)
-        except KafkaException as error:
-            self.errors.check()
-            raise _kafka_error(self._options, error.args[0]) from None
-        except TimeoutError:
-            raise CdcError(
-                KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last
-            ) from None
+        """The answer; where no broker can be connected to, no longer than some seconds are waited for one."""
+        asked_at = time.monotonic()
+        while True:
+            try:
+                return future.result(0.1)
+            except KafkaException as error:
+                self.errors.check()
+                raise _kafka_error(self._options, error.args[0]) from None
+            except TimeoutError:
+                self._admin.poll(0)
+            now = time.monotonic()
+            if now > asked_at + _REQUEST_TIMEOUT_S + 5 or asked_at <= self.errors.all_down_at < now - _DOWN_S:
+                servers = self._options["bootstrap.servers"]
+                raise CdcError(KAFKA_UNREACHABLE, bootstrap=servers, problem=self.errors.last)
