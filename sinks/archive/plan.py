@@ -232,13 +232,13 @@ def _apply(change: SchemaChange, tables: dict[str, TablePlan], shape_of: Callabl
 
 
 def choose_base(bases: Sequence[Base], moment: Moment) -> Base | None:
-    """The newest base that is not behind the moment; None where only the log's own copy can serve.
+    """The last base that is not behind the moment; None where only the log's own copy can serve.
 
     A base's own time is not enough: an earlier transaction may have had a later clock. So the one chosen is checked
     against the cut afterwards, and `bases` without it tried again.
     """
     fitting = [base for base in bases if _reaches(base, moment)]
-    return max(fitting, key=lambda base: base.txn_seq, default=None)
+    return max(fitting, key=lambda base: (base.txn_seq, base.started_ms), default=None)
 
 
 def _reaches(base: Base, moment: Moment) -> bool:

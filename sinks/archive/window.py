@@ -21,6 +21,9 @@ from sinks.archive.manifest import Base, Segment, segment_name
 from sinks.archive.plan import Choice, Cut, Moment, Plan, Txn, choose_base, find_cut, make_plan, refuse_before, shown
 from sinks.archive.reading import segment_rows
 
+_AT_ONCE = 16
+"""Manifests asked for together where the first of them may do."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -91,23 +94,45 @@ class Windows:
     ) -> Cut:
         epoch = segments[-1].epoch if segments else (base.epoch if base else 0)
         newest = tail.progress.epoch == epoch
-        horizon = tail.horizon_us if newest else None
+        # Up to the last commit of an epoch that is over, and no further, everything is known.
+        horizon = tail.horizon_us if newest else segments[-1].running_max_us if segments else None
         if not segments:
             raise CdcError(BEYOND_ARCHIVE, moment=moment, end=shown(horizon))
         last, end = (parse_position(position).lsn for position in (segments[-1].position, tail.progress.position))
-        if newest and moment.lsn is not None and last <= moment.lsn <= end:
+        if newest and moment.lsn is not None and last + moment.exclusive <= moment.lsn <= end:
             # Heartbeats carry the archive's end on; behind the last transaction there is nothing to leave out.
             return Cut(epoch, self._load(segments[-1])[-1], None)
         return find_cut(moment, segments, self._load, horizon, choice)
 
     def _epoch(self, moment: Moment) -> int:
-        """The newest epoch that begins before the moment."""
+        """The newest epoch that begins before the moment; for a time in the gap before an epoch, that one."""
         epochs = sorted(self._names, reverse=True)
-        for epoch in epochs:
-            ((_, first),) = fetch(self._archive, self._names[epoch][:1])
-            if epoch == epochs[-1] or _begins_before(first, moment):
+        for epoch, older in zip(epochs, [*epochs[1:], None], strict=True):
+            if older is None or self._begins_before(epoch, moment):
                 return epoch
+            if moment.time_us is not None:
+                ((_, last),) = fetch(self._archive, self._names[older][-1:])
+                if last.running_max_us is not None and last.running_max_us < moment.time_us:
+                    return epoch
         raise refuse_before(moment, "it has no segment")
+
+    def _begins_before(self, epoch: int, moment: Moment) -> bool:
+        if moment.time_us is not None:
+            times = [base.commit_us for base in self.bases(epoch)] + [self._first_commit(epoch)]
+            return any(at is not None and at <= moment.time_us for at in times)
+        if moment.lsn is not None:
+            ((_, first),) = fetch(self._archive, self._names[epoch][:1])
+            return parse_position(first.prev_position or first.position).lsn <= moment.lsn
+        return True
+
+    def _first_commit(self, epoch: int) -> int | None:
+        """The parts of a copy, with which an epoch begins, have no commit time."""
+        names = self._names[epoch]
+        for first in range(0, len(names), _AT_ONCE):
+            for _, segment in fetch(self._archive, names[first : first + _AT_ONCE]):
+                if segment.min_commit_us is not None:
+                    return segment.min_commit_us
+        return None
 
     def bases(self, epoch: int) -> list[Base]:
         """Of one epoch, oldest first."""
@@ -211,14 +236,6 @@ class Windows:
         to_us = tail.horizon_us if newest and tail else run[-1].running_max_us
         _, from_us, name = min(starts)
         return Window(epoch, min(starts)[0], last, from_us, to_us, name)
-
-
-def _begins_before(first: Segment, moment: Moment) -> bool:
-    if moment.time_us is not None:
-        return first.min_commit_us is None or first.min_commit_us <= moment.time_us
-    if moment.lsn is not None:
-        return parse_position(first.prev_position or first.position).lsn <= moment.lsn
-    return True
 
 
 def _follows(pair: Sequence[tuple[object, Segment]]) -> bool:

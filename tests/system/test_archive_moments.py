@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cdc.errors import BEFORE_ARCHIVE, BEYOND_ARCHIVE, CdcError, Code
+from cdc.position import parse_position
 from sinks.archive.plan import Moment, Plan
 from sinks.archive.restore import Wanted
 from sinks.archive.window import Windows
@@ -58,6 +59,11 @@ def test_before_the_copy_is_complete_and_past_the_end(lived: Lived) -> None:
     assert "the log's own copy serves from" in refused(pipeline, BEFORE_ARCHIVE, time_us=window.from_us - 60_000_000)
     assert "lies beyond the archive's end" in refused(pipeline, BEYOND_ARCHIVE, time_us=window.to_us + 1)
     assert planned(pipeline, time_us=window.to_us).cut.txn_seq == window.last_seq
+    last = planned(pipeline, txn_seq=window.last_seq).cut.last
+    assert last
+    lsn = parse_position(last.position).lsn
+    assert planned(pipeline, lsn=lsn).cut.txn_seq == window.last_seq
+    assert planned(pipeline, lsn=lsn, exclusive=True).cut.txn_seq == window.last_seq - 1
     refused(pipeline, BEYOND_ARCHIVE, txn_seq=window.last_seq + 1)
 
 
@@ -95,6 +101,11 @@ def test_a_table_that_was_made_anew(
     assert other.from_us
     assert one.to_us < lost_us < other.from_us
     assert "the log's own copy serves from" in refused(pipeline, BEFORE_ARCHIVE, time_us=lost_us)
+    for window in (one, other):
+        assert window.from_us
+        assert window.to_us
+        for time_us in (window.from_us, window.to_us):
+            assert planned(pipeline, time_us=time_us).cut.epoch == window.epoch
 
 
 def work_anew(database: Database) -> None:
