@@ -27,6 +27,7 @@ from sinks.archive.plan import Plan, TablePlan
 from sinks.archive.reading import BATCH_ROWS, segment_rows
 from sinks.archive.scratch import Scratch
 from sinks.postgres.digest import Digests, differing, digests
+from sinks.postgres.rehearsal import Gone
 from sinks.postgres.restoring import Place, RestoreTarget
 from sinks.transaction import Progress
 
@@ -261,6 +262,7 @@ class _Schema:
         self._plan, self._wanted, self._target, self._observer = plan, wanted, target, observer
         self._archive = archive
         self.notes: list[str] = []
+        self._gone: frozenset[int] = frozenset()
         self._dump: Dump | None = None
         if wanted.whole and plan.base is not None:
             self._dump = archive.vouched_as(Dump, plan.base.schema_file)
@@ -275,10 +277,31 @@ class _Schema:
         self._observer.step("schema")
         for entry in self._dump.pre:
             self._target.run(entry.sql, entry.type.lower(), entry.name)
-        for table in tables:
-            if table.base_schema is not None:
-                self._target.reshape(self._archive.shape(table.base_schema), table.shape)
+        changed = [
+            (self._archive.shape(t.base_schema), t.shape) for t in tables if t.base_schema not in (None, t.schema_id)
+        ]
+        if any({c.attnum for c in old.columns} - {c.attnum for c in new.columns} for old, new in changed):
+            gone = self._rehearse(self._dump, changed)
+            self._gone = gone.statements
+            self.notes += [f"gone with a column that the source dropped after the schema was dumped: {what}"
+                           for what in gone.objects]  # fmt: skip
+        for old, new in changed:
+            self._target.reshape(old, new)
         self.notes += [f"changed since the schema was dumped: {change}" for change in self._plan.changes]
+
+    def _rehearse(self, dump: Dump, changed: Sequence[tuple[Table, Table]]) -> Gone:
+        # An event trigger would act on the dropping.
+        statements = [at for at, entry in enumerate(dump.post) if entry.type != "EVENT TRIGGER"]
+
+        def drop() -> None:
+            for old, new in changed:
+                self._target.reshape(old, new)
+
+        return self._target.rehearse(statements, lambda at: self._make(at, dump), drop)
+
+    def _make(self, at: int, dump: Dump) -> None:
+        entry = dump.post[at]
+        self._target.run(entry.sql, entry.type.lower(), entry.name)
 
     def after(self, tables: Sequence[TablePlan], places: dict[str, Place]) -> None:
         """Everything that is quicker, or only right, when the rows are there."""
@@ -287,8 +310,9 @@ class _Schema:
             for table in tables:
                 self._target.add_keys(table.shape, places[table.name])
             return
-        for entry in self._dump.post:
-            self._target.run(entry.sql, entry.type.lower(), entry.name)
+        for place in range(len(self._dump.post)):
+            if place not in self._gone:
+                self._make(place, self._dump)
         base = self._plan.base
         assert base is not None
         for name, at in self._plan.sequences.items():

@@ -9,7 +9,7 @@ A killed restore leaves nothing: the server rolls it back. Run again, it begins 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,6 +24,7 @@ from cdc.failpoint import failpoint
 from cdc.postgres.session import Server
 from sinks.postgres.digest import Digests, digest_query, digests, rows_query
 from sinks.postgres.progress import PROGRESS_TABLES
+from sinks.postgres.rehearsal import Gone, rehearse
 from sinks.transaction import Progress
 
 OLDEST = 140000
@@ -105,6 +106,11 @@ class RestoreTarget:
             names = sql.SQL(", ").join(map(sql.Identifier, columns))
             self._execute(sql.SQL("ALTER TABLE {} ADD {} ({})").format(place.sql, sql.SQL(kind), names), kind.lower(),
                           str(place))  # fmt: skip
+
+    def rehearse(self, statements: Sequence[int], run: Callable[[int], None], drop: Callable[[], None]) -> Gone:
+        """What of these statements of the dump goes with what `drop` drops; nothing of it stays."""
+        with self._server.errors():
+            return rehearse(self._connection, statements, run, drop)
 
     def reshape(self, before: Table, after: Table) -> None:
         """What changed between the dump and the cut."""
