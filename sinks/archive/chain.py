@@ -8,11 +8,11 @@ not there costs a longer listing and nothing else.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from cdc.errors import CHAIN_BROKEN, CdcError
+from cdc.errors import ARCHIVE_CORRUPT, CHAIN_BROKEN, CdcError
 from cdc.position import parse_position
 from sinks.archive.archive import Archive
 from sinks.archive.manifest import Head, Link, Segment, sha256
@@ -76,6 +76,43 @@ def fetch(archive: Archive, names: Sequence[str]) -> list[tuple[Link, Segment]]:
     """These manifests, in the order of their names."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(lambda name: _fetched(archive, name), names))
+
+
+def fetch_unbroken(
+    archive: Archive, names: Sequence[str]
+) -> Iterator[tuple[list[tuple[Link, Segment]], CdcError | None]]:
+    """The same as runs that hang together, each with what ended it; nothing is believed that its successor denies."""
+    run: list[tuple[Link, Segment]] = []
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for found in pool.map(lambda name: _fetched_or_damage(archive, name), names):
+            if isinstance(found, CdcError):
+                yield run, found
+                run = []
+                continue
+            if run and (problem := _broken(run[-1], found)):
+                if found[1].first_seq == run[-1][1].last_seq + 1:
+                    run.pop()
+                yield run, problem
+                run = []
+            run.append(found)
+    yield run, None
+
+
+def _fetched_or_damage(archive: Archive, name: str) -> tuple[Link, Segment] | CdcError:
+    try:
+        return _fetched(archive, name)
+    except CdcError as error:
+        if error.code is not ARCHIVE_CORRUPT:
+            raise
+        return error
+
+
+def _broken(before: tuple[Link, Segment], after: tuple[Link, Segment]) -> CdcError | None:
+    try:
+        check([before, after])
+    except CdcError as error:
+        return error
+    return None
 
 
 def _fetched(archive: Archive, name: str) -> tuple[Link, Segment]:

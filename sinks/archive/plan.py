@@ -28,12 +28,16 @@ Choice = Literal["first-after", "last-before"]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One of a time (µs since 1970), a position, a transaction's number. `exclusive`: without what is exactly there."""
+    """One of a time (µs since 1970), a position, a transaction's number. `exclusive`: without what is exactly there.
+
+    `epoch`: in which it is meant; without one, the newest that a time or a position falls into.
+    """
 
     time_us: int | None = None
     lsn: Lsn | None = None
     txn_seq: int | None = None
     exclusive: bool = False
+    epoch: int | None = None
 
     def __str__(self) -> str:
         if self.time_us is not None:

@@ -13,10 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cdc.errors import BEYOND_ARCHIVE, CHAIN_BROKEN, DELETE_UNKNOWN, CdcError
+from cdc.errors import (
+    ARCHIVE_CORRUPT,
+    ARGUMENT_INVALID,
+    BEYOND_ARCHIVE,
+    CHAIN_BROKEN,
+    DELETE_UNKNOWN,
+    TABLE_UNKNOWN,
+    CdcError,
+)
 from cdc.position import parse_position
 from sinks.archive.archive import Archive
-from sinks.archive.chain import Tail, check, fetch, read_tail
+from sinks.archive.chain import Tail, check, fetch, fetch_unbroken, read_tail
 from sinks.archive.manifest import Base, Segment, segment_name
 from sinks.archive.plan import Choice, Cut, Moment, Plan, Txn, choose_base, find_cut, make_plan, refuse_before, shown
 from sinks.archive.reading import segment_rows
@@ -37,6 +45,14 @@ class Window:
     base: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Segments that hang together, at least one; `broken`: what ends them, if it is not the chain's end."""
+
+    segments: list[Segment]
+    broken: CdcError | None
+
+
 class Windows:
     """What one archive can restore."""
 
@@ -45,29 +61,26 @@ class Windows:
         self._loaded: dict[str, list[Txn]] = {}
         self._names: dict[int, list[str]] = {}
         for name in archive.names("log/"):
-            self._names.setdefault(int(name.split("/")[1]), []).append(name)
+            self._names.setdefault(_epoch_of(name), []).append(name)
 
     def plan(self, moment: Moment, choice: Choice | None = None) -> Plan:
         """The newest base before the moment, and what follows it up to the cut."""
-        tail = read_tail(self._archive)
-        if tail is None:
-            raise CdcError(BEYOND_ARCHIVE, moment=moment, end="which has no segment yet")
-        epoch = self._epoch(moment)
+        tail, epoch = self._tail(), self._epoch(moment)
         bases = self.bases(epoch)
         while True:
             base = choose_base(bases, moment)
-            segments = self._segments(epoch, base.txn_seq if base else 0)
-            cut = self._cut(moment, base, segments, tail, choice)
+            run = self._run(epoch, base.txn_seq if base else 0)
+            cut = self._cut(moment, run, tail, choice)
             if base is None or cut.txn_seq >= base.txn_seq:
                 break
             bases = [other for other in bases if other.txn_seq < base.txn_seq]
         if base is None and moment.time_us is not None:
-            begins = self._after_copy(segments, tail)
+            begins = self._after_copy(run.segments, tail)
             if begins is None or begins[1] is None or begins[1] > moment.time_us:
                 since = "nothing was committed behind the log's own copy" if begins is None else shown(begins[1])
                 raise refuse_before(moment, f"no base lies before it; the log's own copy serves from {since} on")
-        head = tail.sequences if tail.progress.epoch == cut.epoch else {}
-        plan = make_plan(base, segments, cut, self._archive.shape, head)
+        head = tail.sequences if tail and tail.progress.epoch == cut.epoch else {}
+        plan = make_plan(base, run.segments, cut, self._archive.shape, head)
         if base is None and not plan.tables:
             first = self._names[epoch][0]
             raise refuse_before(moment, f"no base lies before it, and {first} does not begin with a copy")
@@ -82,31 +95,46 @@ class Windows:
 
     def carried(self, base: Base | None, epoch: int, moment: Moment) -> Plan:
         """From this base, along the epoch's chain, to a moment in it."""
-        tail = read_tail(self._archive)
-        if tail is None or epoch not in self._names:
+        if epoch not in self._names:
             raise CdcError(BEYOND_ARCHIVE, moment=moment, end="which has no segment yet")
-        segments = self._segments(epoch, base.txn_seq if base else 0)
-        cut = self._cut(moment, base, segments, tail, None)
-        return make_plan(base, segments, cut, self._archive.shape)
+        run = self._run(epoch, base.txn_seq if base else 0)
+        return make_plan(base, run.segments, self._cut(moment, run, self._tail(), None), self._archive.shape)
 
-    def _cut(
-        self, moment: Moment, base: Base | None, segments: Sequence[Segment], tail: Tail, choice: Choice | None
-    ) -> Cut:
-        epoch = segments[-1].epoch if segments else (base.epoch if base else 0)
-        newest = tail.progress.epoch == epoch
+    def _tail(self) -> Tail | None:
+        """None for one that is damaged, too: what lies before it can still be restored."""
+        try:
+            return read_tail(self._archive)
+        except CdcError as error:
+            if error.code is not ARCHIVE_CORRUPT:
+                raise
+            return None
+
+    def _cut(self, moment: Moment, run: _Run, tail: Tail | None, choice: Choice | None) -> Cut:
+        segments = run.segments
+        newest = tail if tail and not run.broken and tail.segment.name == segments[-1].name else None
         # Up to the last commit of an epoch that is over, and no further, everything is known.
-        horizon = tail.horizon_us if newest else segments[-1].running_max_us if segments else None
-        if not segments:
-            raise CdcError(BEYOND_ARCHIVE, moment=moment, end=shown(horizon))
-        last, end = (parse_position(position).lsn for position in (segments[-1].position, tail.progress.position))
-        if newest and moment.lsn is not None and last + moment.exclusive <= moment.lsn <= end:
-            # Heartbeats carry the archive's end on; behind the last transaction there is nothing to leave out.
-            return Cut(epoch, self._load(segments[-1])[-1], None)
-        return find_cut(moment, segments, self._load, horizon, choice)
+        horizon = newest.horizon_us if newest else None if run.broken else segments[-1].running_max_us
+        if newest and moment.lsn is not None:
+            last, end = (parse_position(position).lsn for position in (segments[-1].position, newest.progress.position))
+            if last + moment.exclusive <= moment.lsn <= end:
+                # Heartbeats carry the archive's end on; behind the last transaction there is nothing to leave out.
+                return Cut(segments[-1].epoch, self._load(segments[-1])[-1], None)
+        try:
+            return find_cut(moment, segments, self._load, horizon, choice)
+        except CdcError as error:
+            if run.broken and error.code is BEYOND_ARCHIVE:
+                raise run.broken from None
+            raise
 
     def _epoch(self, moment: Moment) -> int:
         """The newest epoch that begins before the moment; for a time in the gap before an epoch, that one."""
         epochs = sorted(self._names, reverse=True)
+        if moment.epoch is not None:
+            if moment.epoch not in self._names:
+                known = ", ".join(map(str, epochs)) or "none"
+                problem = f"the archive has no epoch {moment.epoch}"
+                raise CdcError(ARGUMENT_INVALID, problem=problem, fix=f"--epoch, one of {known}")
+            return moment.epoch
         for epoch, older in zip(epochs, [*epochs[1:], None], strict=True):
             if older is None or self._begins_before(epoch, moment):
                 return epoch
@@ -114,7 +142,7 @@ class Windows:
                 ((_, last),) = fetch(self._archive, self._names[older][-1:])
                 if last.running_max_us is not None and last.running_max_us < moment.time_us:
                     return epoch
-        raise refuse_before(moment, "it has no segment")
+        raise CdcError(BEYOND_ARCHIVE, moment=moment, end="which has no segment yet")
 
     def _begins_before(self, epoch: int, moment: Moment) -> bool:
         if moment.time_us is not None:
@@ -139,8 +167,8 @@ class Windows:
         names = [name for name in self._archive.names(f"base/{epoch:020d}/") if name.endswith(".json")]
         return [self._archive.read(Base, name) for name in names]
 
-    def _segments(self, epoch: int, behind: int) -> list[Segment]:
-        """From the one that holds `behind`, or the transaction after it, to the end, links checked."""
+    def _run(self, epoch: int, behind: int) -> _Run:
+        """From the segment that holds `behind`, or the transaction after it, as far as links hold."""
         names = self._names[epoch]
         wanted = segment_name(epoch, behind + 1)
         at = max((n for n, name in enumerate(names) if name <= wanted), default=-1)
@@ -149,13 +177,14 @@ class Windows:
                 CHAIN_BROKEN, before=f"transaction {behind}", after=names[0],
                 problem=f"transactions from {behind + 1} on are missing",
             )  # fmt: skip
-        chain = fetch(self._archive, names[at:])
-        check(chain)
+        chain, broken = next(fetch_unbroken(self._archive, names[at:]))
+        if broken and not chain:
+            raise broken
         if at and chain[0][1].first_seq == behind + 1:
             # A cut right behind the base ends with a transaction of the segment before.
-            earlier = fetch(self._archive, names[at - 1 : at])
-            chain = [*earlier, *chain] if _follows([*earlier, chain[0]]) else chain
-        return [segment for _, segment in chain]
+            earlier, _ = next(fetch_unbroken(self._archive, names[at - 1 : at]))
+            chain = [*earlier, *chain] if earlier and _follows([*earlier, chain[0]]) else chain
+        return _Run([segment for _, segment in chain], broken)
 
     def _load(self, segment: Segment) -> list[Txn]:
         """Its transactions; a search looks at few segments, at some of them twice."""
@@ -188,15 +217,18 @@ class Windows:
         return at, tail.horizon_us if newest and tail else None
 
     def before_delete(self, table: str, key: Sequence[str]) -> Moment:
-        """Just before the last transaction that removed this row, by DELETE or TRUNCATE, in the newest epoch."""
+        """Just before the last transaction that removed this row, by DELETE or TRUNCATE."""
+        known: set[str] = set()
         for epoch in sorted(self._names, reverse=True):
             for name in reversed(self._names[epoch]):
                 ((_, segment),) = fetch(self._archive, [name])
+                known |= segment.tables.keys() | {change.table for change in segment.changes}
                 removed = [c.seq for c in segment.changes if c.table == table and c.effect == "truncate"]
                 removed += self._deletes(segment, table, key)
                 if removed:
-                    return Moment(txn_seq=max(removed), exclusive=True)
-            break
+                    return Moment(txn_seq=max(removed), exclusive=True, epoch=epoch)
+        if table not in known:
+            raise CdcError(TABLE_UNKNOWN, table=table, known=", ".join(sorted(known)) or "none")
         raise CdcError(DELETE_UNKNOWN, table=table, key=", ".join(key))
 
     def _deletes(self, segment: Segment, table: str, key: Sequence[str]) -> list[int]:
@@ -211,17 +243,11 @@ class Windows:
     # -- what there is ------------------------------------------------------------------------------------------
     def windows(self) -> list[Window]:
         """Every span of moments that can be restored, oldest first; broken chains end one."""
-        tail, found = read_tail(self._archive), []
+        tail, found = self._tail(), []
         for epoch, names in sorted(self._names.items()):
-            chain = fetch(self._archive, names)
-            runs: list[list[Segment]] = [[]]
-            for at, (_, segment) in enumerate(chain):
-                if at and not _follows(chain[at - 1 : at + 1]):
-                    runs.append([])
-                runs[-1].append(segment)
             bases = self.bases(epoch)
-            for run in runs:
-                window = self._window(epoch, run, bases, tail)
+            for run, _ in fetch_unbroken(self._archive, names):
+                window = self._window(epoch, [segment for _, segment in run], bases, tail) if run else None
                 if window:
                     found.append(window)
         return found
@@ -238,6 +264,13 @@ class Windows:
         to_us = tail.horizon_us if newest and tail else run[-1].running_max_us
         _, from_us, name = min(starts)
         return Window(epoch, min(starts)[0], last, from_us, to_us, name)
+
+
+def _epoch_of(name: str) -> int:
+    epoch = name.split("/")[1]
+    if not (epoch.isascii() and epoch.isdigit()):
+        raise CdcError(ARCHIVE_CORRUPT, name=name, problem="it is no segment's name; who put it there?")
+    return int(epoch)
 
 
 def _follows(pair: Sequence[tuple[object, Segment]]) -> bool:
