@@ -614,6 +614,12 @@ REPLICA_UNFIT = _code(
     "no base can be read from sink {sink}: {problem}",
     'mend that (cdc status, cdc check {sink}), or take bases from the source: base_from = "source"',
 )
+ANCHOR_OF_ANOTHER = _code(
+    "ANCHOR_OF_ANOTHER",
+    Kind.STOP,
+    "database {found} is not the one that the archive was made from, which is {wanted}",
+    "name the source itself: what another database holds neither proves nor refutes anything",
+)
 BASE_MISCOUNTED = _code(
     "BASE_MISCOUNTED",
     Kind.STOP,

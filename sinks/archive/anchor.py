@@ -1,8 +1,8 @@
 """Anchors: what the source itself holds at one exact position, as digests by SQL. I/O.
 
-In: an archive, a server of its source, names of tables. Out: an `Anchor`, stored. Refuses: nothing of its own; to
-begin again by itself, a table that is altered between the snapshot and its lock. A table that is not there, or that
-the role may not read, is left out: `proof` names what no anchor covers.
+In: an archive, a server of its source, names of tables. Out: an `Anchor`, stored. Refuses: another database than the
+archive's source (ANCHOR_OF_ANOTHER); to begin again by itself, a table that is altered between the snapshot and its
+lock. A table that is not there, or that the role may not read, is left out: `proof` names what no anchor covers.
 
 An anchor needs neither the log nor the configuration: its position says which transactions it has seen.
 """
@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 
-from cdc.errors import COPY_TORN, CdcError
+from cdc.errors import ANCHOR_OF_ANOTHER, COPY_TORN, CdcError
 from cdc.event import Table
 from cdc.postgres.catalog import Catalog, PublishedTable
 from cdc.postgres.session import Server
 from sinks.archive.archive import Archive
+from sinks.archive.chain import read_tail
 from sinks.archive.manifest import Anchor, AnchorTable
 from sinks.archive.snapshot import Exact, exact_snapshot
 from sinks.postgres.digest import digest_query, digests
@@ -48,6 +49,7 @@ def take_anchor(archive: Archive, server: Server, tables: Iterable[str], tell: C
 
 def _taken(archive: Archive, server: Server, wanted: list[str], tell: Callable[[str], None]) -> Anchor:
     with closing(Catalog(server)) as now, exact_snapshot(server, now, lambda what: tell(f"waiting {what}")) as exact:
+        _refuse_another(archive, now, exact.system_id)
         found = [
             PublishedTable(schema, name, oid, partitioned=False, narrowed=False, entry=None)
             for schema, name, oid in exact.copy.catalog.rows(_TABLES, wanted)
@@ -60,12 +62,27 @@ def _taken(archive: Archive, server: Server, wanted: list[str], tell: Callable[[
             archive=archive.identity.archive,
             id=secrets.token_hex(8),
             system_id=exact.system_id,
+            database=now.database,
             position=str(exact.position),
             taken_ms=time.time_ns() // 1_000_000,
             tables=tables,
         )
     archive.put(anchor.name, anchor.to_bytes())
     return anchor
+
+
+def _refuse_another(archive: Archive, now: Catalog, system_id: str) -> None:
+    """What another database holds would say for ever that this archive is wrong."""
+    tail = read_tail(archive)
+    if tail is None or None in (tail.segment.system_id, tail.segment.database):
+        return
+    wanted, found = (tail.segment.database, tail.segment.system_id), (now.database, system_id)
+    if wanted != found:
+        raise CdcError(ANCHOR_OF_ANOTHER, source=now.server.name, found=_named(*found), wanted=_named(*wanted))
+
+
+def _named(database: str | None, system_id: str | None) -> str:
+    return f"{database} of server {system_id}"
 
 
 def _digested(archive: Archive, exact: Exact, table: Table) -> AnchorTable:

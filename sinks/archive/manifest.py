@@ -141,7 +141,8 @@ class Segment(Placed):
     commit_us: int | None
     """Of its last transaction that has one."""
     system_id: str | None = None
-    """Of the source's server, where the archiver saw the run begin."""
+    database: str | None = None
+    """Of the source, where the archiver saw the run begin."""
     opened: str | None = None
     """Why its epoch began, in the first segment of an epoch: first, copy_again, adopt."""
     tables: dict[str, TableRows]
@@ -222,12 +223,13 @@ class Anchor(Placed):
     """What the source itself held at `position`, by SQL under that position's snapshot: digests, no rows.
 
     It carries no transaction's number: the archive tells which one its position follows. Positions of two systems
-    cannot be compared, so it names its own.
+    cannot be compared, and two databases of one system hold different rows, so it names its own.
     """
 
     kind: Literal["anchor"] = "anchor"
     id: str
     system_id: str
+    database: str
     position: str
     taken_ms: int
     tables: dict[str, AnchorTable]

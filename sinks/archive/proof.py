@@ -29,11 +29,11 @@ Side = Literal["before", "behind"]
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What the source held at a position. `system_id` is None where the archive placed it itself."""
+    """What the source held at a position. `of`: system and database; None where the archive placed it itself."""
 
     name: str
     position: PgPosition
-    system_id: str | None
+    of: tuple[str, str] | None
     tables: Mapping[str, AnchorTable]
 
 
@@ -109,7 +109,7 @@ class _Prover:
             if (anchor.archive, anchor.name) != (self._archive.identity.archive, name):
                 self._lacking.append(f"{name} is no witness: it was put in another's place")
                 continue
-            yield Witness(name, parse_position(anchor.position), anchor.system_id, anchor.tables)
+            yield Witness(name, parse_position(anchor.position), (anchor.system_id, anchor.database), anchor.tables)
         for base in self._windows.bases(self._plan.cut.epoch):
             if base.taken_from == "source":
                 yield Witness(base.name, parse_position(base.position), None, _tables(base))
@@ -132,7 +132,7 @@ class _Prover:
 
     def _incomparable(self, witness: Witness, carried: Plan, side: Side) -> str | None:
         if not _same_server(witness, carried):
-            return "it is of another server or timeline"
+            return "it is of another server, database or timeline"
         for name in self._restored:
             table, seen = carried.tables.get(name), witness.tables.get(name)
             if table is None and seen is None and side == "before":
@@ -166,8 +166,8 @@ def _tables(base: Base) -> dict[str, AnchorTable]:
 
 def _same_server(witness: Witness, carried: Plan) -> bool:
     """Positions compare within one system; after a fail-over the old server's go on beside the new one's."""
-    systems = {segment.system_id for segment in carried.segments[-1:] if segment.system_id}
-    if witness.system_id is not None and systems - {witness.system_id}:
+    known = {(segment.system_id, segment.database) for segment in carried.segments[-1:]}
+    if witness.of is not None and known - {witness.of, (None, None)}:
         return False
     last, out = (parse_position(t.position).timeline if t else None for t in (carried.cut.last, carried.cut.first_out))
     timeline = witness.position.timeline

@@ -5,12 +5,13 @@ In: the values of `window`, `plan`, `restore` and `judge`. Out: text for people 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from cdc.commands.terminal import say, say_json
 from sinks.archive.judge import Judged
-from sinks.archive.plan import Plan, Txn, shown
+from sinks.archive.plan import Plan, TablePlan, Txn, shown
 from sinks.archive.proof import Compared
 from sinks.archive.restore import Outcome
 from sinks.archive.window import Window
@@ -25,7 +26,10 @@ def show_windows(windows: list[Window], *, as_json: bool) -> None:
              "to": _iso(w.to_us), "base": w.base} for w in windows
         ]})  # fmt: skip
         return
+    epochs = {window.epoch for window in windows}
     for window in windows:
+        if len(epochs) > 1:
+            say(f"epoch {window.epoch}")
         say(f"from  {_both(window.from_us)}  transaction {window.first_seq}  ({window.base})")
         say(f"to    {_both(window.to_us)}  transaction {window.last_seq}")
     if not windows:
@@ -44,7 +48,7 @@ def _both(time_us: int | None) -> str:
     return f"{shown(time_us)}  ({here:%H:%M:%S %Z} here)"
 
 
-def plan_record(plan: Plan) -> dict[str, Any]:
+def plan_record(plan: Plan, tables: Sequence[TablePlan]) -> dict[str, Any]:
     last, out = plan.cut.last, plan.cut.first_out
     return {
         "v": 1,
@@ -59,11 +63,11 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "base": plan.base.name if plan.base else None,
         "segments": len(plan.segments),
         "rows_in_segments": sum(segment.events for segment in plan.segments),
-        "tables": sorted(plan.tables),
+        "tables": [table.name for table in tables],
     }
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: Plan, tables: Sequence[TablePlan]) -> None:
     last, out = plan.cut.last, plan.cut.first_out
     say(f"last transaction in    {_txn(last)}")
     say(f"first transaction out  {_txn(out)}")
@@ -74,7 +78,7 @@ def show_plan(plan: Plan) -> None:
         )
     rows = sum(segment.events for segment in plan.segments)
     base = plan.base.name if plan.base else "the log's own copy"
-    say(f"from {base}, {len(plan.segments)} segments with {rows:,} changes, {len(plan.tables)} tables")
+    say(f"from {base}, {len(plan.segments)} segments with {rows:,} changes, {counted(len(tables), 'table')}")
 
 
 def _txn(txn: Txn | None) -> str:
@@ -96,7 +100,7 @@ def show_judged(judged: Judged, outcome: Outcome | None, plan: Plan | None, *, a
     record, proof = judged.record, judged.proof
     if as_json:
         say_json({
-            **(plan_record(plan) if plan else {"v": 1}),
+            **(plan_record(plan, [plan.tables[name] for name in record.tables]) if plan else {"v": 1}),
             "restore": record.id,
             "verdict": proof.verdict,
             "proof": {"before": _compared(proof.before), "after": _compared(proof.after),
@@ -121,7 +125,8 @@ def verdict_line(judged: Judged) -> str:
     """The last line."""
     record, proof = judged.record, judged.proof
     rows = sum(table.rows for table in record.tables.values())
-    what = f"{len(record.tables)} tables, {rows:,} rows at transaction {record.txn_seq} of epoch {record.epoch}"
+    what = f"{counted(len(record.tables), 'table')}, {counted(rows, 'row')}"
+    what += f" at transaction {record.txn_seq} of epoch {record.epoch}"
     if proof.verdict == "PROVEN" and proof.before and proof.after:
         return (
             f"PROVEN: {what}; the archive equals the source at transaction {proof.before.txn_seq} "
@@ -132,6 +137,10 @@ def verdict_line(judged: Judged) -> str:
         return f"FAILED: {what}; the archive does not give what the source held: do not trust the tables named above"
     later = f"; to prove it later: cdc archive prove {record.id}" if judged.recorded else ""
     return f"VERIFIED: {what}; the chain is unbroken and the target holds what the archive gave{later}"
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _compared(side: Compared | None) -> dict[str, Any] | None:

@@ -34,6 +34,10 @@ from sinks.transaction import Progress
 HELD_BYTES = 64 << 20
 """Of changes that are read and not yet in the scratch."""
 _SHOWN = 5
+_NEVER = (
+    "settings of the database (ALTER DATABASE); changes of the schema after the base, but for columns",
+    "what cdc setup made at the source: publication, event triggers; schema cdc holds a sink's position instead",
+)
 BaseRows = Callable[[], Iterator[pa.RecordBatch]]
 
 
@@ -80,7 +84,7 @@ class Outcome:
 
 def restore(archive: Archive, plan: Plan, wanted: Wanted, target: RestoreTarget, observer: Observer) -> Outcome:
     """All of it or nothing."""
-    tables = _chosen(plan, wanted)
+    tables = chosen(plan, wanted)
     places = {table.name: wanted.place(table.shape) for table in tables}
     target.refuse_existing(list(places.values()))
     schema = _Schema(archive, plan, wanted, target, observer)
@@ -123,7 +127,8 @@ def fold_digests(archive: Archive, plan: Plan, names: Sequence[str], observer: O
         return found
 
 
-def _chosen(plan: Plan, wanted: Wanted) -> list[TablePlan]:
+def chosen(plan: Plan, wanted: Wanted) -> list[TablePlan]:
+    """What is wanted of it, each table complete there."""
     unknown = [name for name in wanted.tables if name not in plan.tables]
     if unknown:
         raise CdcError(TABLE_UNKNOWN, table=unknown[0], known=", ".join(sorted(plan.tables)) or "none")
@@ -276,6 +281,10 @@ class _Schema:
             return
         self._observer.step("schema")
         for entry in self._dump.pre:
+            if entry.sql.startswith("COMMENT ON EXTENSION "):
+                # An extension that somebody else made beforehand belongs to him.
+                self._target.try_to_run(entry.sql)
+                continue
             self._target.run(entry.sql, entry.type.lower(), entry.name)
         changed = [
             (self._archive.shape(t.base_schema), t.shape) for t in tables if t.base_schema not in (None, t.schema_id)
@@ -322,4 +331,4 @@ class _Schema:
         self._target.advance_sequences()
         self.notes += [f"sequence {name} was made after the base, and is not restored"
                        for name in self._plan.later_sequences]  # fmt: skip
-        self.notes += [f"not restored: {what}" for what in base.not_covered]
+        self.notes += [f"not restored: {what}" for what in (*base.not_covered, *_NEVER)]

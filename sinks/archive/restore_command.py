@@ -7,10 +7,8 @@ verdict as the last line. Exit codes: 0 PROVEN or VERIFIED; 1 FAILED; 2 usage; 3
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -19,18 +17,17 @@ import typer
 from cdc import config as configuration
 from cdc import logs
 from cdc.commands.terminal import console, say_json, tell
-from cdc.config import refuse_password
+from cdc.config import postgres_url, refuse_password
 from cdc.errors import ARGUMENT_INVALID, CONFIG_MISSING, CdcError
-from cdc.position import Lsn
 from cdc.postgres.session import Server, Side
 from cdc.secret import parse_key
+from sinks.archive import asked
 from sinks.archive.archive import Archive
 from sinks.archive.judge import judge
 from sinks.archive.manifest import Verdict
-from sinks.archive.plan import Choice, Moment
 from sinks.archive.progress import RestoreProgress
 from sinks.archive.report import plan_record, show_judged, show_plan, show_restored, show_windows
-from sinks.archive.restore import Wanted, restore
+from sinks.archive.restore import Wanted, chosen, restore
 from sinks.archive.window import Windows
 from sinks.postgres.restoring import RestoreTarget
 
@@ -54,6 +51,7 @@ def command(
         str | None, typer.Option(metavar="TABLE:KEY", help="just before the last transaction that removed this row")
     ] = None,
     exclusive: Annotated[bool, typer.Option("--exclusive", help="without what is exactly there")] = False,
+    epoch: Annotated[int | None, typer.Option(help="of several that --list shows, this one")] = None,
     cut: Annotated[
         str | None, typer.Option(help="first-after or last-before, where the source's clock stepped back")
     ] = None,
@@ -74,39 +72,41 @@ def command(
 ) -> None:
     """Rebuild a database, or single tables, as they stood at a moment."""
     logs.quiet()
-    if into:
-        refuse_password(into, "--into")
+    for what, url in (("--into", into), ("--source", source)):
+        if url:
+            _checked(what, url)
     opened = Archive.open(archive, _key(key_file))
     found = Windows(opened)
     if windows:
         show_windows(found.windows(), as_json=as_json)
         return
-    if before_delete is not None and (to_time, to_lsn, to_txn) == (None, None, None):
-        removed_from, _, key = before_delete.partition(":")
-        moment = found.before_delete(removed_from, next(csv.reader([key])))
+    asked.one_of(to_time, to_lsn, to_txn, before_delete)
+    if before_delete is not None:
+        moment = found.before_delete(*asked.row(before_delete))
     else:
-        moment = _moment(to_time, to_lsn, to_txn, before_delete, exclusive=exclusive)
-    plan = found.plan(moment, _choice(cut))
+        moment = asked.moment(to_time, to_lsn, to_txn, exclusive=exclusive, epoch=epoch)
+    plan = found.plan(moment, asked.choice(cut))
     wanted = Wanted(tuple(table or ()), name, schema)
     if name and len(wanted.tables) != 1:
         raise CdcError(ARGUMENT_INVALID, problem="--as names one table", fix="--table SCHEMA.TABLE --as NAME")
+    tables = chosen(plan, wanted)
     if not as_json:
-        show_plan(plan)
+        show_plan(plan, tables)
     if dry_run:
         if as_json:
-            say_json(plan_record(plan))
+            say_json(plan_record(plan, tables))
         return
     if into is None:
         fix = "--into postgresql://HOST/DATABASE, or --dry-run"
         raise CdcError(ARGUMENT_INVALID, problem="--into is missing", fix=fix)
     server = Server(Side.TARGET, "restore", into, os.environ.get("PGPASSWORD"))
-    asked = None if no_anchor else source_of(archive, source)
+    ask = None if no_anchor else source_of(archive, source)
     with RestoreProgress(None if as_json else console(stderr=True)) as progress:
         with RestoreTarget(server) as target:
             outcome = restore(opened, plan, wanted, target, progress)
         if not as_json:
             show_restored(outcome)
-        judged = judge(opened, plan, outcome, asked, progress)
+        judged = judge(opened, plan, outcome, ask, progress)
     show_judged(judged, outcome, plan, as_json=as_json)
     leave(judged.proof.verdict, require_proof=require_proof)
 
@@ -122,7 +122,6 @@ def leave(verdict: Verdict, *, require_proof: bool) -> None:
 def source_of(archive: str, url: str | None) -> Callable[[], Server] | None:
     """How to reach the source: as it is named here, or by a configuration that has this archive; None: unknown."""
     if url is not None:
-        refuse_password(url, "--source")
         server = Server(Side.SOURCE, "source", url, os.environ.get(SOURCE_VARIABLE))
         return lambda: server
     try:
@@ -138,51 +137,20 @@ def source_of(archive: str, url: str | None) -> Callable[[], Server] | None:
     return None
 
 
+def _checked(what: str, url: str) -> None:
+    refuse_password(url, what)
+    try:
+        postgres_url(url)
+    except ValueError as error:
+        raise CdcError(ARGUMENT_INVALID, problem=f"{what}: {error}", fix=f"{what} postgresql://HOST/DATABASE") from None
+
+
 def _key(file: Path | None) -> bytes | None:
     if file is not None:
         try:
-            return parse_key(file.read_text(encoding="utf-8"))
+            return parse_key(file.read_text(encoding="utf-8", errors="replace"))
         except OSError as error:
             problem = f"{file} cannot be read: {error.strerror}"
             raise CdcError(ARGUMENT_INVALID, problem=problem, fix="--key-file FILE") from None
     text = os.environ.get(KEY_VARIABLE)
     return parse_key(text) if text else None
-
-
-def _choice(text: str | None) -> Choice | None:
-    known: dict[str | None, Choice | None] = {None: None, "first-after": "first-after", "last-before": "last-before"}
-    if text not in known:
-        raise CdcError(ARGUMENT_INVALID, problem=f"--cut {text}", fix="--cut first-after or --cut last-before")
-    return known[text]
-
-
-def _moment(
-    to_time: str | None, to_lsn: str | None, to_txn: int | None, before_delete: str | None, *, exclusive: bool
-) -> Moment:
-    given = [value for value in (to_time, to_lsn, to_txn, before_delete) if value is not None]
-    if len(given) != 1:
-        fix = "one of --to-time, --to-lsn, --to-txn, --before-delete; --list shows the moments that can be restored"
-        raise CdcError(ARGUMENT_INVALID, problem="which moment is meant?", fix=fix)
-    try:
-        if to_lsn is not None:
-            return Moment(lsn=Lsn.parse(to_lsn), exclusive=exclusive)
-    except ValueError:
-        raise CdcError(ARGUMENT_INVALID, problem=f"--to-lsn {to_lsn} is no position", fix="--to-lsn 0/1A2B3C") from None
-    if to_txn is not None:
-        return Moment(txn_seq=to_txn, exclusive=exclusive)
-    return Moment(time_us=_time_us(to_time or ""), exclusive=exclusive)
-
-
-def _time_us(text: str) -> int:
-    """Microseconds since 1970. Without an offset nobody knows which hour is meant, least of all at night."""
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        fix = "--to-time '2026-11-22 03:10:00+01:00'"
-        raise CdcError(ARGUMENT_INVALID, problem=f"--to-time {text!r} is no time", fix=fix) from None
-    if at.tzinfo is None:
-        local = at.astimezone()
-        fix = f"--to-time '{at.replace(tzinfo=UTC).isoformat(' ')}' (UTC), or --to-time '{local.isoformat(' ')}' (here)"
-        raise CdcError(ARGUMENT_INVALID, problem=f"--to-time {text!r} has no offset from UTC", fix=fix)
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return (at - epoch) // (datetime.resolution)

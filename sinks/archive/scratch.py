@@ -4,10 +4,12 @@ In: Arrow batches, SQL. Out: rows and Arrow batches. Refuses: to run without enc
 (SCRATCH_UNENCRYPTED): an archive's rows are never plain on a disk.
 
 The key is random and dies with the process; the file has no rows that anybody can read afterwards, also after a kill.
+What a killed one left, the next one removes.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -22,6 +24,7 @@ import pyarrow as pa
 
 from cdc.errors import SCRATCH_UNENCRYPTED, CdcError
 
+_PREFIX = "cdc-restore-"
 MEMORY = "384MB"
 BATCH_ROWS = 50_000
 
@@ -30,7 +33,8 @@ class Scratch:
     """One restore's working memory."""
 
     def __init__(self, directory: Path | None = None, memory: str = MEMORY) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="cdc-restore-", dir=directory))
+        _clear(Path(directory or tempfile.gettempdir()))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=directory))
         self._connection, self._aside = duckdb.connect(), duckdb.connect()
         execute = self._connection.execute
         try:
@@ -81,6 +85,14 @@ class Scratch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _clear(directory: Path) -> None:
+    """Remove what killed restores of ours left: nobody has its keys."""
+    for folder in directory.glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Over:

@@ -289,6 +289,7 @@ class _Open:
             running_max_us=max([*self._commits, *earlier], default=None),
             commit_us=self._commits[-1] if self._commits else (before.commit_us if before and same_epoch else None),
             system_id=start.source.system_id if start else (before.system_id if before and same_run else None),
+            database=start.source.database if start else (before.database if before and same_run else None),
             opened=opened.reason if opened and not same_epoch else None,
             tables=writer.tables,
             changes=tuple(writer.changes),

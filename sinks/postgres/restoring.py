@@ -93,6 +93,15 @@ class RestoreTarget:
         """What makes one object of the dump."""
         self._execute(statement.encode(), kind, name)
 
+    def try_to_run(self, statement: str) -> None:
+        """What the target may lack."""
+        self._connection.execute("SAVEPOINT trial")
+        try:
+            self._connection.execute(statement.encode())
+        except psycopg.errors.InsufficientPrivilege:
+            self._connection.execute("ROLLBACK TO trial")
+        self._connection.execute("RELEASE trial")
+
     def create(self, table: Table, place: Place) -> None:
         """A table out of its shape alone; primary key and unique constraints come with `add_keys`."""
         columns = [self._column(column) for column in table.columns]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cdc.errors import ANCHOR_OF_ANOTHER, CdcError
 from cdc.postgres.session import Server, Side
 from sinks.archive import judge as judge_module
 from sinks.archive.anchor import take_anchor
@@ -217,6 +218,20 @@ def test_a_damaged_witness_is_passed_over_and_named(shop: Pipeline, target: Data
     assert cdc_archive(shop, "verify", "main").returncode == 0
 
 
+def test_another_database_of_the_same_server_is_no_source(shop: Pipeline, target: Database, database: Database) -> None:
+    """It would say for ever that the archive is wrong."""
+    database.execute(SHOP)
+    before = list(shop.archive().names("anchor/"))
+    done = cdc_restore(shop, target, "--to-lsn", now(shop), "--source", database.url())
+    assert (done.returncode, last_line(done).startswith("VERIFIED: ")) == (0, True), done.stdout + done.stderr
+    assert f"database {database.name} of server" in done.stdout
+    source = Server(Side.SOURCE, "shop", database.url(), database.server.password)
+    with pytest.raises(CdcError) as caught:
+        take_anchor(shop.archive(), source, ["public.accounts"], lambda _: None)
+    assert caught.value.code is ANCHOR_OF_ANOTHER
+    assert list(shop.archive().names("anchor/")) == before
+
+
 def test_an_anchor_of_another_server_is_no_witness(shop: Pipeline, target: Database) -> None:
     moment = now(shop)
     assert cdc_archive(shop, "anchor", "main").returncode == 0
@@ -228,4 +243,4 @@ def test_an_anchor_of_another_server_is_no_witness(shop: Pipeline, target: Datab
     done = cdc_restore(shop, target, "--to-lsn", moment)
     archive.store.delete(name)
     assert last_line(done).startswith("VERIFIED: "), done.stdout + done.stderr
-    assert f"not {name}: it is of another server or timeline" in done.stdout
+    assert f"not {name}: it is of another server, database or timeline" in done.stdout

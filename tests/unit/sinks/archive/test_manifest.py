@@ -45,7 +45,7 @@ BASE = Base(
     sequences={"public.a_id_seq": (3, True)}, not_covered=("role admin",),
 )  # fmt: skip
 ANCHOR = Anchor(
-    archive="0123456789abcdef", id="1f", system_id="7", position="1:0/1", taken_ms=1,
+    archive="0123456789abcdef", id="1f", system_id="7", database="shop", position="1:0/1", taken_ms=1,
     tables={"public.a": AnchorTable(schema_id="s", digests=DIGESTS)},
 )  # fmt: skip
 RESTORE = RestoreRecord(

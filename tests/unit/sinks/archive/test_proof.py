@@ -56,7 +56,7 @@ class Known:
         segment = Segment(
             archive="0" * 16, epoch=1, first_seq=1, last_seq=seq, run="r", prev_position=None, position="1:0/1",
             log_offset=0, events=0, min_commit_us=None, max_commit_us=None, running_max_us=None, commit_us=None,
-            system_id="7", tables={}, rows=None, transactions=STORED, previous=None,
+            system_id="7", database="shop", tables={}, rows=None, transactions=STORED, previous=None,
         )  # fmt: skip
         base = self._bases[0] if self._bases else None
         return Plan(base, (segment,), Cut(1, self.txn(seq), out), tables)
@@ -90,7 +90,7 @@ class Case:
     def anchor(self, seq: int, *, plus: int = 0, tables: Sequence[str] = ("public.a",), **facts: Any) -> str:
         """Taken `plus` bytes behind that transaction."""
         given: dict[str, Any] = {
-            "archive": self.archive.identity.archive, "id": f"{seq:016x}", "system_id": "7",
+            "archive": self.archive.identity.archive, "id": f"{seq:016x}", "system_id": "7", "database": "shop",
             "position": f"1:{Lsn(seq * 16 + plus)}", "taken_ms": 0,
             "tables": {n: AnchorTable(schema_id=schema_id(self.shape), digests=at(seq)) for n in tables},
         } | facts  # fmt: skip
@@ -215,9 +215,10 @@ def test_another_shape_of_the_table_is_not_compared(case: Case) -> None:
     assert (found.verdict, "another shape" in found.lacking[0]) == ("VERIFIED", True)
 
 
-def test_another_server(case: Case) -> None:
+@pytest.mark.parametrize("facts", [{"system_id": "8"}, {"database": "copy"}])
+def test_another_server_or_database(case: Case, facts: dict[str, Any]) -> None:
     case.base(10)
-    case.anchor(60, system_id="8")
+    case.anchor(60, **facts)
     assert case.proven(50).verdict == "VERIFIED"
 
 
