@@ -147,7 +147,16 @@ INSERT INTO {self._changes} SELECT line, n FROM (
 
     def _keyed_rows(self, base: BaseRows | None) -> Iterator[pa.RecordBatch]:
         scratch = self._scratch
-        scratch.run(f"CREATE OR REPLACE TABLE last AS SELECT key, max(pos) AS pos FROM {self._changes} GROUP BY key")
+        scratch.run(
+            "CREATE OR REPLACE TABLE last AS SELECT key, max(pos) AS pos, arg_min(op, pos) IN ('u', 'd') AS was_there, "
+            "arg_max(op, pos) <> 'd' AS is_there, "
+            "count(*) FILTER (op IN ('c', 'r')) - count(*) FILTER (op = 'd') AS more "
+            f"FROM {self._changes} GROUP BY key"
+        )
+        self._refuse(
+            "SELECT key FROM last WHERE was_there::INT + more <> is_there::INT",
+            "it was inserted while it was there, or changed while it was not",
+        )
         scratch.run(
             f"CREATE OR REPLACE TABLE live AS SELECT c.* FROM {self._changes} c "
             "JOIN last l ON c.key = l.key AND c.pos = l.pos WHERE c.op <> 'd'"
@@ -155,13 +164,20 @@ INSERT INTO {self._changes} SELECT line, n FROM (
         filled = self._fill(base)
         cells = [f"image[{at}]" for at in range(1, self._columns + 1)]
         yield from scratch.batches(f"SELECT key, {line(cells)} AS line FROM {filled}")
-        if base is None:
-            return
-        key, cells = self._base_rows()
-        of_base = f"(SELECT {key} AS key, {line(cells)} AS line FROM incoming) b"
-        for _ in self._pieces(base):
-            self._met(of_base, "last", "key")
-            yield from scratch.batches(f"SELECT b.key, b.line FROM {of_base} ANTI JOIN met m ON b.key = m.key")
+        scratch.run("CREATE OR REPLACE TABLE began (key VARCHAR)")
+        if base is not None:
+            key, cells = self._base_rows()
+            of_base = f"(SELECT {key} AS key, {line(cells)} AS line FROM incoming) b"
+            for _ in self._pieces(base):
+                self._met(of_base, "last", "key")
+                scratch.run("INSERT INTO began SELECT key FROM met")
+                yield from scratch.batches(f"SELECT b.key, b.line FROM {of_base} ANTI JOIN met m ON b.key = m.key")
+        self._refuse(
+            "SELECT key FROM last SEMI JOIN began USING (key) WHERE NOT was_there", "it was inserted while it was there"
+        )
+        self._refuse(
+            "SELECT key FROM last ANTI JOIN began USING (key) WHERE was_there", "it was changed while it was not there"
+        )
 
     # -- values that the last change does not carry -------------------------------------------------------------
     def _fill(self, base: BaseRows | None) -> str:

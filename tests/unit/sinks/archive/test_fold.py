@@ -186,6 +186,33 @@ def test_a_change_of_a_row_that_was_never_there(scratch: Scratch) -> None:
     assert '"1"' in caught.value.text
 
 
+OLD, NEW = {"id": 1, "a": "x", "big": None}, {"id": 1, "a": "y", "big": None}
+
+
+@pytest.mark.parametrize(
+    ("there", "steps"),
+    [
+        (False, [("u", OLD, NEW)]),
+        (False, [("d", OLD, None)]),
+        (True, [("c", None, NEW)]),
+        (False, [("c", None, OLD), ("c", None, NEW)]),
+        (True, [("d", OLD, None), ("d", OLD, None), ("c", None, NEW)]),
+        (True, [("u", OLD, NEW), ("d", NEW, None), ("d", NEW, None)]),
+        (True, [("d", OLD, None), ("c", None, NEW), ("c", None, NEW)]),
+    ],
+)
+def test_rows_that_come_or_go_twice(scratch: Scratch, there: bool, steps: list[tuple[str, Any, Any]]) -> None:  # noqa: FBT001
+    """No database leaves such a log; somebody changed rows behind it, or a piece of it is missing."""
+    history = History(KEYED)
+    for op, before, after in steps:
+        history.event(op, before, after)
+    plan = TablePlan("public.t", KEYED, schema_id(KEYED), schema_id(KEYED))
+    with pytest.raises(CdcError) as caught:
+        folded(scratch, plan, batch(history), base_batches(KEYED, [OLD] if there else []))
+    assert caught.value.code is ARCHIVE_CORRUPT
+    assert '"1"' in caught.value.text
+
+
 def test_more_copies_removed_than_there_were(scratch: Scratch) -> None:
     history = History(KEYLESS)
     history.event("d", {"a": "x", "big": None}, None)
