@@ -36,7 +36,8 @@ _PUBLICATION = (
     "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
     "LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid "
     "CROSS JOIN (SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass('cdc.secret'), 'SELECT'), false)"
-    " AND EXISTS (SELECT FROM pg_catalog.pg_event_trigger e WHERE e.evtname = 'cdc_rewrite' AND e.evtenabled = 'A')"
+    " AND (SELECT count(*) FROM pg_catalog.pg_event_trigger e "
+    "WHERE e.evtname IN ('cdc_ddl', 'cdc_drop', 'cdc_rewrite') AND e.evtenabled = 'A') = 3"
     " AS told) w) t ON true WHERE p.pubname = %s ORDER BY t.nspname, t.relname"
 )
 

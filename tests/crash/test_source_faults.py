@@ -51,6 +51,11 @@ def foreign_slot(pipeline: Pipeline) -> None:
     pipeline.source.execute("SELECT pg_create_logical_replication_slot(%s, 'test_decoding')", [slot(pipeline)])
 
 
+def disable_trigger(pipeline: Pipeline) -> None:
+    """Nobody tells of schema changes any more."""
+    pipeline.source.execute("ALTER EVENT TRIGGER cdc_ddl DISABLE")
+
+
 def alter_publication(pipeline: Pipeline) -> None:
     pipeline.source.execute(f"ALTER PUBLICATION cdc_{pipeline.name} SET (publish = 'insert')")
 
@@ -145,7 +150,11 @@ def test_copying_again_mends_it_and_a_sink_follows(pipeline: Pipeline, fault: Ca
 
 @pytest.mark.parametrize(
     ("fault", "code"),
-    [(alter_publication, "PUBLICATION_CHANGED"), (drop_publication, "PUBLICATION_MISSING")],
+    [
+        (alter_publication, "PUBLICATION_CHANGED"),
+        (drop_publication, "PUBLICATION_MISSING"),
+        (disable_trigger, "PUBLICATION_CHANGED"),
+    ],
 )
 def test_a_fault_while_it_runs(pipeline: Pipeline, fault: Callable[[Pipeline], None], code: str) -> None:
     with pipeline.source_running() as source:
