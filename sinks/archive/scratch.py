@@ -9,11 +9,12 @@ What a killed one left, the next one removes.
 
 from __future__ import annotations
 
-import os
+import fcntl
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,7 +25,7 @@ import pyarrow as pa
 
 from cdc.errors import SCRATCH_UNENCRYPTED, CdcError
 
-_PREFIX = "cdc-restore-"
+_PREFIX, _LOCK = "cdc-restore-", "lock"
 MEMORY = "384MB"
 BATCH_ROWS = 50_000
 
@@ -34,7 +35,9 @@ class Scratch:
 
     def __init__(self, directory: Path | None = None, memory: str = MEMORY) -> None:
         _clear(Path(directory or tempfile.gettempdir()))
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=directory))
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=directory))
+        self._lock = (self._folder / _LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._connection, self._aside = duckdb.connect(), duckdb.connect()
         execute = self._connection.execute
         try:
@@ -77,6 +80,7 @@ class Scratch:
         self._aside.close()
         self._connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -88,11 +92,11 @@ class Scratch:
 
 
 def _clear(directory: Path) -> None:
-    """Remove what killed restores of ours left: nobody has its keys."""
-    for folder in directory.glob(f"{_PREFIX}*-*"):
-        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and folder.stat().st_uid == os.getuid():
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove what killed restores left: a living one holds its lock, and nobody else has its key."""
+    for lock in directory.glob(f"{_PREFIX}*/{_LOCK}"):
+        with suppress(OSError), lock.open("w") as file:  # somebody else's, or gone by now
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 class Over:
