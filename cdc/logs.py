@@ -48,6 +48,8 @@ def configure() -> None:
     root.setLevel(logging.INFO)
     # It warns of a pipeline that an error ended; the error itself is raised, and handled or told.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
+    # It says at each start where it found credentials.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     # What it prints when a line cannot be written is the line's raw parts, secrets included.
     logging.raiseExceptions = False
 

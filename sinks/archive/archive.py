@@ -60,6 +60,8 @@ class Archive:
         if key is None:
             raise CdcError(ARCHIVE_KEY_MISSING, url=url)
         wrapped = [_parsed_key(name, store.get(name)) for name in store.names("keys/")]
+        if not wrapped:
+            raise CdcError(ARCHIVE_CORRUPT, name="keys/", problem="the archive's data keys are missing")
         wrapped.sort(key=lambda one: one.created_ms)
         data_keys = unwrap(identity.archive, key, wrapped)
         return cls(store, identity, Sealed(identity.archive, data_keys, next(reversed(data_keys))))
