@@ -21,6 +21,8 @@ ACCESS_KEY, SECRET_KEY, REGION = "cdc-tests", "only-for-the-length-of-a-test", "
 _WEED = Path(sysconfig.get_path("scripts")) / "weed"
 _IMPATIENT = Config(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 1})
 
+READY = "readiness"
+
 
 class S3:
     """One store; `bucket` makes a bucket in it."""
@@ -124,11 +126,15 @@ class S3:
         self.process.cont()
 
     def _answers(self) -> bool:
+        """Its parts find each other one after the other: only who reads what he wrote knows that all are there."""
+        client = self.client()
         try:
-            self.client().list_buckets()
+            if READY not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
+                client.create_bucket(Bucket=READY)
+            client.put_object(Bucket=READY, Key="k", Body=b"ready")
+            return bool(client.get_object(Bucket=READY, Key="k")["Body"].read() == b"ready")
         except (BotoCoreError, ClientError):
             return False
-        return True
 
     def _command(self) -> list[str]:
         options: dict[str, str | int] = {
