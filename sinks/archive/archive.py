@@ -174,6 +174,11 @@ class Archive:
     def names(self, prefix: str, *, after: str = "") -> Iterator[str]:
         return self.store.names(prefix, after=after)
 
+    def base_names(self, epoch: int | None = None) -> list[str]:
+        """Of the bases' manifests, oldest first; of one epoch or of all. Their files lie beside them."""
+        names = self.names("base/" if epoch is None else f"base/{epoch:020d}/")
+        return [name for name in names if name.endswith(".json") and not name.startswith("base/files/")]
+
 
 def _make(store: Store, key: bytes | None, source: str) -> None:
     """Identity last: an archive that has one is complete. Of two that make it, one stands; the other reads it."""

@@ -89,7 +89,7 @@ def fetch_unbroken(
                 yield run, found
                 run = []
                 continue
-            if run and (problem := _broken(run[-1], found)):
+            if run and (problem := break_between(run[-1], found)):
                 if found[1].first_seq == run[-1][1].last_seq + 1:
                     run.pop()
                 yield run, problem
@@ -107,7 +107,8 @@ def _fetched_or_damage(archive: Archive, name: str) -> tuple[Link, Segment] | Cd
         return error
 
 
-def _broken(before: tuple[Link, Segment], after: tuple[Link, Segment]) -> CdcError | None:
+def break_between(before: tuple[Link, Segment], after: tuple[Link, Segment]) -> CdcError | None:
+    """Why the second does not go on where the first ended; None if it does."""
     try:
         check([before, after])
     except CdcError as error:

@@ -59,8 +59,7 @@ class History:
         self._archive = archive
         manifests = fetch(archive, list(archive.names("log/")))
         self._segments = [s for _, s in manifests if span.takes(s.min_commit_us, s.max_commit_us)]
-        names = [found for found in archive.names("base/") if found.endswith(".json") and "/files/" not in found]
-        bases = [archive.read(Base, found) for found in names]
+        bases = [archive.read(Base, found) for found in archive.base_names()]
         self._bases = [base for base in bases if span.takes(base.commit_us, base.commit_us)]
         self._tables: dict[str, _Known] = {}
         for segment in self._segments:

@@ -39,7 +39,7 @@ class Newest:
 
 def newest(archive: Archive, epoch: int, known: Newest | None = None) -> Newest:
     """`known`: an earlier answer, whose objects need not be read again."""
-    bases = [name for name in archive.names(f"base/{epoch:020d}/") if name.endswith(".json")]
+    bases = archive.base_names(epoch)
     base, oldest_us = (known.base, known.oldest_us) if known else (None, None)
     if not (base is not None and bases and base.name == bases[-1]):
         base = archive.read(Base, bases[-1]) if bases else None

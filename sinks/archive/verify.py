@@ -62,9 +62,7 @@ def _damages(archive: Archive, done: Verified, seen: Callable[[Verified], None])
         shapes |= {schema_id for table in segment.tables.values() for schema_id in table.schemas}
         seen(done)
     yield from _head(archive)
-    for name in archive.names("base/"):
-        if not name.endswith(".json") or name.startswith("base/files/"):
-            continue
+    for name in archive.base_names():
         try:
             base = archive.read(Base, name)
         except CdcError as error:

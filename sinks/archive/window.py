@@ -24,7 +24,7 @@ from cdc.errors import (
 )
 from cdc.position import parse_position
 from sinks.archive.archive import Archive
-from sinks.archive.chain import Tail, check, fetch, fetch_unbroken, read_tail
+from sinks.archive.chain import Tail, break_between, fetch, fetch_unbroken, read_tail
 from sinks.archive.manifest import Base, Segment, segment_name
 from sinks.archive.plan import Choice, Cut, Moment, Plan, Txn, choose_base, find_cut, make_plan, refuse_before, shown
 from sinks.archive.reading import segment_rows
@@ -59,6 +59,7 @@ class Windows:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._loaded: dict[str, list[Txn]] = {}
+        self._runs: dict[tuple[int, int], _Run] = {}
         self._names: dict[int, list[str]] = {}
         for name in archive.names("log/"):
             self._names.setdefault(_epoch_of(name), []).append(name)
@@ -111,7 +112,7 @@ class Windows:
 
     def _cut(self, moment: Moment, run: _Run, tail: Tail | None, choice: Choice | None) -> Cut:
         segments = run.segments
-        newest = tail if tail and not run.broken and tail.segment.name == segments[-1].name else None
+        newest = None if run.broken else _ending(segments, tail)
         # Up to the last commit of an epoch that is over, and no further, everything is known.
         horizon = newest.horizon_us if newest else None if run.broken else segments[-1].running_max_us
         if newest and moment.lsn is not None:
@@ -164,11 +165,15 @@ class Windows:
 
     def bases(self, epoch: int) -> list[Base]:
         """Of one epoch, oldest first."""
-        names = [name for name in self._archive.names(f"base/{epoch:020d}/") if name.endswith(".json")]
-        return [self._archive.read(Base, name) for name in names]
+        return [self._archive.read(Base, name) for name in self._archive.base_names(epoch)]
 
     def _run(self, epoch: int, behind: int) -> _Run:
-        """From the segment that holds `behind`, or the transaction after it, as far as links hold."""
+        """From the segment that holds `behind`, or the transaction after it, as far as links hold; fetched once."""
+        if (epoch, behind) not in self._runs:
+            self._runs[epoch, behind] = self._fetched(epoch, behind)
+        return self._runs[epoch, behind]
+
+    def _fetched(self, epoch: int, behind: int) -> _Run:
         names = self._names[epoch]
         wanted = segment_name(epoch, behind + 1)
         at = max((n for n, name in enumerate(names) if name <= wanted), default=-1)
@@ -183,7 +188,7 @@ class Windows:
         if at and chain[0][1].first_seq == behind + 1:
             # A cut right behind the base ends with a transaction of the segment before.
             earlier, _ = next(fetch_unbroken(self._archive, names[at - 1 : at]))
-            chain = [*earlier, *chain] if earlier and _follows([*earlier, chain[0]]) else chain
+            chain = [*earlier, *chain] if earlier and not break_between(earlier[0], chain[0]) else chain
         return _Run([segment for _, segment in chain], broken)
 
     def _load(self, segment: Segment) -> list[Txn]:
@@ -213,8 +218,8 @@ class Windows:
                 times = [t.commit_us for t in self._load(segment) if t.txn_seq > at and t.commit_us is not None]
                 if times:
                     return at, times[0]
-        newest = tail is not None and tail.segment.name == run[-1].name
-        return at, tail.horizon_us if newest and tail else None
+        newest = _ending(run, tail)
+        return at, newest.horizon_us if newest else None
 
     def before_delete(self, table: str, key: Sequence[str]) -> Moment:
         """Just before the last transaction that removed this row, by DELETE or TRUNCATE."""
@@ -260,8 +265,8 @@ class Windows:
             starts.append((*copied, "the log's own copy"))
         if not starts:
             return None
-        newest = tail is not None and tail.segment.name == run[-1].name
-        to_us = tail.horizon_us if newest and tail else run[-1].running_max_us
+        newest = _ending(run, tail)
+        to_us = newest.horizon_us if newest else run[-1].running_max_us
         _, from_us, name = min(starts)
         return Window(epoch, min(starts)[0], last, from_us, to_us, name)
 
@@ -273,9 +278,6 @@ def _epoch_of(name: str) -> int:
     return int(epoch)
 
 
-def _follows(pair: Sequence[tuple[object, Segment]]) -> bool:
-    try:
-        check(pair)  # type: ignore[arg-type]
-    except CdcError:
-        return False
-    return True
+def _ending(segments: Sequence[Segment], tail: Tail | None) -> Tail | None:
+    """The archive's end, if these segments reach it."""
+    return tail if tail and tail.segment.name == segments[-1].name else None
