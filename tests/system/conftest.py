@@ -97,7 +97,7 @@ def lived(
         wait_until(lambda: len(logged(made)) >= 4, "the copy")
         made.wait_archived()
         moment("copy")
-        work(made)  # Else the base stands behind the same transaction, and may serve that moment too.
+        made.wait_archived()  # A heartbeat lies between the two; else the base might serve that moment too.
         base()
         moment("first")
         source.execute("ALTER TABLE orders ADD COLUMN priority int NOT NULL DEFAULT 1; TRUNCATE visits")
