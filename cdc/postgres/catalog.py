@@ -40,6 +40,16 @@ _PUBLICATION = (
     "WHERE e.evtname IN ('cdc_ddl', 'cdc_drop', 'cdc_rewrite') AND e.evtenabled = 'A') = 3"
     " AS told) w) t ON true WHERE p.pubname = %s ORDER BY t.nspname, t.relname"
 )
+_VERSIONS = """
+SELECT c.relname, c.relnamespace::bigint, c.relreplident::text, (
+  SELECT pg_catalog.array_agg(v ORDER BY v) FROM (
+    SELECT 'a' || a.attnum || ':' || a.xmin FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
+    UNION ALL SELECT 'd' || d.oid || ':' || d.xmin FROM pg_catalog.pg_attrdef d WHERE d.adrelid = c.oid
+    UNION ALL SELECT 'i' || i.indexrelid || ':' || i.xmin FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
+    UNION ALL SELECT 'k' || k.oid || ':' || k.xmin FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid) of(v))
+FROM pg_catalog.pg_class c WHERE c.oid = %s
+"""
+"""By the catalog's own rows: an ALTER writes new ones. A shape's expressions would ask the server for a lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +259,10 @@ class Catalog:
     def shapes(self, oids: Sequence[int]) -> list[Table]:
         """The shapes of these tables, as this connection's snapshot shows them."""
         return [table_from_catalog(self.rows(SHAPE + "%s", oid)[0][0], source=self.server.name) for oid in oids]
+
+    def versions(self, oid: int) -> tuple[Any, ...]:
+        """The same as long as nobody altered the table. Takes no lock: it waits for no ALTER in the queue."""
+        return self.rows(_VERSIONS, oid)[0]
 
     # -- logical messages ---------------------------------------------------------------------------------------
     def secret(self) -> bytes | None:

@@ -40,7 +40,7 @@ class Exact:
         """Of tables that are locked from here on, so that what was altered before the lock is not read wrongly."""
         shapes = [self.copy.shape(table) for table in tables]
         for table in shapes:
-            if self.now.shapes([table.oid]) != [table]:
+            if self.now.versions(table.oid) != self.copy.catalog.versions(table.oid):
                 raise CdcError(COPY_TORN, source=self.now.server.name, table=table.full_name)
             if not table.columns:
                 raise CdcError(TABLE_WITHOUT_COLUMNS, source=self.now.server.name, table=table.full_name)

@@ -80,12 +80,11 @@ class Windows:
             if begins is None or begins[1] is None or begins[1] > moment.time_us:
                 since = "nothing was committed behind the log's own copy" if begins is None else shown(begins[1])
                 raise refuse_before(moment, f"no base lies before it; the log's own copy serves from {since} on")
-        head = tail.sequences if tail and tail.progress.epoch == cut.epoch else {}
-        plan = make_plan(base, run.segments, cut, self._archive.shape, head)
-        if base is None and not plan.tables:
+        if base is None and not any(change.effect == "copying" for s in run.segments for change in s.changes):
             first = self._names[epoch][0]
             raise refuse_before(moment, f"no base lies before it, and {first} does not begin with a copy")
-        return plan
+        head = tail.sequences if tail and tail.progress.epoch == cut.epoch else {}
+        return make_plan(base, run.segments, cut, self._archive.shape, head)
 
     def tables(self) -> list[str]:
         """What the archive holds at its end, by name."""

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from cdc.errors import (
 )
 from cdc.event import Column, Table
 from cdc.failpoint import failpoint
+from cdc.postgres.catalog import Catalog
 from cdc.postgres.session import SESSION, Server, Side
 from cdc.postgres.snapshot import BaseCopy
 from cdc.secret import parse_key
@@ -37,6 +38,7 @@ from sinks.archive.archive import Archive
 from sinks.archive.base import BaseSettings, take_base
 from sinks.archive.dump import Dump, Entry, dump, find_program
 from sinks.archive.manifest import Base, BaseTable, Digests
+from sinks.archive.snapshot import exact_snapshot
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
 from tests.servers.process import Process
@@ -589,6 +591,27 @@ def test_a_log_that_begins_anew_meanwhile_begins_the_base_anew(
     assert base.epoch == shop.valid_ends()[-1].epoch
     assert {row[2] for row in shop.rows_of(base.tables["public.accounts"])} == {"7.00"}
     assert len(shop.bases()) == 1
+
+
+def test_an_alter_that_waits_for_our_lock_does_not_keep_us_waiting(database: Database) -> None:
+    """Who asks for a lock behind it waits for it, and it waits for us: nobody would see the circle."""
+    database.execute("CREATE TABLE accounts (id int PRIMARY KEY, note text DEFAULT 'x' || 'y'); CREATE PUBLICATION p "
+                     "FOR TABLE accounts")  # fmt: skip
+    server = Server(Side.SOURCE, "shop", database.url(), database.server.password, "anchor")
+    with closing(Catalog(server, statement_timeout="5s")) as now:
+        publication = now.publication("p", lambda *_: True)
+        assert publication is not None
+        [accounts] = publication.tables
+        with exact_snapshot(server, now, lambda _: None) as exact:
+            exact.copy.shape(accounts)
+            alter = threading.Thread(target=database.execute, args=("ALTER TABLE accounts ADD COLUMN late int",))
+            alter.start()
+            waiting = f"SELECT 1 FROM pg_locks WHERE NOT granted AND relation = {accounts.oid}"
+            wait_until(lambda: bool(database.execute(waiting)), "the ALTER in the lock's queue")
+            [shape] = exact.shapes([accounts])
+        alter.join(30)
+        assert [column.name for column in shape.columns] == ["id", "note"]
+        assert [column.name for column in now.shapes([accounts.oid])[0].columns] == ["id", "note", "late"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cdc.errors import ARCHIVE_CORRUPT, BEFORE_ARCHIVE, BEYOND_ARCHIVE, CHAIN_BROKEN, CdcError
@@ -296,6 +296,7 @@ def test_any_history_at_any_cut(steps: list[tuple[Any, ...]], seed: int) -> None
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(STEPS, st.integers(0, 2**32))
+@example([(op, 0, 0, None, None, False) for op in ("put", "truncate", "put")], 148133)
 def test_any_set_of_its_objects(steps: list[tuple[Any, ...]], seed: int) -> None:
     """Removed, or in each other's places: right, or refused by name."""
     chance = random.Random(seed)
