@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+Engine = Literal["postgresql", "mysql"]
 UNAVAILABLE = "__debezium_unavailable_value"
 """Debezium's placeholder for a value the log did not carry. Our readers go by `RowEvent.unchanged` alone."""
 
@@ -20,7 +21,7 @@ class Column:
     """One column. `type` names a row of the type table (`cdc.types`), `[]` behind it for an array.
 
     `type_expression` is the server's own words for it (`numeric(10,2)`, `public.mood`); `missing` the text that rows
-    which existed before the column was added have in it, None where that is NULL.
+    which existed before the column was added have in it, None where that is NULL. MySQL has `charset` and `collation`.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Column:
     auto_increment: bool = False
     missing: str | None = None
     enum_values: tuple[str, ...] | None = None
+    charset: str | None = None
+    collation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,10 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table's shape. `replica_identity` is Postgres' letter: d(efault), f(ull), i(ndex), n(othing)."""
+    """A table's shape. `replica_identity` is Postgres' letter: d(efault), f(ull), i(ndex), n(othing).
+
+    `engine` says whose types its columns have. In MySQL `schema` is the database, and there is no oid (0).
+    """
 
     schema: str
     name: str
@@ -60,6 +66,7 @@ class Table:
     identity_columns: tuple[str, ...]
     unique: tuple[tuple[str, ...], ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
+    engine: Engine = "postgresql"
 
     @property
     def full_name(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from cdc.event import Column, ForeignKey, Table
+from cdc.event import Column, Engine, ForeignKey, Table
 from cdc.log import VERSION
 from cdc.types import is_array, jdbc_type
 
@@ -120,9 +120,11 @@ def table_object(table: Table) -> dict[str, Any]:
     return {
         "defaultCharsetName": None,
         "primaryKeyColumnNames": list(table.primary_key),
-        "columns": [_column_object(column, at) for at, column in enumerate(table.columns, 1)],
+        "columns": [_column_object(table.engine, column, at) for at, column in enumerate(table.columns, 1)],
         "comment": None,
         "name": table.name,
+        # Postgres' are the older records: they name no engine.
+        **({} if table.engine == "postgresql" else {"engine": table.engine}),
         "oid": table.oid,
         "replica_identity": table.replica_identity,
         "identity_columns": list(table.identity_columns),
@@ -142,15 +144,15 @@ def table_object(table: Table) -> dict[str, Any]:
     }
 
 
-def _column_object(column: Column, position: int) -> dict[str, Any]:
-    length, scale = _length_and_scale(column)
+def _column_object(engine: Engine, column: Column, position: int) -> dict[str, Any]:
+    length, scale = _length_and_scale(column) if engine == "postgresql" else (None, None)
     return {
         "name": column.name,
-        "jdbcType": jdbc_type(column.type),
+        "jdbcType": jdbc_type(column.type, engine),
         "nativeType": column.type_oid,
         "typeName": column.type,
         "typeExpression": column.type_expression,
-        "charsetName": None,
+        "charsetName": column.charset,
         "length": length,
         "scale": scale,
         "position": position,
@@ -165,6 +167,7 @@ def _column_object(column: Column, position: int) -> dict[str, Any]:
         "typmod": column.typmod,
         "not_null": column.not_null,
         "missing": column.missing,
+        **({"collation": column.collation} if column.collation else {}),
     }
 
 
@@ -201,6 +204,7 @@ def _table(schema: str, change: dict[str, Any]) -> Table:
             )
             for k in record["foreign_keys"]
         ),
+        engine=record.get("engine", "postgresql"),
     )
 
 
@@ -218,4 +222,6 @@ def _column(record: dict[str, Any]) -> Column:
         auto_increment=record["autoIncremented"],
         missing=record["missing"],
         enum_values=None if enum is None else tuple(enum),
+        charset=record["charsetName"],
+        collation=record.get("collation"),
     )

@@ -111,7 +111,7 @@ def _unsupported(catalog: Catalog, oids: list[int]) -> dict[int, tuple[tuple[str
         found[shape["oid"]] = tuple(
             (column["name"], column["type_expression"])
             for column in shape["columns"] or ()
-            if column["type"].removesuffix("[]") not in TYPES
+            if column["type"].removesuffix("[]") not in TYPES["postgresql"]
         )
     return found
 

@@ -88,7 +88,7 @@ def table_from_catalog(record: dict[str, Any], *, source: str | None = None) -> 
         foreign_keys=tuple(_foreign_key(key) for key in record["foreign_keys"] or []),
     )
     for column in columns:
-        if column.type.removesuffix("[]") not in TYPES:
+        if column.type.removesuffix("[]") not in TYPES["postgresql"]:
             raise CdcError(
                 TYPE_UNSUPPORTED,
                 source=source,
