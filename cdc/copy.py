@@ -16,9 +16,10 @@ from cdc.event import Table
 from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk
 from cdc.position import PgPosition
-from cdc.postgres.events import OpenTransaction, RunFacts, TableStream
+from cdc.postgres.events import PgTransaction, TableStream
 from cdc.postgres.wire import Row
 from cdc.publisher import Committed, Publisher
+from cdc.rowevents import RunFacts
 from cdc.shape import schema_id
 from cdc.topics import row_topic
 
@@ -58,7 +59,15 @@ class Copy:
         while chunk is not None:
             following = next(chunks, None)
             self.seq, number, total = self.seq + 1, number + 1, total + len(chunk)
-            txn = OpenTransaction(xid, lsn, now_ns // 1000, self.seq, None, now_ns, snapshot=True)
+            txn = PgTransaction(
+                xid=xid,
+                final_lsn=lsn,
+                commit_ts_us=now_ns // 1000,
+                seq=self.seq,
+                last_commit_lsn=None,
+                now_ns=now_ns,
+                snapshot=True,
+            )
             for at, row in enumerate(chunk, 1):
                 last = following is None and at == len(chunk)
                 self._publisher.send(stream.read(txn, row, lsn, self._marks.next(table.full_name, last_of_table=last)))

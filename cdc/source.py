@@ -41,7 +41,6 @@ from cdc.logtail import LogState, read_log
 from cdc.position import PgPosition
 from cdc.postgres.catalog import Catalog, Publication
 from cdc.postgres.decode import Captured, Decoded, Decoder, Lone, NewShapes, Transaction
-from cdc.postgres.events import RunFacts
 from cdc.postgres.sequences import SequenceSamples
 from cdc.postgres.snapshot import BaseCopy
 from cdc.postgres.startup import Plan, Server, decide, refuse_shapes, refuse_uncapturable
@@ -49,6 +48,7 @@ from cdc.postgres.stream import ReplicationStream
 from cdc.provision import Provision, Wanted
 from cdc.publisher import Committed, PublishedRun, Publisher
 from cdc.retry import keep_trying
+from cdc.rowevents import RunFacts
 from cdc.shapes import ShapeTopic
 from cdc.topics import log_topic, message_topic, row_topic, row_topics, shape_topic
 

@@ -20,7 +20,7 @@ from cdc.log import Change
 from cdc.position import Lsn, PgPosition
 from cdc.postgres import messages
 from cdc.postgres.ddl import UnfollowableError, effects, relation_difference
-from cdc.postgres.events import MessageStream, OpenTransaction, Record, RunFacts, TableStream
+from cdc.postgres.events import MessageStream, PgTransaction, TableStream
 from cdc.postgres.tables import table_from_catalog
 from cdc.postgres.wire import (
     Begin,
@@ -37,6 +37,7 @@ from cdc.postgres.wire import (
     parse_insert,
     parse_update,
 )
+from cdc.rowevents import Record, RunFacts
 from cdc.shape import schema_id
 
 _INSERT, _UPDATE = b"IU"
@@ -121,7 +122,7 @@ class Decoder:
         self._messages = MessageStream(captured.message_topic, facts)
         self._relations: dict[int, Relation] = {}
         self._by_oid: dict[bytes, TableStream | None] = {}
-        self._txn: OpenTransaction | None = None
+        self._txn: PgTransaction | None = None
         self._skipping = False
         self._last_commit: int | None = None
         self._changes: list[Change] = []
@@ -191,8 +192,13 @@ class Decoder:
         if begin.final_lsn < self._after.lsn:
             self._skipping = True
             return
-        self._txn = OpenTransaction(
-            begin.xid, begin.final_lsn, begin.commit_ts_us, self._seq + 1, self._last_commit, self._clock_ns()
+        self._txn = PgTransaction(
+            xid=begin.xid,
+            final_lsn=begin.final_lsn,
+            commit_ts_us=begin.commit_ts_us,
+            seq=self._seq + 1,
+            last_commit_lsn=self._last_commit,
+            now_ns=self._clock_ns(),
         )
         self._changes, self._heartbeat = [], False
         self._rewritten.clear()
@@ -210,7 +216,7 @@ class Decoder:
         self._txn = None
         return self._finish(txn, PgPosition(self._after.timeline, Lsn(commit.end_lsn)), txn.id, txn.xid)
 
-    def _finish(self, txn: OpenTransaction, position: PgPosition, name: str, xid: int | None) -> Transaction:
+    def _finish(self, txn: PgTransaction, position: PgPosition, name: str, xid: int | None) -> Transaction:
         if txn.ordinal or self._changes:
             self._seq = txn.seq
         return Transaction(
@@ -226,7 +232,7 @@ class Decoder:
             txn.origin,
         )
 
-    def _open(self, lsn: int) -> OpenTransaction:
+    def _open(self, lsn: int) -> PgTransaction:
         if self._txn is None:
             raise self._disorder("a change outside a transaction", lsn)
         return self._txn
@@ -319,7 +325,14 @@ class Decoder:
         if message.transactional:
             return [self._messages.event(self._open(lsn), message, lsn)]
         now_ns = self._clock_ns()
-        txn = OpenTransaction(0, message.lsn, now_ns // 1000, self._seq + 1, self._last_commit, now_ns)
+        txn = PgTransaction(
+            xid=0,
+            final_lsn=message.lsn,
+            commit_ts_us=now_ns // 1000,
+            seq=self._seq + 1,
+            last_commit_lsn=self._last_commit,
+            now_ns=now_ns,
+        )
         self._changes, self._heartbeat = [], False
         records = [self._messages.event(txn, message, lsn)]
         # The message has no commit record; the byte behind its start is beyond it for the slot and for us.

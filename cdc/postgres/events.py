@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import orjson
 
@@ -23,53 +22,23 @@ from cdc.position import Lsn
 from cdc.postgres.plan import NOT_PLAIN, compile_plan
 from cdc.postgres.values import UnrepresentableError, encoder
 from cdc.postgres.wire import UNCHANGED, Message, Row
+from cdc.rowevents import OpenTransaction, Record, RunFacts
 from cdc.types import Form, element, is_array
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """What every event of a run says."""
-
-    source: str
-    database: str
-    run: str
-    epoch: int
-
-
-@dataclass(slots=True)
-class OpenTransaction:
-    """The transaction that is being read. `seq` is the number it will have if it carries anything."""
-
-    xid: int
-    final_lsn: int
-    commit_ts_us: int
-    seq: int
-    last_commit_lsn: int | None
-    now_ns: int
-    ordinal: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    origin: str | None = None
-    snapshot: bool = False
-
-    @property
-    def id(self) -> str:
-        return f"{self.xid}:{self.final_lsn}"
-
 
 _NEW = ord("N")
 
 
-class Record(NamedTuple):
-    """One record for Kafka. `event` tells an event from a tombstone, which no END counts."""
+@dataclass(slots=True, kw_only=True)
+class PgTransaction(OpenTransaction):
+    """Where it stands: its commit record's LSN, and the end of the commit before it."""
 
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]] | None = None
+    xid: int
+    final_lsn: int
+    last_commit_lsn: int | None
 
     @property
-    def event(self) -> bool:
-        return self.value is not None
+    def id(self) -> str:
+        return f"{self.xid}:{self.final_lsn}"
 
 
 class TableStream:
@@ -90,11 +59,11 @@ class TableStream:
         self._placeholders = [_placeholder(column) for column in table.columns]
         self._frame = frame(self._source_template(b"false"), transaction=True)
         self._copy_frame = frame(self._source_template(b"true"), transaction=False)
-        self._transaction: OpenTransaction | None = None
+        self._transaction: PgTransaction | None = None
         self._template = b""
 
     # -- what the log says --------------------------------------------------------------------------------------
-    def plain(self, txn: OpenTransaction, data: bytes, lsn: int) -> list[Record] | None:
+    def plain(self, txn: PgTransaction, data: bytes, lsn: int) -> list[Record] | None:
         """A change as the log sent it; None if it takes more than one look."""
         try:
             end, key, image = self._plan(data, 6)
@@ -124,11 +93,11 @@ class TableStream:
         event = Record(self.topic, key, self._event(txn, before, after, lsn, op, extra))
         return [event, Record(self.topic, key, None)] if op == b"d" else [event]
 
-    def insert(self, txn: OpenTransaction, row: Row, lsn: int) -> list[Record]:
+    def insert(self, txn: PgTransaction, row: Row, lsn: int) -> list[Record]:
         key = self._key(row) if self._key else None
         return [Record(self.topic, key, self._event(txn, NULL, self._image(row, lsn), lsn, b"c"))]
 
-    def read(self, txn: OpenTransaction, row: Row, lsn: int, marker: bytes) -> list[Record]:
+    def read(self, txn: PgTransaction, row: Row, lsn: int, marker: bytes) -> list[Record]:
         """A row of a base copy. `marker`: Debezium's word for its place in the copy."""
         key = self._key(row) if self._key else None
         value = self._event(txn, NULL, self._image(row, lsn), lsn, b"r")
@@ -138,7 +107,7 @@ class TableStream:
             value = b'%b"snapshot":"%b"%b' % (head, marker, rest)
         return [Record(self.topic, key, value)]
 
-    def update(self, txn: OpenTransaction, kind: bytes, old: Row | None, row: Row, lsn: int) -> list[Record]:
+    def update(self, txn: PgTransaction, kind: bytes, old: Row | None, row: Row, lsn: int) -> list[Record]:
         unchanged: list[str] = []
         if UNCHANGED in row:
             row, unchanged = self._fill(row, old, range(len(row)) if kind == b"O" else self._key_at)
@@ -153,17 +122,17 @@ class TableStream:
         after = self._partial(row, lsn) if unchanged else self._image(row, lsn)
         return [Record(self.topic, key, self._event(txn, before, after, lsn, b"u", extra))]
 
-    def delete(self, txn: OpenTransaction, kind: bytes, old: Row, lsn: int) -> list[Record]:
+    def delete(self, txn: PgTransaction, kind: bytes, old: Row, lsn: int) -> list[Record]:
         key = self._key(old) if self._key else None
         extra = self._key_image_tail if kind == b"K" else b""
         event = Record(self.topic, key, self._event(txn, self._image(old, lsn), NULL, lsn, b"d", extra))
         return [event, Record(self.topic, key, None)]
 
-    def truncate(self, txn: OpenTransaction, lsn: int) -> list[Record]:
+    def truncate(self, txn: PgTransaction, lsn: int) -> list[Record]:
         return [Record(self.topic, None, self._event(txn, NULL, NULL, lsn, b"t"))]
 
     def _moved(
-        self, txn: OpenTransaction, kind: bytes, old: Row, row: Row, unchanged: list[str], lsn: int
+        self, txn: PgTransaction, kind: bytes, old: Row, row: Row, unchanged: list[str], lsn: int
     ) -> list[Record]:
         """A changed key: a delete at the old one and an insert at the new one, each naming the other."""
         assert self._key is not None
@@ -186,9 +155,7 @@ class TableStream:
         ]
 
     # -- bytes --------------------------------------------------------------------------------------------------
-    def _event(
-        self, txn: OpenTransaction, before: bytes, after: bytes, lsn: int, op: bytes, extra: bytes = b""
-    ) -> bytes:
+    def _event(self, txn: PgTransaction, before: bytes, after: bytes, lsn: int, op: bytes, extra: bytes = b"") -> bytes:
         if txn is not self._transaction:
             self._open(txn)
         txn.ordinal = ordinal = txn.ordinal + 1
@@ -197,7 +164,7 @@ class TableStream:
             return self._template % (before, after, lsn, lsn, ordinal, op, extra)
         return self._template % (before, after, lsn, lsn, ordinal, ordinal, count, op, extra)
 
-    def _open(self, txn: OpenTransaction) -> None:
+    def _open(self, txn: PgTransaction) -> None:
         self._transaction = txn
         last = NULL if txn.last_commit_lsn is None else b'\\"%d\\"' % txn.last_commit_lsn
         us, now = txn.commit_ts_us, txn.now_ns
@@ -300,7 +267,7 @@ class MessageStream:
     def __init__(self, topic: str, facts: RunFacts) -> None:
         self._topic, self._facts = topic, facts
 
-    def event(self, txn: OpenTransaction, message: Message, lsn: int) -> Record:
+    def event(self, txn: PgTransaction, message: Message, lsn: int) -> Record:
         facts, us = self._facts, txn.commit_ts_us
         txn.ordinal += 1
         txn.counts[""] = count = txn.counts.get("", 0) + 1

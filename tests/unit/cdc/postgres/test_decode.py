@@ -20,7 +20,7 @@ from cdc.errors import (
 from cdc.event import Table
 from cdc.position import Lsn, PgPosition
 from cdc.postgres.decode import Captured, Decoder, Lone, NewShapes, Transaction
-from cdc.postgres.events import Record, RunFacts
+from cdc.rowevents import Record, RunFacts
 from cdc.shape import parse_shape
 from cdc.topics import row_topic
 

@@ -9,7 +9,8 @@ from cdc.errors import CORRUPT_WIRE, CdcError
 from cdc.event import Table
 from cdc.position import Lsn, PgPosition
 from cdc.postgres.decode import Captured, Decoder
-from cdc.postgres.events import Record, RunFacts, TableStream
+from cdc.postgres.events import TableStream
+from cdc.rowevents import Record, RunFacts
 from cdc.shape import parse_shape
 from cdc.topics import row_topic
 

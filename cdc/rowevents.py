@@ -1,0 +1,49 @@
+"""What the events of every engine share: the facts of a run, the transaction that is being read, records. Pure values.
+
+In: nothing but what an engine's decoder knows. Out: `Record`s for Kafka. Refuses: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What every event of a run says."""
+
+    source: str
+    database: str
+    run: str
+    epoch: int
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenTransaction:
+    """The transaction that is being read. `seq` is the number it will have if it carries anything.
+
+    `ordinal` is that of its last event, `counts` holds the events of each table. Engines add where it stands in their
+    log.
+    """
+
+    commit_ts_us: int
+    seq: int
+    now_ns: int
+    ordinal: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    origin: str | None = None
+    snapshot: bool = False
+
+
+class Record(NamedTuple):
+    """One record for Kafka. `event` tells an event from a tombstone, which no END counts."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]] | None = None
+
+    @property
+    def event(self) -> bool:
+        return self.value is not None
