@@ -1,18 +1,23 @@
 """Positions in a source's log: value types with an order and one text form each.
 
 In: the text of a position (an END record, a progress row, the command line) or the numbers of the wire.
-Out: `Lsn` (64-bit WAL address) and `PgPosition` (`TIMELINE:X/X`, the *end* LSN of a commit record).
+Out: `Lsn` (64-bit WAL address), `PgPosition` (`TIMELINE:X/X`, the *end* LSN of a commit record) and `GtidSet`
+(MySQL: all transactions up to and including one, as the server writes them).
 Refuses: any other text, by `ValueError`.
 
 Positions are compared within one system identifier only. Whether a position on an older timeline still lies on
 the history of the server is not a comparison but a question to its timeline history (`cdc.postgres.catalog`).
+Sets of GTIDs are ordered by inclusion: of two that are not ordered, each holds transactions that the other lacks.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import total_ordering
+from itertools import pairwise
+from typing import Self
 
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})\Z")
 
@@ -36,9 +41,27 @@ class Lsn(int):
         return f"Lsn({self})"
 
 
-@total_ordering
+class Position(ABC):
+    """How far a log was read. Ordered within one system: `a <= b` if all that `a` has behind it, `b` has too."""
+
+    __slots__ = ()
+    timeline: int
+
+    @abstractmethod
+    def __le__(self, other: Self) -> bool: ...
+
+    def __lt__(self, other: Self) -> bool:
+        return self <= other and self != other
+
+    def __ge__(self, other: Self) -> bool:
+        return other <= self
+
+    def __gt__(self, other: Self) -> bool:
+        return other < self
+
+
 @dataclass(frozen=True, slots=True)
-class PgPosition:
+class PgPosition(Position):
     """The end of a commit record: what the slot acknowledges and where a stream goes on.
 
     The order is that of the LSN: within one system a later timeline continues the same addresses.
@@ -57,10 +80,117 @@ class PgPosition:
     def __str__(self) -> str:
         return f"{self.timeline}:{self.lsn}"
 
-    def __lt__(self, other: PgPosition) -> bool:
+    def __le__(self, other: Self) -> bool:
+        return self.lsn <= other.lsn
+
+    def __lt__(self, other: Self) -> bool:
         return self.lsn < other.lsn
 
 
-def parse_position(text: str) -> PgPosition:
-    """The position written in a log record. A second kind (GTID sets) joins here with its source."""
-    return PgPosition.parse(text)
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_INTERVAL = re.compile(r"([1-9][0-9]{0,18})(?:-([1-9][0-9]{0,18}))?")
+_NOTHING = "-"
+Intervals = tuple[tuple[int, int], ...]
+"""First and last number of each, both included; in order, with holes between them."""
+
+
+class GtidSet(Position):
+    """Executed transactions: for each server's UUID the intervals of their numbers. Immutable.
+
+    The text is that of @@gtid_executed, without newlines, servers in order; `-` for no transaction at all.
+    """
+
+    __slots__ = ("_of", "_text")
+    timeline = 0
+    """There is none: a set says itself which transactions it lacks."""
+
+    def __init__(self, of: dict[str, Intervals] | None = None) -> None:
+        self._of = {uuid: intervals for uuid, intervals in sorted((of or {}).items()) if intervals}
+        self._text: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The server's text, or our own. Tagged GTIDs (8.3) are not read."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        text = "".join(text.split()).lower()
+        for part in text.split(",") if text not in ("", _NOTHING) else ():
+            uuid, *intervals = part.split(":")
+            if not _UUID.fullmatch(uuid) or not intervals:
+                raise ValueError(f"not a set of GTIDs: {text!r} (expected UUID:1-5,…)")
+            found.setdefault(uuid, []).extend(map(_interval, intervals))
+        return cls({uuid: _joined(intervals) for uuid, intervals in found.items()})
+
+    def __contains__(self, gtid: object) -> bool:
+        """Whether the transaction `UUID:N` is in it."""
+        uuid, colon, number = str(gtid).rpartition(":")
+        return bool(colon) and any(first <= int(number) <= last for first, last in self._of.get(uuid.lower(), ()))
+
+    def add(self, uuid: str, number: int) -> Self:
+        """With one transaction more, nearly always the next one of its server."""
+        intervals = self._of.get(uuid, ())
+        if intervals and intervals[-1][1] == number - 1:
+            grown = (*intervals[:-1], (intervals[-1][0], number))
+        else:
+            grown = _joined([*intervals, (number, number)])
+        return type(self)({**self._of, uuid: grown})
+
+    def __or__(self, other: Self) -> Self:
+        uuids = self._of.keys() | other._of.keys()
+        return type(self)({u: _joined([*self._of.get(u, ()), *other._of.get(u, ())]) for u in uuids})
+
+    def __sub__(self, other: Self) -> Self:
+        return type(self)({u: _without(intervals, other._of.get(u, ())) for u, intervals in self._of.items()})
+
+    def __iter__(self) -> Iterator[str]:
+        """Each server's part of the text."""
+        for uuid, intervals in self._of.items():
+            yield ":".join([uuid, *(f"{a}-{b}" if a != b else str(a) for a, b in intervals)])
+
+    def __str__(self) -> str:
+        if self._text is None:
+            self._text = ",".join(self) or _NOTHING
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"GtidSet({self})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GtidSet) and self._of == other._of
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __le__(self, other: Self) -> bool:
+        return not (self - other)._of
+
+
+def _interval(text: str) -> tuple[int, int]:
+    match = _INTERVAL.fullmatch(text)
+    if not match or int(match[2] or match[1]) < int(match[1]):
+        raise ValueError(f"not an interval of GTIDs: {text!r} (expected N or N-M)")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _joined(intervals: list[tuple[int, int]]) -> Intervals:
+    """In order, those that touch made one."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(intervals):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = found[-1][0], max(found[-1][1], last)
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def _without(intervals: Intervals, others: Intervals) -> Intervals:
+    """What of these intervals lies in the holes of the others."""
+    if not others:
+        return intervals
+    holes = [(1, others[0][0] - 1), *((a[1] + 1, b[0] - 1) for a, b in pairwise(others)), (others[-1][1] + 1, 1 << 64)]
+    cut = ((max(a, first), min(b, last)) for first, last in intervals for a, b in holes)
+    return tuple((first, last) for first, last in cut if first <= last)
+
+
+def parse_position(text: str) -> Position:
+    """The position written in a log record, of either engine."""
+    return PgPosition.parse(text) if "/" in text else GtidSet.parse(text)

@@ -17,7 +17,7 @@ from typing import Any
 from cdc.errors import CORRUPT_LOG, CdcError
 from cdc.kafka import Reader
 from cdc.log import End, Start, Validity, parse
-from cdc.position import Lsn, parse_position
+from cdc.position import Lsn, PgPosition
 from cdc.postgres.status import SourceFacts, TargetFacts
 from cdc.topics import log_topic
 
@@ -41,7 +41,7 @@ class Tail:
 
     def up_to(self, lsn: Lsn) -> tuple[int, int] | None:
         """(epoch, number) of the last transaction at or before a position; None where that is out of sight."""
-        behind = [end for end in self.ends if parse_position(end.position).lsn <= lsn]
+        behind = [end for end in self.ends if PgPosition.parse(end.position).lsn <= lsn]
         return (behind[-1].epoch, behind[-1].txn_seq) if behind else None
 
     @property
@@ -359,5 +359,5 @@ def _rate(facts: SourceFacts, tail: Tail) -> float | None:
         return None
     since_us, position = recent[0]
     seconds = (facts.now_us - since_us) / 1e6
-    written = int(facts.wal_end) - int(parse_position(position).lsn)
+    written = int(facts.wal_end) - int(PgPosition.parse(position).lsn)
     return round(written / seconds, 1) if seconds >= 1 and written >= 0 else None

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from cdc.errors import EPOCH_GAP, LOG_GAP, CdcError
 from cdc.log import End, Start, Validity
-from cdc.position import PgPosition, parse_position
+from cdc.position import Position, parse_position
 from sinks.transaction import Progress
 
 
@@ -45,7 +45,7 @@ class Continuity:
         self._validity = Validity(in_force=(after.epoch, after.run) if after else None)
         self._at = _At(after.epoch, after.txn_seq, after.position) if after else None
         self._last, self._origin = last, origin
-        self._skip_to: PgPosition | None = None
+        self._skip_to: Position | None = None
         self.missed_beginning = False
 
     @property
@@ -121,7 +121,7 @@ class Continuity:
         if at.position is None or opened.from_ is None:
             raise self._gap(start, opened.reason)
         own = parse_position(at.position)
-        if parse_position(opened.from_) > own:
+        if not parse_position(opened.from_) <= own:
             raise self._gap(start, opened.reason)
         self._at = _At(start.epoch, 0, None)
         self._skip_to = own if self._skip_to is None else max(own, self._skip_to)

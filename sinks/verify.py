@@ -24,7 +24,7 @@ import psycopg
 
 from cdc.errors import VERIFY_BEHIND, CdcError
 from cdc.event import Table
-from cdc.position import Lsn, parse_position
+from cdc.position import Lsn, PgPosition
 from cdc.postgres.session import Server
 from cdc.verdict import Compared, Verdict
 from sinks.postgres.digest import Digests, differing, digest_query, digests, rows_query
@@ -79,7 +79,7 @@ def _wait(connection: Connection, target: Server, position: Lsn, timeout_s: floa
     while True:
         with target.errors():
             stands = _progress(connection, target.name)[0] if _has_progress(connection) else ""
-        if stands and parse_position(stands).lsn >= position:
+        if stands and PgPosition.parse(stands).lsn >= position:
             return
         if time.monotonic() > deadline:
             raise CdcError(

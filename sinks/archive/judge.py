@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cdc.errors import CdcError
-from cdc.position import parse_position
+from cdc.position import PgPosition
 from cdc.postgres.session import Server
 from sinks.archive.anchor import take_anchor
 from sinks.archive.archive import Archive
@@ -132,11 +132,11 @@ class _Judge:
         self._observer.step(f"proof: {what}")
 
     def _passed(self, anchor: Anchor) -> bool:
-        wanted, seen, until = parse_position(anchor.position).lsn, "", 0.0
+        wanted, seen, until = PgPosition.parse(anchor.position).lsn, "", 0.0
         while True:
             tail = read_tail(self._archive)
             stands = tail.progress.position if tail else "its beginning"
-            if tail and parse_position(stands).lsn >= wanted:
+            if tail and PgPosition.parse(stands).lsn >= wanted:
                 return True
             if stands != seen:
                 seen, until = stands, time.monotonic() + _PATIENCE_S

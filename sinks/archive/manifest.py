@@ -29,7 +29,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cdc.position import parse_position
+from cdc.position import PgPosition
 
 Encryption = Literal["aes-256-gcm", "none"]
 Verdict = Literal["PROVEN", "VERIFIED", "FAILED"]
@@ -236,7 +236,7 @@ class Anchor(Placed):
 
     @property
     def name(self) -> str:
-        at = parse_position(self.position)
+        at = PgPosition.parse(self.position)
         return f"anchor/{at.timeline:020d}/{at.lsn:020d}-{self.id}.json"
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 
 from cdc.errors import BEFORE_ARCHIVE, BEYOND_ARCHIVE, CUT_AMBIGUOUS, SCHEMA_CHANGE_UNSUPPORTED, CdcError
 from cdc.event import Table
-from cdc.position import Lsn, parse_position
+from cdc.position import Lsn, PgPosition
 from sinks.archive.manifest import Base, SchemaChange, Segment
 from sinks.archive.sequences import Reached, reached
 
@@ -87,7 +87,7 @@ def find_cut(
     last = segments[-1]
     reached = last.last_seq if moment.txn_seq is not None else last.position
     wanted = moment.txn_seq is not None and moment.txn_seq > last.last_seq
-    if wanted or (moment.lsn is not None and moment.lsn > parse_position(last.position).lsn):
+    if wanted or (moment.lsn is not None and moment.lsn > PgPosition.parse(last.position).lsn):
         raise CdcError(BEYOND_ARCHIVE, moment=moment, end=reached)
     return Cut(last.epoch, load(last)[-1], None)
 
@@ -99,8 +99,8 @@ def _beyond(moment: Moment) -> Callable[[Txn], bool]:
         return lambda txn: txn.txn_seq > limit
     lsn = moment.lsn or Lsn(0)
     if moment.exclusive:
-        return lambda txn: parse_position(txn.position).lsn >= lsn
-    return lambda txn: parse_position(txn.position).lsn > lsn
+        return lambda txn: PgPosition.parse(txn.position).lsn >= lsn
+    return lambda txn: PgPosition.parse(txn.position).lsn > lsn
 
 
 def _cut_in(segments: Sequence[Segment], at: int, load: Load, is_out: Callable[[Txn], bool]) -> Cut:
@@ -249,7 +249,7 @@ def _reaches(base: Base, moment: Moment) -> bool:
     if moment.txn_seq is not None:
         return base.txn_seq <= moment.txn_seq - moment.exclusive
     if moment.lsn is not None:
-        return parse_position(base.position).lsn <= moment.lsn
+        return PgPosition.parse(base.position).lsn <= moment.lsn
     assert moment.time_us is not None
     return base.commit_us is not None and base.commit_us <= moment.time_us
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cdc.errors import CdcError
-from cdc.position import PgPosition, parse_position
+from cdc.position import Lsn, PgPosition, Position, parse_position
 from sinks.archive.archive import Archive
 from sinks.archive.manifest import Anchor, AnchorTable, Base, Verdict
 from sinks.archive.plan import Moment, Plan
@@ -32,7 +32,7 @@ class Witness:
     """What the source held at a position. `of`: system and database; None where the archive placed it itself."""
 
     name: str
-    position: PgPosition
+    position: Position
     of: tuple[str, str] | None
     tables: Mapping[str, AnchorTable]
 
@@ -119,7 +119,8 @@ class _Prover:
         reasons = []
         for witness in witnesses:
             try:
-                carried = self._windows.carried(self._plan.base, self._plan.cut.epoch, Moment(lsn=witness.position.lsn))
+                moment = Moment(lsn=_lsn(witness.position))
+                carried = self._windows.carried(self._plan.base, self._plan.cut.epoch, moment)
                 problem = self._incomparable(witness, carried, side)
                 if problem is None:
                     self._compare(witness, carried)
@@ -158,6 +159,11 @@ class _Prover:
             )
         compared = {name: differing(sums, witness.tables[name].digests) for name, sums in found.items()}
         self._differences += [Difference(witness.name, name, tuple(b)) for name, b in sorted(compared.items()) if b]
+
+
+def _lsn(position: Position) -> Lsn:
+    assert isinstance(position, PgPosition)
+    return position.lsn
 
 
 def _tables(base: Base) -> dict[str, AnchorTable]:

@@ -22,7 +22,7 @@ from cdc.errors import (
     TABLE_UNKNOWN,
     CdcError,
 )
-from cdc.position import parse_position
+from cdc.position import PgPosition
 from sinks.archive.archive import Archive
 from sinks.archive.chain import Tail, break_between, fetch, fetch_unbroken, read_tail
 from sinks.archive.manifest import Base, Segment, segment_name
@@ -115,7 +115,7 @@ class Windows:
         # Up to the last commit of an epoch that is over, and no further, everything is known.
         horizon = newest.horizon_us if newest else None if run.broken else segments[-1].running_max_us
         if newest and moment.lsn is not None:
-            last, end = (parse_position(position).lsn for position in (segments[-1].position, newest.progress.position))
+            last, end = (PgPosition.parse(at).lsn for at in (segments[-1].position, newest.progress.position))
             if last + moment.exclusive <= moment.lsn <= end:
                 # Heartbeats carry the archive's end on; behind the last transaction there is nothing to leave out.
                 return Cut(segments[-1].epoch, self._load(segments[-1])[-1], None)
@@ -150,7 +150,7 @@ class Windows:
             return any(at is not None and at <= moment.time_us for at in times)
         if moment.lsn is not None:
             ((_, first),) = fetch(self._archive, self._names[epoch][:1])
-            return parse_position(first.prev_position or first.position).lsn <= moment.lsn
+            return PgPosition.parse(first.prev_position or first.position).lsn <= moment.lsn
         return True
 
     def _first_commit(self, epoch: int) -> int | None:

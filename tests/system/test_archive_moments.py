@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cdc.errors import BEFORE_ARCHIVE, BEYOND_ARCHIVE, CdcError, Code
-from cdc.position import parse_position
+from cdc.position import PgPosition
 from sinks.archive.plan import Moment, Plan
 from sinks.archive.restore import Wanted
 from sinks.archive.window import Windows
@@ -61,7 +61,7 @@ def test_before_the_copy_is_complete_and_past_the_end(lived: Lived) -> None:
     assert planned(pipeline, time_us=window.to_us).cut.txn_seq == window.last_seq
     last = planned(pipeline, txn_seq=window.last_seq).cut.last
     assert last
-    lsn = parse_position(last.position).lsn
+    lsn = PgPosition.parse(last.position).lsn
     assert planned(pipeline, lsn=lsn).cut.txn_seq == window.last_seq
     assert planned(pipeline, lsn=lsn, exclusive=True).cut.txn_seq == window.last_seq - 1
     refused(pipeline, BEYOND_ARCHIVE, txn_seq=window.last_seq + 1)
