@@ -1,0 +1,364 @@
+"""Types between engines: which type a column has on a target, and what its values are there. Pure.
+
+In: a table's shape, of either engine, and the target's engine. Out: for each column the target's type, how faithful it
+is, and two functions to the text that the target reads as the value: from a parsed JSON value of an event (`text`), and
+from the source's own text (`from_source`), as an archive has it.
+Refuses: a value that the target has no place for (NaN in a float of MySQL, a zero date in Postgres), by `UnfitError` in
+words. No type is refused: each that is carried has one on the other side that holds its values.
+
+The target's text is Postgres' text output there, and MySQL's source text here: bytes are lower-case hex without a
+prefix, bits a number (`cdc.mysql.values`); whoever writes them says so in SQL.
+A table of MySQL has limits that Postgres' has not, an index entry of 3072 bytes and a row of 65535, so a type may
+depend on the columns beside it. docs/TYPES.md is written from this module.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cdc.postgres.values
+from cdc.event import Column, Engine, Table
+from cdc.types import is_array
+
+Text = Callable[[str], str]
+Fidelity = Literal["exact", "widened"]
+
+NAMES: Mapping[Engine, str] = {"postgresql": "Postgres", "mysql": "MySQL"}
+INDEX_BYTES = 3072
+"""Of an index entry in InnoDB, all its columns together."""
+_ROW_BYTES = 65535
+_VARCHAR_CHARACTERS = 16383
+_POINTER_BYTES = 12
+"""What a row of MySQL counts for a value that is stored apart."""
+_UTF8 = "CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin"
+"""Binary, and trailing blanks count: `a`, `A` and `a ` are three keys, as on Postgres (CORRECTNESS 27)."""
+_ASCII = "CHARACTER SET ascii COLLATE ascii_bin"
+_POSTGRES_NAME_BYTES = 63
+
+
+class UnfitError(ValueError):
+    """The target has no place for the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetType:
+    """A type on the target: its name there, its whole declaration, how faithful it is, what it takes in a row."""
+
+    type: str
+    sql: str
+    fidelity: Fidelity = "exact"
+    note: str = ""
+    from_source: Text | None = None
+    """None: the same text."""
+    row_bytes: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TargetColumn:
+    """A column as it is on the target. `type_sql` is what stands in CREATE TABLE, without NOT NULL."""
+
+    name: str
+    type: str
+    type_sql: str
+    fidelity: Fidelity
+    note: str
+    text: Callable[[Any], str]
+    from_source: Text
+
+
+def target_columns(table: Table, target: Engine) -> tuple[TargetColumn, ...]:
+    """All columns of a table, in its order."""
+    if table.engine == target:
+        return tuple(_same(column, target) for column in table.columns)
+    if target == "postgresql":
+        return tuple(_across(column, "mysql", _on_postgres(column)) for column in table.columns)
+    return tuple(_across(c, "postgresql", found) for c, found in zip(table.columns, _on_mysql(table), strict=True))
+
+
+def problems(table: Table, target: Engine) -> list[str]:
+    """What the target would not refuse by itself and yet not keep."""
+    if target != "postgresql":
+        return []
+    names = [table.schema, table.name, *(column.name for column in table.columns)]
+    return [
+        f"{table.full_name}: the name {name} is longer than Postgres' {_POSTGRES_NAME_BYTES} bytes"
+        for name in names
+        if len(name.encode()) > _POSTGRES_NAME_BYTES
+    ]
+
+
+def source_text(column: Column, engine: Engine) -> Callable[[Any], str]:
+    """A parsed JSON value to the source's own text."""
+    if engine == "postgresql":
+        return cdc.postgres.values.to_text(column.type)
+    from cdc.mysql.values import to_text  # noqa: PLC0415
+
+    return to_text(column)
+
+
+def _same(column: Column, engine: Engine) -> TargetColumn:
+    charset = f" CHARACTER SET {column.charset}" if column.charset else ""
+    collation = f" COLLATE {column.collation}" if column.collation else ""
+    type_sql = f"{column.type_expression}{charset}{collation}"
+    return TargetColumn(column.name, column.type, type_sql, "exact", "", source_text(column, engine), _same_text)
+
+
+def _across(column: Column, source: Engine, found: TargetType) -> TargetColumn:
+    back, convert = source_text(column, source), found.from_source
+    if convert is None:
+        return TargetColumn(column.name, found.type, found.sql, found.fidelity, found.note, back, _same_text)
+
+    def from_source(text: str) -> str:
+        try:
+            return convert(text)
+        except UnfitError as error:
+            raise UnfitError(f"column {column.name}: {error}") from None
+
+    def text(value: Any) -> str:
+        return from_source(back(value))
+
+    return TargetColumn(column.name, found.type, found.sql, found.fidelity, found.note, text, from_source)
+
+
+def _same_text(text: str) -> str:
+    return text
+
+
+def numbers(column: Column) -> tuple[int, ...]:
+    """What stands in parentheses behind a type's name: length, or precision and scale."""
+    match = re.search(r"\((-?\d+)(?:,(-?\d+))?\)", column.type_expression)
+    return tuple(int(n) for n in match.groups() if n is not None) if match else ()
+
+
+# -- Postgres → MySQL -------------------------------------------------------------------------------------------
+def _on_mysql(table: Table) -> list[TargetType]:
+    """The columns' types; the room of an index entry goes in equal parts to the key columns without a length."""
+    key = set(table.key)
+    sized = {c.name: _mysql_key_bytes(c) for c in table.columns if c.name in key}
+    open_ended = [name for name, size in sized.items() if size is None]
+    taken = sum(size for size in sized.values() if size is not None)
+    room = max(INDEX_BYTES - taken, 4 * len(open_ended)) // len(open_ended) if open_ended else 0
+    found = [_mysql_key(c, room) if c.name in key else _mysql(c) for c in table.columns]
+    widest = sorted(range(len(found)), key=lambda at: -found[at].row_bytes)
+    for at in widest:
+        if sum(one.row_bytes for one in found) <= _ROW_BYTES:
+            break
+        if found[at].type == "varchar" and table.columns[at].name not in key:
+            found[at] = _LONG_TEXT
+    return found
+
+
+def _characters(n: int, **more: Any) -> TargetType:
+    return TargetType("varchar", f"varchar({n}) {_UTF8}", row_bytes=4 * n + 2, **more)
+
+
+_LONG_TEXT = TargetType("longtext", f"longtext {_UTF8}", row_bytes=_POINTER_BYTES)
+
+
+def _mysql(column: Column) -> TargetType:
+    """The type of a column that is in no key."""
+    if is_array(column.type):
+        return _text_of('the array as Postgres writes it: {1,NULL,"a b"}')
+    if column.type in ("varchar", "bpchar"):
+        length = numbers(column)
+        return _characters(length[0]) if length and length[0] <= _VARCHAR_CHARACTERS else _LONG_TEXT
+    if column.type == "numeric":
+        return _decimal(column)
+    if column.type == "enum":
+        return _enum(column)
+    if column.type in ("time", "timestamp", "timestamptz"):
+        return _temporal(column)
+    return _MYSQL[column.type]
+
+
+def _text_of(note: str) -> TargetType:
+    return TargetType("longtext", f"longtext {_UTF8}", "widened", note, row_bytes=_POINTER_BYTES)
+
+
+def _decimal(column: Column) -> TargetType:
+    declared = numbers(column)
+    if declared:
+        precision, scale = (*declared, 0)[:2]
+        if precision <= 65 and 0 <= scale <= min(30, precision):
+            return TargetType("decimal", f"decimal({precision},{scale})", note="NaN is refused",
+                              from_source=_refusing(_NOT_FINITE), row_bytes=30)  # fmt: skip
+    note = "its digits: MySQL has no decimal of this precision and scale"
+    return TargetType("longtext", f"longtext {_ASCII}", "widened", note, row_bytes=_POINTER_BYTES)
+
+
+def _enum(column: Column) -> TargetType:
+    labels = column.enum_values or ()
+    # MySQL cuts the blanks off a label's end, and has '' for what is none of them.
+    if any(label == "" or label.endswith(" ") for label in labels) or not labels:
+        return _characters(_LABEL_CHARACTERS, fidelity="widened",
+                           note="the label: MySQL's enum holds none that is empty or ends with a blank")  # fmt: skip
+    quoted = ",".join("'" + label.replace("\\", "\\\\").replace("'", "''") + "'" for label in labels)
+    return TargetType("enum", f"enum({quoted}) {_UTF8}")
+
+
+_LABEL_CHARACTERS = 63
+
+
+def _temporal(column: Column) -> TargetType:
+    declared = numbers(column)
+    digits = declared[0] if declared else 6
+    if column.type == "time":
+        return TargetType("time", f"time({digits})")
+    note = "infinity, BC and years above 9999 are refused"
+    if column.type == "timestamp":
+        return TargetType("datetime", f"datetime({digits})", note=note, from_source=_refusing(_FAR))
+    return TargetType("datetime", f"datetime({digits})", "widened", f"in UTC, which the type does not say; {note}",
+                      from_source=_without_zone)  # fmt: skip
+
+
+def _refusing(unfit: re.Pattern[str]) -> Text:
+    def check(text: str) -> str:
+        if unfit.search(text):
+            raise UnfitError(f"MySQL has no place for {text}")
+        return text
+
+    return check
+
+
+_NOT_FINITE = re.compile(r"[yN]")
+"""Infinity and NaN."""
+_FAR = re.compile(r"[yC]\Z|\A\d{5}")
+"""infinity, BC, a year of more than four digits."""
+_checked_date = _refusing(_FAR)
+_checked_float = _refusing(_NOT_FINITE)
+
+
+def _without_zone(text: str) -> str:
+    return _checked_date(text).removesuffix("+00")
+
+
+def _widened_float(text: str) -> str:
+    """As the double that it is: compared with 0.1, a float of MySQL is never equal."""
+    (value,) = struct.unpack("f", struct.pack("f", float(_checked_float(text))))
+    return repr(value)
+
+
+_MYSQL: dict[str, TargetType] = {
+    "int2": TargetType("smallint", "smallint"),
+    "int4": TargetType("int", "int"),
+    "int8": TargetType("bigint", "bigint"),
+    "oid": TargetType("int unsigned", "int unsigned"),
+    "float4": TargetType("float", "float", note="NaN and infinity are refused", from_source=_widened_float),
+    "float8": TargetType("double", "double", note="NaN and infinity are refused", from_source=_checked_float),
+    "text": _LONG_TEXT,
+    "bool": TargetType("tinyint", "tinyint(1)", from_source={"t": "1", "f": "0"}.__getitem__),
+    "bytea": TargetType("longblob", "longblob", from_source=lambda text: text[2:], row_bytes=_POINTER_BYTES),
+    "uuid": TargetType("char", f"char(36) {_ASCII}", row_bytes=36),
+    "date": TargetType("date", "date", note="infinity, BC and years above 9999 are refused",
+                       from_source=_checked_date),
+    "json": _text_of("the very text; MySQL's json would alter numbers and the order of keys"),
+    "jsonb": _text_of("the very text; MySQL's json would alter numbers and the order of keys"),
+}  # fmt: skip
+
+
+def _mysql_key_bytes(column: Column) -> int | None:
+    """Of an index entry; None where the type sets no bound that an entry holds."""
+    found = _mysql(column)
+    if found.type == "varchar":
+        size = found.row_bytes - 2
+        return size if size <= INDEX_BYTES // 4 else None
+    return None if found.type in ("longtext", "longblob") else found.row_bytes
+
+
+def _mysql_key(column: Column, room: int) -> TargetType:
+    """A key is as long as the room in an index entry; MySQL refuses a longer one by name."""
+    if _mysql_key_bytes(column) is not None:
+        return _mysql(column)
+    found = _mysql(column)
+    if found.type == "longblob":
+        return TargetType("varbinary", f"varbinary({room})", note=f"up to {room} bytes",
+                          from_source=found.from_source, row_bytes=room + 2)  # fmt: skip
+    ascii_only = _ASCII in found.sql
+    length = room if ascii_only else room // 4
+    if found.type == "varchar":
+        length = min(length, *numbers(column))
+    note = "; ".join(filter(None, (found.note, f"up to {length} characters")))
+    return TargetType("varchar", f"varchar({length}) {_ASCII if ascii_only else _UTF8}", found.fidelity, note,
+                      found.from_source, length * (1 if ascii_only else 4) + 2)  # fmt: skip
+
+
+# -- MySQL → Postgres -------------------------------------------------------------------------------------------
+def _on_postgres(column: Column) -> TargetType:
+    declared = numbers(column)
+    length = declared[0] if declared else 0
+    match column.type:
+        case "decimal":
+            precision, scale = (*declared, 0)[:2] if declared else (10, 0)
+            return TargetType("numeric", f"numeric({precision},{scale})")
+        case "bit":
+            if length == 1:
+                return TargetType("bool", "boolean", from_source={"1": "t", "0": "f"}.__getitem__)
+            return TargetType("bit", f"bit({length})", from_source=lambda text: format(int(text), f"0{length}b"))
+        case "datetime":
+            return TargetType("timestamp", f"timestamp({length}) without time zone", note=_NO_ZERO,
+                              from_source=_calendar_date)  # fmt: skip
+        case "timestamp":
+            return TargetType("timestamptz", f"timestamp({length}) with time zone", note=_NO_ZERO,
+                              from_source=lambda text: f"{_calendar_date(text)}+00")  # fmt: skip
+        case "char" | "varchar" if length:
+            return TargetType("varchar", f"character varying({length})", note=_NO_NUL, from_source=_without_nul)
+    return _POSTGRES[column.type]
+
+
+_NO_ZERO = "zero dates, dates with a month or day of zero and the year 0000 are refused"
+_NO_NUL = "the character NUL is refused"
+
+
+def _calendar_date(text: str) -> str:
+    if text[:4] == "0000" or text[5:7] == "00" or text[8:10] == "00":
+        raise UnfitError(f"Postgres has no place for {text}")
+    return text
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise UnfitError("Postgres has no place for the character NUL in a text")
+    return text
+
+
+def _postgres_text(fidelity: Fidelity = "exact", note: str = "") -> TargetType:
+    return TargetType("text", "text", fidelity, "; ".join(filter(None, (note, _NO_NUL))), _without_nul)
+
+
+_BYTES = TargetType("bytea", "bytea", "widened", "its length is not limited", lambda text: f"\\x{text}")
+_POSTGRES: dict[str, TargetType] = {
+    "tinyint": TargetType("int2", "smallint", "widened"),
+    "tinyint unsigned": TargetType("int2", "smallint", "widened"),
+    "smallint": TargetType("int2", "smallint"),
+    "smallint unsigned": TargetType("int4", "integer", "widened"),
+    "mediumint": TargetType("int4", "integer", "widened"),
+    "mediumint unsigned": TargetType("int4", "integer", "widened"),
+    "int": TargetType("int4", "integer"),
+    "int unsigned": TargetType("int8", "bigint", "widened"),
+    "bigint": TargetType("int8", "bigint"),
+    "bigint unsigned": TargetType("numeric", "numeric(20,0)", "widened"),
+    "float": TargetType("float4", "real"),
+    "double": TargetType("float8", "double precision"),
+    "year": TargetType("int2", "smallint", "widened", "0000 is 0", lambda text: str(int(text))),
+    "date": TargetType("date", "date", note=_NO_ZERO, from_source=_calendar_date),
+    "time": TargetType("interval", "interval", "widened", "a time of MySQL may be 838 hours, or negative"),
+    "char": _postgres_text(),
+    "varchar": _postgres_text(),
+    "tinytext": _postgres_text("widened"),
+    "text": _postgres_text("widened"),
+    "mediumtext": _postgres_text("widened"),
+    "longtext": _postgres_text(),
+    "enum": _postgres_text("widened", "the label; '' for MySQL's error value"),
+    "set": _postgres_text("widened", "the labels, joined by commas"),
+    "binary": _BYTES,
+    "varbinary": _BYTES,
+    "tinyblob": _BYTES,
+    "blob": _BYTES,
+    "mediumblob": _BYTES,
+    "longblob": TargetType("bytea", "bytea", from_source=lambda text: f"\\x{text}"),
+    "json": TargetType("json", "json", note="the very text"),
+}
