@@ -1,4 +1,4 @@
-# Everything lands in the checkout: .venv/ (Python), .servers/ (Postgres, Kafka, kcat).
+# Everything lands in the checkout: .venv/ (Python), .servers/ (Postgres, MySQL, Kafka, kcat).
 
 PYTHON ?= python3
 VENV   := .venv

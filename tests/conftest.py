@@ -14,6 +14,7 @@ import pytest
 
 from tests.servers.fetch import postgres15_bin
 from tests.servers.kafka import Kafka
+from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database, Postgres
 from tests.servers.proxy import Proxy
 from tests.servers.s3 import S3
@@ -51,6 +52,20 @@ def postgres15(servers_directory: Path) -> Iterator[Postgres]:
     if programs is None:
         pytest.skip("this system has no package postgresql-15")
     with Postgres(servers_directory / "older", programs=programs) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql_server(servers_directory: Path) -> Iterator[MySQL]:
+    """The MySQL that is captured, or replicated into from a Postgres."""
+    with MySQL(servers_directory / "mysql") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql_target(servers_directory: Path) -> Iterator[MySQL]:
+    """A second MySQL, to replicate the first one into."""
+    with MySQL(servers_directory / "mysql-target") as server:
         yield server
 
 
@@ -93,5 +108,21 @@ def database(postgres_source: Postgres, unique_name: str) -> Iterator[Database]:
 def target_database(postgres_target: Postgres, unique_name: str) -> Iterator[Database]:
     """A fresh database on the target, of the same name as `database`."""
     fresh = postgres_target.create_database(unique_name)
+    yield fresh
+    fresh.drop()
+
+
+@pytest.fixture
+def mysql_database(mysql_server: MySQL, unique_name: str) -> Iterator[MySQLDatabase]:
+    """A fresh database on the MySQL server."""
+    fresh = mysql_server.create_database(unique_name)
+    yield fresh
+    fresh.drop()
+
+
+@pytest.fixture
+def mysql_target_database(mysql_target: MySQL, unique_name: str) -> Iterator[MySQLDatabase]:
+    """A fresh database on the second MySQL, of the same name as `mysql_database`."""
+    fresh = mysql_target.create_database(unique_name)
     yield fresh
     fresh.drop()

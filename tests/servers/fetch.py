@@ -1,20 +1,23 @@
 """Brings the real servers into `.servers/` of the checkout and installs nothing outside it.
 
-In: the virtual environment of `make venv`. Out: `POSTGRES_BIN`, `KAFKA_LIBS`, `kcat()` and, on a Debian that has it,
-`postgres15_bin()` are usable. Postgres comes with a wheel, Kafka's jars from Maven, kcat and Postgres 15 from Debian's
-packages, unpacked. Running it again does only what is missing; a piece appears under its name by one rename, after all
-of it is there.
+In: the virtual environment of `make venv`. Out: `POSTGRES_BIN`, `KAFKA_LIBS`, `MYSQL`, `kcat()` and, on a Debian that
+has it, `postgres15_bin()` are usable. Postgres comes with a wheel, Kafka's jars and MySQL from Maven, kcat and
+Postgres 15 from Debian's packages, unpacked. Running it again does only what is missing; a piece appears under its name
+by one rename, after all of it is there.
 Java and Maven are taken from PATH. Where they are missing, root installs them; others are told the command.
 """
 
 import fcntl
 import importlib.util
 import os
+import platform
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = ROOT / ".servers"
 KAFKA_POM = ROOT / "docker" / "kafka" / "pom.xml"
+MYSQL_POM = ROOT / "docker" / "mysql" / "pom.xml"
 JAVA_AT_LEAST = 17
 
 
@@ -37,14 +41,15 @@ def _postgres_bin() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-def _kafka_libs() -> Path:
-    version = re.search(r"<kafka\.version>(.+?)<", KAFKA_POM.read_text())
-    assert version, f"{KAFKA_POM} names no kafka.version"
-    return SERVERS / f"kafka-{version[1]}"
+def _named(pom: Path, server: str) -> Path:
+    version = re.search(rf"<{server}\.version>(.+?)<", pom.read_text())
+    assert version, f"{pom} names no {server}.version"
+    return SERVERS / f"{server}-{version[1]}"
 
 
 POSTGRES_BIN = _postgres_bin()
-KAFKA_LIBS = _kafka_libs()
+KAFKA_LIBS = _named(KAFKA_POM, "kafka")
+MYSQL = _named(MYSQL_POM, "mysql")
 KCAT = SERVERS / "kcat"
 POSTGRES15 = SERVERS / "postgres-15"
 FAKETIME = SERVERS / "faketime"
@@ -61,6 +66,11 @@ def postgres15_bin() -> Path | None:
     return next((root / _POSTGRES15_BIN for root in (Path("/"), POSTGRES15) if (root / _POSTGRES15_BIN).exists()), None)
 
 
+def mysql_libraries() -> str:
+    """The folders of the libraries that MySQL needs and this system may lack."""
+    return ":".join(str(folder) for folder in (MYSQL / "debian").glob("**/*-linux-*"))
+
+
 def faketime() -> Path | None:
     """The library that moves a program's clock; None where it is not to be had."""
     return next(FAKETIME.glob("usr/lib/*/faketime/libfaketime.so.1"), None)
@@ -74,6 +84,9 @@ def fetch() -> None:
         _say("kafka     collecting jars with Maven")
         copy_jars(KAFKA_POM, KAFKA_LIBS)
     _say(f"kafka     {len(list(KAFKA_LIBS.glob('*.jar')))} jars in {_shown(KAFKA_LIBS)}")
+    if not MYSQL.exists():
+        _fetch_mysql()
+    _check_mysql()
     if not kcat().exists():
         _fetch_kcat()
     _say(f"kcat      {_shown(kcat())}")
@@ -132,6 +145,35 @@ def copy_jars(pom: Path, libs: Path) -> None:
         ])  # fmt: skip
 
 
+def _fetch_mysql() -> None:
+    if platform.machine() != "x86_64":
+        raise MissingError(f"MySQL is brought in for x86_64 only, and this is {platform.machine()}")
+    _say("mysql     fetching the server with Maven")
+    with tempfile.TemporaryDirectory(dir=SERVERS) as folder, _piece(MYSQL) as partial:
+        jars = Path(folder) / "jars"
+        copy_jars(MYSQL_POM, jars)
+        (jar,) = jars.glob("*.jar")
+        with zipfile.ZipFile(jar) as archive:
+            packed = archive.extract("mysql-Linux-amd64.tar.gz", folder)
+        _run(["tar", "-xzf", packed, "-C", str(partial)])
+        if shutil.which("apt-get"):
+            debian = partial / "debian"
+            debian.mkdir()
+            _run(["apt-get", *_apt_options(), "update", "--quiet"])
+            for package in ("libaio1", "libnuma1"):
+                _unpack(package, debian)
+
+
+def _check_mysql() -> None:
+    env = os.environ | {"LD_LIBRARY_PATH": mysql_libraries()}
+    done = subprocess.run(
+        [MYSQL / "bin" / "mysqld", "--no-defaults", "--version"], env=env, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise MissingError(f"MySQL does not start here: {done.stderr.strip()}")
+    _say(f"mysql     {done.stdout.split()[2]} in {_shown(MYSQL)}")
+
+
 def _fetch_kcat() -> None:
     if not shutil.which("apt-get"):
         raise MissingError("kcat is missing; install it with this system's package manager")
@@ -163,7 +205,8 @@ def _unpack(package: str, root: Path) -> None:
     """A package and what of its dependencies this system lacks."""
     apt = _apt_options()
     plan = _run(["apt-get", *apt, "install", "--simulate", "--no-install-recommends", package])
-    _run(["apt-get", *apt, "download", *re.findall(r"^Inst (\S+)", plan, re.MULTILINE)], cwd=root)
+    if lacking := re.findall(r"^Inst (\S+)", plan, re.MULTILINE):
+        _run(["apt-get", *apt, "download", *lacking], cwd=root)
     for archive in root.glob("*.deb"):
         _run(["dpkg", "-x", str(archive), str(root)])
         archive.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import boto3
 import psycopg
+import pymysql
 import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
@@ -20,6 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.servers import postgres
 from tests.servers.fetch import POSTGRES_BIN, kcat
 from tests.servers.kafka import Kafka
+from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database, Postgres
 from tests.servers.process import Process
 from tests.servers.proxy import Proxy
@@ -117,6 +119,42 @@ def test_postgres_runs_from_a_checkout_closed_to_its_user(tmp_path: Path, monkey
     monkeypatch.setattr(postgres, "POSTGRES_BIN", closed / wheel.name / "pginstall" / "bin")
     with Postgres(closed / "server") as server:
         assert server.execute("SELECT 1") == [(1,)]
+
+
+def test_mysql_speaks_sql_and_writes_rows_with_gtids_to_its_binlog(mysql_database: MySQLDatabase) -> None:
+    before = mysql_database.server.gtids()
+    mysql_database.execute("CREATE TABLE t (id int PRIMARY KEY, x text); INSERT INTO t VALUES (1, %s)", ["ä"])
+    assert mysql_database.execute("SELECT id, x FROM t") == [(1, "ä")]
+    assert mysql_database.server.gtids() != before
+    facts = "@@binlog_format, @@binlog_row_image, @@binlog_row_metadata, @@gtid_mode"
+    assert mysql_database.execute(f"SELECT {facts}") == [("ROW", "FULL", "FULL", "ON")]
+
+
+def test_mysql_refuses_a_wrong_password_and_speaks_tls(mysql_server: MySQL) -> None:
+    with pytest.raises(pymysql.OperationalError, match="Access denied"):
+        mysql_server.connect(password="wrong")
+    assert mysql_server.execute("SHOW STATUS LIKE 'Ssl_version'")[0][1].startswith("TLS")
+
+
+def test_mysql_survives_kill9_freeze_and_reuse_and_stands_beside_another(tmp_path: Path, mysql_server: MySQL) -> None:
+    directory = tmp_path / "mysql"
+    with MySQL(directory, {"binlog_row_image": "NOBLOB"}, fsync=True) as server:
+        port, (identity,) = server.port, server.execute("SELECT @@server_uuid")
+        server.execute("CREATE DATABASE d; CREATE TABLE d.t AS SELECT 1 AS id")
+        server.kill9()
+        assert not server.running
+        server.start()
+        assert server.execute("SELECT * FROM d.t") == [(1,)]
+        assert server.execute("SELECT @@binlog_row_image") == [("NOBLOB",)]
+        server.pause()
+        with pytest.raises(pymysql.OperationalError):
+            pymysql.connect(host="127.0.0.1", port=port, user="root", read_timeout=1)
+        server.cont()
+        server.restart()
+    with MySQL(directory) as again:
+        assert again.port == port
+        assert again.execute("SELECT @@server_uuid") == [identity] != mysql_server.execute("SELECT @@server_uuid")
+        assert again.execute("SELECT * FROM d.t") == [(1,)]
 
 
 def test_kafka_keeps_records_through_kill9_and_restart(tmp_path: Path) -> None:

@@ -1,0 +1,227 @@
+"""A real MySQL of our own: made, started, killed, frozen, restarted on one port and one data directory.
+
+In: an empty or earlier used directory. Out: a server on 127.0.0.1 with a row binlog, GTIDs, TLS and passwords by
+caching_sha2_password as MySQL 8 has them out of the box; user `root` from everywhere. A directory that was used before
+keeps its port, password, UUID and data.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import pymysql
+from pymysql.connections import Connection
+from pymysql.constants import CLIENT
+
+from tests.servers.fetch import MYSQL, mysql_libraries
+from tests.servers.process import Process, free_port
+
+Row = tuple[Any, ...]
+
+
+class MySQL:
+    """One server; `settings` are lines of my.cnf, on top of what the tests always need."""
+
+    def __init__(
+        self, directory: Path, settings: Mapping[str, str | int] | None = None, *, fsync: bool = False
+    ) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self.log = directory / "mysql.log"
+        self.config = directory / "my.cnf"
+        self._env = os.environ | {"LD_LIBRARY_PATH": mysql_libraries()}
+        self._process: Process | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+        identity = directory / "identity.json"
+        known = json.loads(identity.read_text()) if identity.exists() else None
+        self.port: int = known["port"] if known else free_port()
+        self.password: str = known["password"] if known else secrets.token_hex(12)
+        self._configure(settings or {}, fsync=fsync)
+        if not known:
+            self._initialize()
+            identity.touch(mode=0o600)
+            identity.write_text(json.dumps({"port": self.port, "password": self.password}))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.running:
+            self.kill9()
+
+    @property
+    def process(self) -> Process:
+        """The server, for its pid, memory and CPU."""
+        assert self._process, "start() the server first"
+        return self._process
+
+    @property
+    def running(self) -> bool:
+        """Whether the server lives; a frozen one does."""
+        return self._process is not None and self._process.running
+
+    def start(self, timeout: float = 60) -> None:
+        """Start and wait until it answers SQL, crash recovery included."""
+        assert not self.running, "it is running already"
+        self._process = Process(self._mysqld(), self.log, env=self._env)
+        deadline = time.monotonic() + timeout
+        while not self._answers():
+            if not self.process.running or time.monotonic() > deadline:
+                raise RuntimeError(f"MySQL did not start: {self.process.tail()}")
+            time.sleep(0.05)
+
+    def stop(self, timeout: float = 60) -> None:
+        """End it in order."""
+        self.process.stop(timeout=timeout)
+
+    def kill9(self) -> None:
+        """SIGKILL."""
+        self.process.kill9()
+
+    def restart(self) -> None:
+        """Stop if it runs, then start on the same port and data."""
+        if self.running:
+            self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay, nothing answers."""
+        self.process.pause()
+
+    def cont(self) -> None:
+        """SIGCONT."""
+        self.process.cont()
+
+    def url(self, dbname: str = "", user: str = "root", *, port: int | None = None) -> str:
+        """A URL without password, as a cdc.toml wants it; `port` of a proxy, if one stands in front."""
+        return f"mysql://{quote(user)}@127.0.0.1:{port or self.port}/{quote(dbname)}"
+
+    def connect(
+        self, dbname: str = "", user: str = "root", password: str | None = None, *, autocommit: bool = True
+    ) -> Connection:
+        """A connection: root's, unless another is named; it takes several statements at once."""
+        return pymysql.connect(
+            host="127.0.0.1",
+            port=self.port,
+            user=user,
+            password=self.password if password is None else password,
+            database=dbname or None,
+            autocommit=autocommit,
+            client_flag=CLIENT.MULTI_STATEMENTS,
+        )
+
+    def execute(self, query: str, params: Any = None, *, dbname: str = "") -> list[Row]:
+        """Run statements in a connection of its own, committed; the rows of the last one, if it has any."""
+        with self.connect(dbname) as connection, connection.cursor() as cursor:
+            cursor.execute(query, params)
+            while cursor.nextset():
+                pass
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def gtids(self) -> str:
+        """Every transaction it has executed, on one line."""
+        return str(self.execute("SELECT @@gtid_executed")[0][0]).replace("\n", "")
+
+    def create_database(self, name: str) -> "MySQLDatabase":
+        """A fresh, empty database."""
+        self.execute(f"CREATE DATABASE {quoted(name)}")
+        return MySQLDatabase(self, name)
+
+    def _answers(self) -> bool:
+        try:
+            self.connect().close()
+        except pymysql.OperationalError:
+            return False
+        return True
+
+    def _mysqld(self, *more: str) -> list[str | Path]:
+        user = ("--user=root",) if os.geteuid() == 0 else ()
+        return [MYSQL / "bin" / "mysqld", f"--defaults-file={self.config}", *user, *more]
+
+    def _initialize(self) -> None:
+        first = self.directory / "init.sql"
+        first.touch(mode=0o600)
+        first.write_text(
+            f"ALTER USER root@localhost IDENTIFIED BY '{self.password}';\nRENAME USER root@localhost TO root@'%';\n"
+        )
+        command = self._mysqld("--initialize-insecure", f"--init-file={first}", "--skip-log-bin")
+        done = subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"MySQL's data directory could not be made: {done.stderr}")
+        first.unlink()
+
+    def _configure(self, settings: Mapping[str, str | int], *, fsync: bool) -> None:
+        values: dict[str, str | int] = {
+            "basedir": str(MYSQL),
+            "datadir": str(self.data),
+            "bind-address": "127.0.0.1",
+            "port": self.port,
+            "socket": "mysql.sock",  # in the data directory: a path of its own may be too long for a socket
+            "mysqlx": "OFF",
+            "skip-name-resolve": "ON",
+            "server-id": self.port,
+            "log-bin": "binlog",
+            "gtid-mode": "ON",
+            "enforce-gtid-consistency": "ON",
+            "binlog-row-metadata": "FULL",
+            "max-connections": 100,
+            "innodb-buffer-pool-size": "64M",
+            "innodb-redo-log-capacity": "64M",
+            "innodb-flush-log-at-trx-commit": 1 if fsync else 2,
+            "innodb-doublewrite": "ON" if fsync else "OFF",
+            "sync-binlog": 1 if fsync else 0,
+            "table-open-cache": 400,
+        }
+        values.update({name.replace("_", "-"): value for name, value in settings.items()})
+        lines = "".join(f"{name} = {value}\n" for name, value in values.items())
+        self.config.write_text(f"[mysqld]\n{lines}")
+
+
+@dataclass(frozen=True)
+class MySQLDatabase:
+    """One database of a running server."""
+
+    server: MySQL
+    name: str
+
+    def url(self, user: str = "root", *, port: int | None = None) -> str:
+        """See `MySQL.url`."""
+        return self.server.url(self.name, user, port=port)
+
+    def connect(self, *, autocommit: bool = True) -> Connection:
+        """Root's connection."""
+        return self.server.connect(self.name, autocommit=autocommit)
+
+    def execute(self, query: str, params: Any = None) -> list[Row]:
+        """See `MySQL.execute`."""
+        return self.server.execute(query, params, dbname=self.name)
+
+    def drop(self) -> None:
+        """Drop it, and end the sessions that would keep it."""
+        sessions = self.server.execute("SELECT id FROM information_schema.processlist WHERE db = %s", [self.name])
+        for (session,) in sessions:
+            try:
+                self.server.execute(f"KILL {session}")
+            except pymysql.OperationalError as gone:
+                if gone.args[0] != _NO_SUCH_THREAD:
+                    raise
+        self.server.execute(f"DROP DATABASE {quoted(self.name)}")
+
+
+_NO_SUCH_THREAD = 1094
+
+
+def quoted(name: str) -> str:
+    """A name as SQL has it."""
+    return "`" + name.replace("`", "``") + "`"
