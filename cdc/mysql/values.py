@@ -5,8 +5,8 @@ log, the same bytes. Out: the JSON bytes of the value (`encoder`), and the way b
 source text (`to_text`). Refuses: a type without a row in `cdc.types`, by `KeyError`; a text that its type cannot have,
 by `ValueError`.
 
-    integers, year       digits; a year has four            float    widened to double, as MySQL prints that double
-    decimal              digits with the column's scale     double   as MySQL prints it
+    integers, year       digits; a year has four            float    widened to a double, and written as that
+    decimal              digits with the column's scale     double   as MySQL sends it in a result (`double_text`)
     bit                  the number in digits               text, enum, set, json   the characters in UTF-8
     date, time, …        the server's, all its digits       binary   lower-case hex, binary(n) padded to n bytes
 
@@ -41,7 +41,7 @@ _EXPONENT_FROM = 15
 
 # -- numbers ----------------------------------------------------------------------------------------------------
 def double_text(value: float) -> str:
-    """A double as MySQL prints it: the shortest digits that read back, with an exponent if very large or small."""
+    """A double as MySQL sends it: the shortest digits that read back, with an exponent if very large or small."""
     mantissa, _, exponent = repr(value).partition("e")
     sign, mantissa = ("-", mantissa[1:]) if mantissa[0] == "-" else ("", mantissa)
     whole, _, fraction = mantissa.partition(".")
@@ -217,8 +217,9 @@ def to_text(column: Column) -> ToText:
 def select_expression(column: Column, name: str) -> str:
     """SQL that gives the source text of a column, whose quoted name is `name`, under our session settings."""
     if column.type in ("float", "double"):
-        # By itself a float is printed with six digits, and with a scale (M,D) rounded to it.
-        return f"CAST(CAST({name} AS DOUBLE) AS CHAR)"
+        # The one cast that keeps every digit: to CHAR prints six digits of a float and 22 characters of a double, and
+        # CAST(… AS DOUBLE) before it leaves 15 digits of small ones.
+        return f"TRIM(TRAILING '.0' FROM CAST(CAST({name} AS JSON) AS CHAR))"
     if column.type == "bit":
         return f"CAST({name} AS UNSIGNED)"
     if element(column.type, "mysql").form is Form.BYTES:

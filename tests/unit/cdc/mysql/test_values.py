@@ -139,8 +139,8 @@ def test_times(hours: int, minutes: int, seconds: int, fraction: bool) -> None: 
 def test_sql_of_a_column() -> None:
     expected = {
         "int": "`v`",
-        "float": "CAST(CAST(`v` AS DOUBLE) AS CHAR)",
-        "double(7,3)": "CAST(CAST(`v` AS DOUBLE) AS CHAR)",
+        "float": "TRIM(TRAILING '.0' FROM CAST(CAST(`v` AS JSON) AS CHAR))",
+        "double(7,3)": "TRIM(TRAILING '.0' FROM CAST(CAST(`v` AS JSON) AS CHAR))",
         "bit(3)": "CAST(`v` AS UNSIGNED)",
         "binary(3)": "LOWER(HEX(`v`))",
         "int(5) unsigned zerofill": "CAST(`v` AS UNSIGNED)",
