@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import cdc.mysql.values
 import cdc.postgres.values
 from cdc.event import Column, Engine, Table
 from cdc.types import is_array
@@ -95,9 +96,7 @@ def source_text(column: Column, engine: Engine) -> Callable[[Any], str]:
     """A parsed JSON value to the source's own text."""
     if engine == "postgresql":
         return cdc.postgres.values.to_text(column.type)
-    from cdc.mysql.values import to_text  # noqa: PLC0415
-
-    return to_text(column)
+    return cdc.mysql.values.to_text(column)
 
 
 def _same(column: Column, engine: Engine) -> TargetColumn:

@@ -27,7 +27,8 @@ from cdc.event import Table
 from cdc.position import Lsn, PgPosition
 from cdc.postgres.session import Server
 from cdc.verdict import Compared, Verdict
-from sinks.postgres.digest import Digests, differing, digest_query, digests, rows_query
+from sinks.digest import Digests, differing, digests
+from sinks.postgres.digest import digest_query, rows_query
 
 Connection = psycopg.Connection[Any]
 _SHOWN = 5

@@ -23,7 +23,8 @@ from sinks.archive.archive import Archive
 from sinks.archive.chain import read_tail
 from sinks.archive.manifest import Anchor, AnchorTable
 from sinks.archive.snapshot import Exact, exact_snapshot
-from sinks.postgres.digest import digest_query, digests
+from sinks.digest import digests
+from sinks.postgres.digest import digest_query
 
 _AGAIN_S = 1.0
 _TABLES = """

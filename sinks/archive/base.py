@@ -48,7 +48,8 @@ from sinks.archive.manifest import Base, BaseTable
 from sinks.archive.replica import replica_snapshot
 from sinks.archive.snapshot import exact_snapshot
 from sinks.archive.table_files import TableFiles
-from sinks.postgres.digest import digest_query, digests
+from sinks.digest import digests
+from sinks.postgres.digest import digest_query
 from sinks.transaction import Progress
 
 _EVERY_S = 0.5

@@ -26,7 +26,7 @@ from sinks.archive.plan import Moment, Plan
 from sinks.archive.proof import Difference, Proof, prove
 from sinks.archive.restore import Observer, Outcome, fold_digests
 from sinks.archive.window import Windows
-from sinks.postgres.digest import differing
+from sinks.digest import differing
 
 _PATIENCE_S = 120.0
 """An archiver that works moves on within `roll_every` and a heartbeat."""

@@ -22,7 +22,7 @@ from sinks.archive.manifest import Anchor, AnchorTable, Base, Verdict
 from sinks.archive.plan import Moment, Plan
 from sinks.archive.restore import Observer, fold_digests
 from sinks.archive.window import Windows
-from sinks.postgres.digest import Digests, differing
+from sinks.digest import Digests, differing
 
 Side = Literal["before", "behind"]
 

@@ -26,7 +26,7 @@ from sinks.archive.manifest import Base
 from sinks.archive.plan import Plan, TablePlan
 from sinks.archive.reading import BATCH_ROWS, segment_rows
 from sinks.archive.scratch import Scratch
-from sinks.postgres.digest import Digests, differing, digests
+from sinks.digest import Digests, differing, digests
 from sinks.postgres.rehearsal import Gone
 from sinks.postgres.restoring import Place, RestoreTarget
 from sinks.transaction import Progress

@@ -1,24 +1,17 @@
-"""Digests of tables: what they are, and the SQL that computes them on Postgres. Pure.
+"""The SQL that computes digests on Postgres (`sinks.digest` says what they are). Pure.
 
-In: a table's shape. Out: a query whose rows are (bucket, rows, sum, sum). Equal digests mean equal rows, whatever their
-order; the same sums come out of the archive in DuckDB (sinks/archive/lines.py), from the same text.
-
-A row's line is its columns in the shape's order, each in double quotes (doubled inside) or nothing for NULL, joined by
-commas: the line that COPY would read. Its hash is sha256 of that line in UTF-8. The two sums add the first and the
-second 15 hex digits of the hashes as numbers. The bucket is the first two hex digits of the hash of the key's line; of
-the whole line for a table without a key.
+In: a table's shape, of either engine. Out: a query whose rows are (bucket, rows, sum, sum). A replica of a MySQL source
+is asked for its values as MySQL writes them: this is the way back of `sinks.across`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from psycopg import sql
 
-from cdc.event import Table
-
-Digests = dict[str, tuple[int, int, int]]
+from cdc.event import Column, Engine, Table
+from sinks.across import numbers
 
 _DIGEST = """
 SELECT pg_catalog.substr(key_hash, 1, 2), count(*), sum({first}), sum({second}) FROM (
@@ -36,11 +29,10 @@ SELECT key, hash FROM (
 ) hashed WHERE pg_catalog.substr(key_hash, 1, 2) = {bucket}
 """
 
-_QUOTED = sql.SQL(
-    "CASE WHEN t.{0} IS NOT NULL THEN pg_catalog.replace(pg_catalog.format('%s', t.{0}), '\"', '\"\"') END"
-)
+_PLAIN = "{0}::text"
+_QUOTED = "pg_catalog.replace({0}, '\"', '\"\"')"
+_OUTPUT = "CASE WHEN {0} IS NOT NULL THEN " + _QUOTED.format("pg_catalog.format('%s', {0})") + " END"
 """`format` gives a value as its type's output function does; a cast to text would trim or rename some."""
-_PLAIN = sql.SQL("t.{0}::text")
 _PLAIN_TYPES = {"int2", "int4", "int8", "oid", "float4", "float8", "numeric", "uuid", "date", "time", "timestamp",
                 "timestamptz"}  # fmt: skip
 """Of these a cast gives the same, in a third of the time, and never a double quote."""
@@ -56,32 +48,80 @@ def rows_query(table: Table, bucket: str, *, only: bool, at: sql.Composable | No
     return sql.SQL(_ROWS).format(bucket=sql.Literal(bucket), **_parts(table, only, at))
 
 
-def digests(rows: Iterable[Sequence[Any]]) -> Digests:
-    """What such a query gave."""
-    return {bucket: (int(count), int(first), int(second)) for bucket, count, first, second in rows}
-
-
-def differing(one: Digests, other: Digests) -> list[str]:
-    """Buckets that do not hold the same rows."""
-    return sorted(bucket for bucket in one.keys() | other.keys() if one.get(bucket) != other.get(bucket))
-
-
 def _parts(table: Table, only: bool, at: sql.Composable | None) -> dict[str, sql.Composable]:  # noqa: FBT001
-    types = {column.name: column.type for column in table.columns}
+    columns = {column.name: column for column in table.columns}
     where = at or sql.Identifier(table.schema, table.name)
     return {
-        "row": _line(types),
-        "key": _line({name: types[name] for name in table.key} or types),
+        "row": _line(table.columns, table.engine),
+        "key": _line([columns[name] for name in table.key] or table.columns, table.engine),
         "table": sql.SQL("ONLY {}").format(where) if only else where,
     }
 
 
-def _line(types: Mapping[str, str]) -> sql.Composable:
+def _line(columns: Sequence[Column], engine: Engine) -> sql.Composable:
     """The line of these columns; NULL makes a cell NULL, and then nothing."""
     cell = sql.SQL("coalesce('\"' || {} || '\"', '')")
-    texts = [(_PLAIN if of in _PLAIN_TYPES else _QUOTED).format(sql.Identifier(name)) for name, of in types.items()]
+    texts = [sql.SQL(_text(c, engine)).format(sql.SQL("t.{}").format(sql.Identifier(c.name))) for c in columns]
     return sql.SQL(" || ',' || ").join([cell.format(text) for text in texts]) if texts else sql.SQL("''")
 
 
 def _part(start: int) -> sql.SQL:
     return sql.SQL(f"('x' || pg_catalog.substr(hash, {start}, 15))::bit(60)::int8")
+
+
+def _text(column: Column, engine: Engine) -> str:
+    """SQL over `{0}`, the column, for its source's text, double quotes doubled."""
+    if engine == "postgresql":
+        return _PLAIN if column.type in _PLAIN_TYPES else _OUTPUT
+    return _of_mysql(column)
+
+
+# -- MySQL's text of what it is on Postgres ------------------------------------------------------------------------
+_DOUBLE = """
+CASE WHEN {v} = 0 OR (abs({v}) >= 1e-4 AND abs({v}) < 1e15) THEN {v}::text
+  WHEN abs({v}) >= 1e16 OR (abs({v}) >= 1e15 AND length({digits}) <= 16) THEN replace({v}::text, 'e+', 'e')
+  WHEN abs({v}) >= 1e15 THEN {sign} || overlay({digits} PLACING '.' FROM 17 FOR 0)
+  WHEN abs({v}) >= 1e-15 THEN {sign} || '0.' || repeat('0', -1 - split_part({v}::text, 'e', 2)::int) || {digits}
+  ELSE {v}::text END
+"""
+"""Both servers print the shortest digits; they turn to exponents at different sizes, and write them differently."""
+_SIGN = "CASE WHEN {v} < 0 THEN '-' ELSE '' END"
+_DIGITS = "translate(split_part({v}::text, 'e', 1), '-.', '')"
+
+
+def _double(value: str) -> str:
+    return _DOUBLE.format(v=value, sign=_SIGN.format(v=value), digits=_DIGITS.format(v=value))
+
+
+_OF_MYSQL = {
+    "float": _double("{0}::float8"),
+    "double": _double("{0}"),
+    "year": "lpad({0}::text, 4, '0')",
+    **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), "encode({0}, 'hex')"),
+    **dict.fromkeys(("tinyint", "tinyint unsigned", "smallint", "smallint unsigned", "mediumint", "mediumint unsigned",
+                     "int", "int unsigned", "bigint", "bigint unsigned", "decimal", "date"), _PLAIN),
+}  # fmt: skip
+# As int8, 64 bits have a sign.
+_BITS_64 = "({0}::int8::numeric + CASE WHEN {0}::int8 < 0 THEN 18446744073709551616 ELSE 0 END)::text"
+
+
+def _of_mysql(column: Column) -> str:
+    length = (numbers(column) or (0,))[0]
+    match column.type:
+        case "bit" if length == 1:
+            return "CASE {0} WHEN true THEN '1' WHEN false THEN '0' END"
+        case "bit":
+            return "{0}::int8::text" if length < 64 else _BITS_64
+        case "datetime" | "time":
+            return _fraction("{0}::text", length)
+        case "timestamp":
+            return _fraction("({0} AT TIME ZONE 'UTC')::text", length)
+    return _OF_MYSQL.get(column.type) or _QUOTED.format("{0}::text")
+
+
+def _fraction(text: str, digits: int) -> str:
+    """With exactly so many digits behind the point, where Postgres ends with the last that is not 0."""
+    if not digits:
+        return text
+    padded = f"rpad({text}, strpos({text}, '.') + {digits}, '0')"
+    return f"CASE WHEN strpos({text}, '.') > 0 THEN {padded} ELSE {text} || '.{'0' * digits}' END"

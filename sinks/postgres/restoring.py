@@ -22,7 +22,8 @@ from cdc.errors import RESTORE_EXISTS, RESTORE_FAILED, RESTORE_REFUSED, RESTORE_
 from cdc.event import Column, Table
 from cdc.failpoint import failpoint
 from cdc.postgres.session import Server
-from sinks.postgres.digest import Digests, digest_query, digests, rows_query
+from sinks.digest import Digests, digests
+from sinks.postgres.digest import digest_query, rows_query
 from sinks.postgres.progress import PROGRESS_TABLES
 from sinks.postgres.rehearsal import Gone, rehearse
 from sinks.transaction import Progress

@@ -13,7 +13,7 @@ import sinks.postgres.rows
 from cdc.event import Table
 from cdc.position import Lsn
 from cdc.postgres.session import Server, Side
-from sinks.postgres.digest import Digests
+from sinks.digest import Digests
 from sinks.postgres.rows import Mismatch, Rows
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka

@@ -17,7 +17,8 @@ from cdc.postgres.catalog import Catalog
 from cdc.postgres.session import Server, Side
 from sinks.archive.plan import Moment
 from sinks.archive.snapshot import exact_snapshot
-from sinks.postgres.digest import Digests, digest_query, digests
+from sinks.digest import Digests, digests
+from sinks.postgres.digest import digest_query
 from tests.demo.shop import SHOP, Load
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres

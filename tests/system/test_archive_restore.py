@@ -17,7 +17,8 @@ from cdc.postgres.session import Server, Side
 from sinks.archive.plan import Moment
 from sinks.archive.restore import Outcome, Wanted, restore
 from sinks.archive.window import Windows
-from sinks.postgres.digest import Digests, digest_query, digests
+from sinks.digest import Digests, digests
+from sinks.postgres.digest import digest_query
 from sinks.postgres.restoring import RestoreTarget
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka

@@ -31,7 +31,7 @@ from sinks.archive.plan import Moment
 from sinks.archive.restore import fold_digests
 from sinks.archive.segment import TRANSACTIONS, _Shape, _TableRows
 from sinks.archive.window import Windows
-from sinks.postgres.digest import Digests
+from sinks.digest import Digests
 from tests.log_writer import column, table
 
 EXAMPLES = int(os.environ.get("CDC_EXAMPLES", "12"))
@@ -297,6 +297,7 @@ def test_any_history_at_any_cut(steps: list[tuple[Any, ...]], seed: int) -> None
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(STEPS, st.integers(0, 2**32))
 @example([(op, 0, 0, None, None, False) for op in ("put", "truncate", "put")], 148133)
+@example([("put", 0, 0, None, None, False), ("delete", 1, 0, None, None, False)], 2338960)
 def test_any_set_of_its_objects(steps: list[tuple[Any, ...]], seed: int) -> None:
     """Removed, or in each other's places: right, or refused by name."""
     chance = random.Random(seed)

@@ -16,7 +16,7 @@ from sinks.archive.archive import Archive
 from sinks.archive.manifest import Anchor, AnchorTable, Base, BaseTable, Segment, Stored
 from sinks.archive.plan import Cut, Moment, Plan, TablePlan, Txn
 from sinks.archive.proof import Proof, prove
-from sinks.postgres.digest import Digests
+from sinks.digest import Digests
 
 STORED = Stored(name="x", size=0, sha256="0" * 64)
 LAST = 100
