@@ -8,20 +8,17 @@ Cut short, it begins again: the next run makes the slot anew and opens a copy wi
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from cdc.event import Table
 from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk
-from cdc.position import PgPosition
-from cdc.postgres.events import PgTransaction, TableStream
-from cdc.postgres.wire import Row
 from cdc.publisher import Committed, Publisher
 from cdc.rowevents import RunFacts
 from cdc.shape import schema_id
 from cdc.topics import row_topic
+from cdc.upstream import Snapshot
 
 
 class OnRows(Protocol):
@@ -34,10 +31,10 @@ class Copy:
     """One base copy. `seq` is the last number given."""
 
     def __init__(
-        self, publisher: Publisher, facts: RunFacts, copy_id: str, position: PgPosition, seq: int, on_rows: OnRows
+        self, publisher: Publisher, facts: RunFacts, snapshot: Snapshot, copy_id: str, seq: int, on_rows: OnRows
     ) -> None:
-        self._publisher, self._facts, self._id, self._position = publisher, facts, copy_id, position
-        self._on_rows = on_rows
+        self._publisher, self._facts, self._id, self._snapshot = publisher, facts, copy_id, snapshot
+        self._position, self._on_rows = snapshot.position, on_rows
         self.seq = seq
 
     def open(self, tables: Sequence[Table]) -> None:
@@ -49,28 +46,20 @@ class Copy:
         )
         self._marks = _Marks([table.full_name for table in tables])
 
-    def table(self, table: Table, xid: int, chunks: Iterator[list[Row]]) -> None:
+    def table(self, table: Table) -> None:
         """All chunks of one table; an empty one has one chunk without events."""
         topic = row_topic(self._facts.source, table.schema, table.name)
-        stream = TableStream(table, schema_id(table), topic, self._facts)
-        now_ns = time.time_ns()
-        lsn, total, number = int(self._position.lsn), 0, 0
-        chunk: list[Row] | None = next(chunks, [])
+        stream = self._snapshot.stream(table, schema_id(table), topic, self._facts)
+        chunks = self._snapshot.rows(table)
+        total = number = 0
+        chunk: list[Any] | None = next(chunks, [])
         while chunk is not None:
             following = next(chunks, None)
             self.seq, number, total = self.seq + 1, number + 1, total + len(chunk)
-            txn = PgTransaction(
-                xid=xid,
-                final_lsn=lsn,
-                commit_ts_us=now_ns // 1000,
-                seq=self.seq,
-                last_commit_lsn=None,
-                now_ns=now_ns,
-                snapshot=True,
-            )
+            txn = stream.open(self.seq)
             for at, row in enumerate(chunk, 1):
                 last = following is None and at == len(chunk)
-                self._publisher.send(stream.read(txn, row, lsn, self._marks.next(table.full_name, last_of_table=last)))
+                self._publisher.send(stream.read(txn, row, self._marks.next(table.full_name, last_of_table=last)))
             self._publisher.commit(
                 Committed(
                     "snapshot",

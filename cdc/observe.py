@@ -49,10 +49,9 @@ class SourceObserver:
         self._events, self._ends, self._foreign = progress.events, progress.ends, progress.foreign_messages
         metrics.in_flight.set(progress.in_flight)
         metrics.txn_seq.set(progress.txn_seq)
-        behind = 0
+        behind = progress.behind_bytes
         if progress.durable is not None:
-            behind = max(0, progress.server_wal_end - progress.durable.lsn)
-            metrics.position.set(progress.durable.lsn)
+            metrics.position.set(progress.durable.number)
             metrics.behind.set(behind)
             self._log = self._log.bind(position=str(progress.durable))
         if progress.durable_commit_us is not None:

@@ -47,6 +47,11 @@ class Position(ABC):
     __slots__ = ()
     timeline: int
 
+    @property
+    @abstractmethod
+    def number(self) -> int:
+        """For gauges: it grows with the position."""
+
     @abstractmethod
     def __le__(self, other: Self) -> bool: ...
 
@@ -76,6 +81,10 @@ class PgPosition(Position):
         if not colon or not timeline.isascii() or not timeline.isdigit() or int(timeline) == 0:
             raise ValueError(f"not a Postgres position: {text!r} (expected TIMELINE:X/X)")
         return cls(int(timeline), Lsn.parse(lsn))
+
+    @property
+    def number(self) -> int:
+        return int(self.lsn)
 
     def __str__(self) -> str:
         return f"{self.timeline}:{self.lsn}"
@@ -119,6 +128,11 @@ class GtidSet(Position):
                 raise ValueError(f"not a set of GTIDs: {text!r} (expected UUID:1-5,…)")
             found.setdefault(uuid, []).extend(map(_interval, intervals))
         return cls({uuid: _joined(intervals) for uuid, intervals in found.items()})
+
+    @property
+    def number(self) -> int:
+        """How many transactions it holds."""
+        return sum(last - first + 1 for intervals in self._of.values() for first, last in intervals)
 
     def __contains__(self, gtid: object) -> bool:
         """Whether the transaction `UUID:N` is in it."""

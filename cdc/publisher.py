@@ -20,7 +20,7 @@ from cdc.errors import KAFKA_STALLED, SUPERSEDED, TOPIC_MISSING, CdcError
 from cdc.failpoint import failpoint
 from cdc.kafka import KafkaError, KafkaException, Producer, Record
 from cdc.log import Change, Chunk, End, OrdinaryEnds, Span, log_key
-from cdc.position import PgPosition
+from cdc.position import Position
 from cdc.topics import log_topic, partition_of
 
 _LOOK_EVERY_S = 3.0
@@ -73,7 +73,7 @@ class Committed:
     kind: str
     id: str
     txn_seq: int
-    position: PgPosition
+    position: Position
     event_count: int
     collections: tuple[tuple[str, int], ...] = ()
     commit_ts_us: int | None = None
@@ -112,7 +112,7 @@ class Publisher:
         run: PublishedRun,
         *,
         partitions: Mapping[str, int],
-        previous: PgPosition | None,
+        previous: Position | None,
         log_offset: int,
         waiting: Callable[[], None],
     ) -> None:
@@ -129,7 +129,7 @@ class Publisher:
         self._failure: CdcError | None = None
         self._alive_at = self._looked_at = time.monotonic()
         self._produce = producer.produce_raw
-        self.durable: PgPosition | None = None
+        self.durable: Position | None = None
         self.durable_commit_us: int | None = None
         self.heard = False
         """Kafka acknowledged something since the last look (CORRECTNESS 9)."""

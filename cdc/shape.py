@@ -86,6 +86,19 @@ def parse_table(value: bytes) -> Table:
         raise ValueError(f"not a shape: {error!r}") from None
 
 
+def statement_record(source: dict[str, Any], ts_ms: int, database: str, ddl: str) -> bytes:
+    """A record that only tells of a statement, with no shape in it: for people, and for Debezium's readers."""
+    return orjson.dumps(
+        {"source": source, "ts_ms": ts_ms, "databaseName": database, "schemaName": None, "ddl": ddl, "tableChanges": [],
+         "v": VERSION}
+    )  # fmt: skip
+
+
+def is_statement(value: bytes) -> bool:
+    """Whether a record of the shape topic holds no shape. Inside a text its quotes would be escaped."""
+    return b',"tableChanges":[],' in value
+
+
 def parse_shape(value: bytes) -> SchemaRecord:
     """A record of the shape topic; `ValueError` says what is wrong with it."""
     try:

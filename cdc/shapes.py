@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from cdc.envelope import VERSION
 from cdc.errors import CORRUPT_LOG, SCHEMA_UNKNOWN, CdcError
-from cdc.event import Table
+from cdc.event import Engine, Table
 from cdc.kafka import Reader
 from cdc.logtail import LogState
 from cdc.publisher import PublishedRun, Publisher
-from cdc.shape import SchemaRecord, parse_shape, schema_id, shape_key
+from cdc.shape import SchemaRecord, is_statement, parse_shape, schema_id, shape_key, statement_record
 from cdc.topics import row_topic, shape_topic
+from cdc.upstream import Statement
 
 
 class ShapeTopic:
@@ -31,6 +33,8 @@ class ShapeTopic:
         """Read it whole: a record a shape of a table, a few thousand at the most."""
         begins, ends = reader.watermarks(self._topic, 0)
         for record in reader.read_range(self._topic, 0, begins, ends, waiting):
+            if is_statement(record.value() or b""):
+                continue
             try:
                 parsed = parse_shape(record.value() or b"")
             except ValueError as error:
@@ -65,25 +69,28 @@ class ShapeTopic:
         seq: int,
         database: str,
         topic_ids: Mapping[str, str],
+        ddl: str | None = None,
     ) -> str:
         """Make a shape durable and have the next END name it; its id."""
         schema, topic = schema_id(table), row_topic(self._prefix, table.schema, table.name)
         record = SchemaRecord(schema, table, run.run, run.epoch, seq, topic, topic_ids[topic])
         now_ms = time.time_ns() // 1_000_000
-        source = {
-            "version": VERSION,
-            "connector": "postgresql",
-            "name": self._prefix,
-            "ts_ms": now_ms,
-            "db": database,
-            "schema": table.schema,
-            "table": table.name,
-        }
-        value = record.to_bytes(source=source, ts_ms=now_ms, database=database)
+        source = self._told_by(table.engine, now_ms, database) | {"schema": table.schema, "table": table.name}
+        value = record.to_bytes(source=source, ts_ms=now_ms, database=database, ddl=ddl)
         self._offsets[schema] = publisher.publish_and_wait(self._topic, shape_key(database), value)
         self.records[schema] = record
         publisher.announce([(schema, self._offsets[schema])])
         return schema
+
+    def publish_statement(self, publisher: Publisher, engine: Engine, statement: Statement) -> None:
+        """Tell of DDL that changed no captured table's shape."""
+        now_ms = time.time_ns() // 1_000_000
+        source = self._told_by(engine, now_ms, statement.database)
+        value = statement_record(source, now_ms, statement.database, statement.ddl)
+        publisher.publish_and_wait(self._topic, shape_key(statement.database), value)
+
+    def _told_by(self, engine: Engine, now_ms: int, database: str) -> dict[str, Any]:
+        return {"version": VERSION, "connector": engine, "name": self._prefix, "ts_ms": now_ms, "db": database}
 
     def _record(self, schema: str) -> SchemaRecord:
         if schema not in self.records:

@@ -23,34 +23,32 @@ from typing import Protocol, Self
 from cdc.config import Kafka
 from cdc.config import Source as Settings
 from cdc.copy import Copy
-from cdc.errors import (
-    LOG_TRUNCATED,
-    PUBLICATION_CHANGED,
-    PUBLICATION_MISSING,
-    SOURCE_HELD,
-    SOURCE_PREREQUISITE,
-    TABLE_NOT_PUBLISHED,
-    CdcError,
-    Kind,
-)
+from cdc.errors import LOG_TRUNCATED, SOURCE_HELD, CdcError, Kind
 from cdc.event import Table
 from cdc.failpoint import failpoint
 from cdc.kafka import Admin, Options, Producer, Reader
-from cdc.log import Identity, Start, log_key
+from cdc.log import Start, log_key
 from cdc.logtail import LogState, read_log
-from cdc.position import PgPosition
-from cdc.postgres.catalog import Catalog, Publication
-from cdc.postgres.decode import Captured, Decoded, Decoder, Lone, NewShapes, Transaction
-from cdc.postgres.sequences import SequenceSamples
-from cdc.postgres.snapshot import BaseCopy
-from cdc.postgres.startup import Plan, Server, decide, refuse_shapes, refuse_uncapturable
-from cdc.postgres.stream import ReplicationStream
+from cdc.position import Position
+from cdc.postgres.upstream import PostgresUpstream
 from cdc.provision import Provision, Wanted
 from cdc.publisher import Committed, PublishedRun, Publisher
 from cdc.retry import keep_trying
 from cdc.rowevents import RunFacts
 from cdc.shapes import ShapeTopic
 from cdc.topics import log_topic, message_topic, row_topic, row_topics, shape_topic
+from cdc.upstream import (
+    Captured,
+    Decoded,
+    Lone,
+    NewShapes,
+    Plan,
+    Publication,
+    Resumed,
+    Statement,
+    Transaction,
+    Upstream,
+)
 
 _POLL_S = 0.1
 
@@ -65,9 +63,9 @@ class Progress:
     events: int
     ends: int
     in_flight: int
-    durable: PgPosition | None
+    durable: Position | None
     durable_commit_us: int | None
-    server_wal_end: int
+    behind_bytes: int
     foreign_messages: int
 
 
@@ -118,7 +116,7 @@ class Run:
         self._observer, self._reopen = observer, reopen
         self._name, self._prefix = settings.name, settings.topic_prefix
         self._run = secrets.token_hex(8)
-        self._server = settings.server()
+        self._upstream: Upstream = upstream(settings, observer)
         self._resources = ExitStack()
         self._shapes: dict[str, Table] = {}
         self._shape_topic = ShapeTopic(self._name, self._prefix)
@@ -128,7 +126,6 @@ class Run:
             message_topic(self._prefix): 1,
         }
         self._topic_ids: dict[str, str] = {}
-        self._streaming = False
 
     def __enter__(self) -> Self:
         return self
@@ -142,27 +139,27 @@ class Run:
     def begin(self) -> None:
         """Hold the source, read the log, write START, read on to it; copy if the plan says so."""
         self._connect()
-        self._publication_held = publication = self._publication()
-        self._hold()
+        publication = self._upstream.publication()
+        self._upstream.hold()
         state = self._read_log()
-        plan = self._decide(state, publication)
+        plan = self._upstream.decide(state, self._reopen)
         start_offset = self._write_start(plan, publication)
         if start_offset > state.end_offset:
-            state = read_log(self._reader, self._prefix, until=start_offset, waiting=self._waiting)
+            state = read_log(self._reader, self._prefix, until=start_offset, waiting=self._upstream.keep_alive)
             # What an earlier run added meanwhile moves the checkpoint; the epoch stands in START by now.
-            plan = replace(self._decide(state, publication), epoch=plan.epoch, opened=plan.opened, gaps=plan.gaps)
+            plan = replace(
+                self._upstream.decide(state, self._reopen), epoch=plan.epoch, opened=plan.opened, gaps=plan.gaps
+            )
         self._publisher = self._publisher_at(plan, start_offset)
-        self._shape_topic.load(self._reader, self._waiting)
+        self._shape_topic.load(self._reader, self._upstream.keep_alive)
         if plan.copy:
-            self._copy(plan, publication)
+            self._copy(plan)
         else:
-            self._continue(plan, state, publication)
-        self._catalog.unlock(self._name)
-        earlier = {record.run for record in (state.checkpoint, state.start) if record}
-        self._tokens = frozenset({self._run} | earlier)
+            self._continue(plan, state)
+        self._upstream.begin(self._resumed(state))
 
     def _connect(self) -> None:
-        """Kafka first: a slot that is held without being acknowledged keeps the server from stopping."""
+        """Kafka first: a source that is held without being acknowledged keeps its server from stopping."""
         admin = Admin(self._options)
         wanted = Wanted(
             self._settings.partitions,
@@ -175,64 +172,24 @@ class Run:
         self._reader = self._resources.enter_context(closing(Reader(self._options, client=f"cdc-{self._name}")))
         self._producer = Producer({**self._options, "message.max.bytes": str(self._settings.max_record)})
         self._resources.callback(self._producer.close)
-        self._catalog = self._resources.enter_context(closing(Catalog(self._server)))
-        self._sequences = SequenceSamples(self._catalog, self._observer.lacking)
-        self._stream = self._resources.enter_context(closing(ReplicationStream(self._server)))
-        if self._catalog.in_recovery():
-            raise CdcError(
-                SOURCE_PREREQUISITE,
-                source=self._name,
-                problem="the server is a standby",
-                fix="point the source at the primary",
-            )
-
-    def _publication(self) -> Publication:
-        """The publication as it is now; refuses tables that cannot be captured."""
-        publication = self._current_publication()
-        shapes = self._catalog.shapes([table.oid for table in publication.tables])
-        refuse_uncapturable(self._name, self._settings.tables, publication, shapes)
-        return publication
-
-    def _current_publication(self) -> Publication:
-        name = self._settings.publication
-        publication = self._catalog.publication(name, self._settings.wanted)
-        if publication is None:
-            raise CdcError(PUBLICATION_MISSING, source=self._name, publication=name)
-        return publication
-
-    def _hold(self) -> None:
-        """By the slot; before it exists, and until it streams, by an advisory lock."""
-        if not self._catalog.try_lock(self._name):
-            raise CdcError(SOURCE_HELD, source=self._name, holder=self._catalog.lock_holder(self._name))
-        system = self._stream.identify()
-        self._identity = Identity(
-            "postgresql", system.system_id, system.timeline, self._catalog.database, self._settings.slot
-        )
-        self._switches = self._stream.timeline_switches(system.timeline)
-        slot = self._catalog.slot(self._settings.slot)
-        if slot and not slot.lost and slot.plugin == "pgoutput" and slot.database == self._catalog.database:
-            self._stream.start(slot.name, self._settings.publication)
-            self._streaming = True
+        self._resources.callback(self._upstream.close)
+        self._upstream.connect()
 
     def _read_log(self) -> LogState:
         try:
-            return read_log(self._reader, self._prefix, waiting=self._waiting)
+            return read_log(self._reader, self._prefix, waiting=self._upstream.keep_alive)
         except CdcError as error:
             if error.code is LOG_TRUNCATED and self._reopen:
                 return LogState(self._reader.watermarks(log_topic(self._prefix), 0)[1])
             raise
 
-    def _decide(self, state: LogState, publication: Publication) -> Plan:
-        server = Server(self._identity, self._switches, publication.fingerprint, time.time_ns() // 1_000_000)
-        return decide(self._name, state, self._catalog.slot(self._settings.slot), server, self._reopen)
-
     def _write_start(self, plan: Plan, publication: Publication) -> int:
         self._published = PublishedRun(self._name, self._prefix, self._run, plan.epoch)
-        self._facts = RunFacts(self._prefix, self._catalog.database, self._run, plan.epoch)
+        self._facts = RunFacts(self._prefix, self._upstream.identity.database, self._run, plan.epoch)
         self._start = Start(
             run=self._run,
             epoch=plan.epoch,
-            source=self._identity,
+            source=self._upstream.identity,
             publication=publication.fingerprint,
             copy="initial" if plan.copy else "none",
             cluster_id=self._provision.cluster_id,
@@ -253,22 +210,17 @@ class Run:
             partitions=self._partitions,
             previous=plan.previous,
             log_offset=log_offset,
-            waiting=self._waiting,
+            waiting=self._upstream.keep_alive,
         )
 
-    def _waiting(self) -> None:
-        if self._streaming:
-            self._stream.keep_alive()
-
     # -- where the stream begins --------------------------------------------------------------------------------
-    def _continue(self, plan: Plan, state: LogState, publication: Publication) -> None:
+    def _continue(self, plan: Plan, state: LogState) -> None:
         """Go on at the checkpoint, with the shapes that the log holds for it."""
         adopted = plan.last_seq == 0
-        for schema, name, _ in self._catalog.unpublished(publication, self._settings.wanted):
-            self._observer.waiting(f"for a copy of {schema}.{name}, which is wanted and not in the publication")
+        for table_name in self._upstream.uncopied():
+            self._observer.waiting(f"for a copy of {table_name}, which is wanted and not captured yet")
         self._shapes = self._shape_topic.in_force(state)
-        unknown = [table.oid for table in publication.tables if table.full_name not in self._shapes]
-        live = self._catalog.shapes(unknown) if adopted else []
+        live = self._upstream.adopted(self._shapes) if adopted else []
         self._shapes |= {table.full_name: table for table in live}
         self._know_topics(create=adopted)
         for table in self._shapes.values():
@@ -279,48 +231,30 @@ class Run:
         assert plan.position is not None
         self._position, self._last_seq = plan.position, plan.last_seq
 
-    def _refuse_unpublished(self, publication: Publication) -> None:
-        """A copy begins with every table that is wanted; one that came later waits for the next copy."""
-        missing = self._catalog.unpublished(publication, self._settings.wanted)
-        refuse_shapes(self._name, self._catalog.shapes([oid for _, _, oid in missing]))
-        for schema, name, _ in missing:
-            raise CdcError(
-                TABLE_NOT_PUBLISHED, source=self._name, table=f"{schema}.{name}", publication=publication.name
+    def _copy(self, plan: Plan) -> None:
+        """Copy every table under one snapshot; then stream from what it shows."""
+        with self._upstream.snapshot() as snapshot:
+            copy = Copy(
+                self._publisher, self._facts, snapshot, secrets.token_hex(8), plan.last_seq, self._observer.copying
             )
-
-    def _copy(self, plan: Plan, publication: Publication) -> None:
-        """Make the slot anew and copy every table under its snapshot; then stream from its consistent point."""
-        self._refuse_unpublished(publication)
-        self._renew_slot()
-        slot = self._stream.create_slot(
-            self._settings.slot, lambda: self._observer.waiting(f"for open transactions of {self._catalog.writing()}")
-        )
-        self._position = PgPosition(self._identity.timeline, slot.consistent_point)
-        copy = Copy(
-            self._publisher, self._facts, secrets.token_hex(8), self._position, plan.last_seq, self._observer.copying
-        )
-        with BaseCopy(self._server, slot.snapshot) as snapshot:
-            tables = [snapshot.shape(table) for table in publication.tables]
-            self._shapes = {table.full_name: table for table in tables}
+            self._position = snapshot.position
+            self._shapes = {table.full_name: table for table in snapshot.tables}
             self._know_topics(create=True)
-            for table in tables:
+            for table in snapshot.tables:
                 self._publish_shape(table, copy.seq + 1)
-            copy.open(tables)
-            for table, published in zip(tables, publication.tables, strict=True):
-                copy.table(table, snapshot.xid, snapshot.chunks(table, partitioned=published.partitioned))
+            copy.open(snapshot.tables)
+            for table in snapshot.tables:
+                copy.table(table)
         copy.close()
         self._last_seq = copy.seq
-        self._stream.start(self._settings.slot, self._settings.publication)
-        self._streaming = True
 
-    def _renew_slot(self) -> None:
-        """The connection that held an earlier slot ends with it; the advisory lock holds the name meanwhile."""
-        if self._streaming:
-            self._stream.close()
-            self._streaming = False
-            self._stream = self._resources.enter_context(closing(ReplicationStream(self._server)))
-        if self._catalog.slot(self._settings.slot) is not None:
-            self._catalog.drop_slot(self._settings.slot)
+    def _resumed(self, state: LogState) -> Resumed:
+        """Heartbeats of the run that wrote the checkpoint may still come back."""
+        captured = Captured(
+            self._shapes, partial(row_topic, self._prefix), message_topic(self._prefix), self._settings.wanted
+        )
+        earlier = {record.run for record in (state.checkpoint, state.start) if record}
+        return Resumed(self._facts, captured, self._position, self._last_seq, frozenset({self._run} | earlier))
 
     def _know_topics(self, *, create: bool) -> None:
         topics = row_topics(self._prefix, [(t.schema, t.name) for t in self._shapes.values()])
@@ -328,8 +262,9 @@ class Run:
         for name, topic in found.items():
             self._partitions[name], self._topic_ids[name] = topic.partitions, topic.id
 
-    def _publish_shape(self, table: Table, seq: int) -> None:
-        self._shape_topic.publish(self._publisher, self._published, table, seq, self._catalog.database, self._topic_ids)
+    def _publish_shape(self, table: Table, seq: int, ddl: str | None = None) -> None:
+        database = self._facts.database
+        self._shape_topic.publish(self._publisher, self._published, table, seq, database, self._topic_ids, ddl)
 
     # -- the stream ---------------------------------------------------------------------------------------------
     def stream(self, stop: Callable[[], bool]) -> None:
@@ -347,49 +282,26 @@ class Run:
     def _finish(self) -> None:
         self._publisher.flush()
         if self._publisher.durable:
-            self._stream.acknowledge(self._publisher.durable.lsn)
-            self._stream.report()
+            self._upstream.finish(self._publisher.durable)
 
     def _pump(self, stop: Callable[[], bool]) -> None:
         """Send what the server sends; acknowledge what is durable, nothing else."""
-        decoder = self._decoder()
         heartbeat_at = told_at = 0.0
         while not stop():
-            busy = self._publisher.in_flight > 0
-            messages = self._stream.read(0.0 if busy else _POLL_S)
-            for lsn, data in messages:
-                decoded = decoder.feed(data, lsn)
-                if decoded is not None:
-                    self._dispatch(decoded)
-            self._publisher.poll(0.001 if busy and not messages else 0.0)
-            durable = self._publisher.durable
-            if durable and durable.lsn > self._stream.acknowledged:
-                failpoint("source.before_acknowledge")
-                self._stream.acknowledge(durable.lsn)
+            busy, came = self._publisher.in_flight > 0, False
+            for decoded in self._upstream.read(0.0 if busy else _POLL_S):
+                came = True
+                self._dispatch(decoded)
+            self._publisher.poll(0.001 if busy and not came else 0.0)
+            if self._publisher.durable:
+                self._upstream.acknowledge(self._publisher.durable)
             now = time.monotonic()
             if now - heartbeat_at >= self._settings.heartbeat_every:
                 self._heartbeat()
                 heartbeat_at = now
             if now - told_at >= 1:
-                self._tell(decoder)
+                self._tell()
                 told_at = now
-
-    def _decoder(self) -> Decoder:
-        captured = Captured(
-            self._shapes,
-            partial(row_topic, self._prefix),
-            message_topic(self._prefix),
-            self._settings.wanted,
-        )
-        return Decoder(
-            self._facts,
-            captured,
-            after=self._position,
-            last_seq=self._last_seq,
-            tokens=self._tokens,
-            secret=self._catalog.secret(),
-            clock_ns=time.time_ns,
-        )
 
     def _dispatch(self, decoded: Decoded) -> None:
         if isinstance(decoded, list):
@@ -398,7 +310,9 @@ class Run:
             self._commit(decoded)
         elif isinstance(decoded, NewShapes):
             for _, table in decoded.shapes:
-                self._publish_shape(table, decoded.seq)
+                self._publish_shape(table, decoded.seq, decoded.ddl)
+        elif isinstance(decoded, Statement):
+            self._shape_topic.publish_statement(self._publisher, self._upstream.engine, decoded)
         elif isinstance(decoded, Lone):
             self._publisher.send(decoded.records)
             self._commit(decoded.transaction)
@@ -430,42 +344,39 @@ class Run:
                     0,
                     commit_ts_us=txn.commit_ts_us,
                     publication=self._start.publication,
-                    sequences=self._sequences.take(),
+                    sequences=self._upstream.sequences(),
                 )
             )
 
     def _heartbeat(self) -> None:
         """Commit a message that the stream brings back, and look whether the ground moved meanwhile."""
-        publication = self._current_publication()
-        if publication.fingerprint != self._start.publication:
-            raise CdcError(
-                PUBLICATION_CHANGED,
-                source=self._name,
-                publication=publication.name,
-                last=self._publisher.durable or self._position,
-                change=self._publication_held.difference(publication),
-            )
+        self._upstream.refuse_changed(self._publisher.durable or self._position)
         if self._publisher.interrupted:
-            state = read_log(self._reader, self._prefix, waiting=self._waiting)
+            state = read_log(self._reader, self._prefix, waiting=self._upstream.keep_alive)
             if state.start and state.start.run != self._run:
                 raise self._publisher.superseded_by(state.start.run)
             self._publisher.interrupted = False
-        self._catalog.heartbeat(self._run)
-        self._sequences.look()
+        self._upstream.heartbeat(self._run)
 
-    def _tell(self, decoder: Decoder) -> None:
+    def _tell(self) -> None:
         p = self._publisher
         self._observer.progress(
             Progress(
                 self._run,
                 self._start.epoch,
-                decoder.last_seq,
+                self._upstream.last_seq,
                 p.events,
                 p.ends,
                 p.in_flight,
                 p.durable,
                 p.durable_commit_us,
-                int(self._stream.wal_end),
-                decoder.foreign_messages,
+                self._upstream.behind_bytes(p.durable),
+                self._upstream.foreign_messages,
             )
         )
+
+
+def upstream(settings: Settings, observer: Observer) -> Upstream:
+    """The database of a `[source.NAME]`, by its engine."""
+    server = settings.server()
+    return PostgresUpstream(settings, server, observer.waiting, observer.lacking)

@@ -1,4 +1,4 @@
-"""What a start does: go on, copy, or refuse. One pure decision from the log, the slot and the server.
+"""What a start does: go on, copy, or refuse. One pure decision from the log, the slot and the here.
 
 In: the log's state, the slot as the catalog shows it, the server's identity, what the operator allowed (`--reopen`).
 Out: a `Plan`. Refuses: every sign that changes may be missing, by name, with the ways out (CORRECTNESS 4–6, 15).
@@ -33,10 +33,11 @@ from cdc.logtail import LogState
 from cdc.position import Lsn, PgPosition
 from cdc.postgres.catalog import Publication, Slot
 from cdc.topics import log_topic
+from cdc.upstream import Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class Here:
     """The server as it is now. `switches`: earlier timelines and where each was left."""
 
     identity: Identity
@@ -45,25 +46,12 @@ class Server:
     now_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """`copy`: make the slot anew and copy; else stream on after `position`. `last_seq`: the last number given."""
-
-    copy: bool
-    epoch: int
-    last_seq: int
-    position: PgPosition | None
-    previous: PgPosition | None
-    opened: Opened | None = None
-    gaps: tuple[Gap, ...] = ()
-
-
-def decide(source: str, state: LogState, slot: Slot | None, server: Server, reopen: str | None) -> Plan:
+def decide(source: str, state: LogState, slot: Slot | None, here: Here, reopen: str | None) -> Plan:
     """The plan of a run that holds the source."""
     if slot is not None:
-        _usable(source, slot, server)
+        _usable(source, slot, here)
     if reopen is not None:
-        return _reopened(source, state, slot, server, reopen)
+        return _reopened(source, state, slot, here, reopen)
     if state.start is None:
         if slot is not None:
             raise CdcError(
@@ -73,23 +61,23 @@ def decide(source: str, state: LogState, slot: Slot | None, server: Server, reop
                 confirmed=slot.confirmed,
                 topic=log_topic(source),
             )
-        return Plan(True, server.now_ms, 0, None, None, Opened("first", None))
+        return Plan(True, here.now_ms, 0, None, None, Opened("first", None))
     checkpoint = state.checkpoint
     if checkpoint is None or state.start.epoch > checkpoint.epoch:
-        return _unfinished_epoch(source, state, slot, server)
+        return _unfinished_epoch(source, state, slot, here)
     if _copying(checkpoint):
         return Plan(True, checkpoint.epoch, checkpoint.txn_seq, None, PgPosition.parse(checkpoint.position))
-    return _continued(source, state, checkpoint, slot, server)
+    return _continued(source, state, checkpoint, slot, here)
 
 
-def _continued(source: str, state: LogState, checkpoint: End, slot: Slot | None, server: Server) -> Plan:
+def _continued(source: str, state: LogState, checkpoint: End, slot: Slot | None, here: Here) -> Plan:
     """The ordinary start: everything must fit together."""
     assert state.checkpoint_start is not None
     last = PgPosition.parse(checkpoint.position)
-    _same_server(source, state.checkpoint_start.source, server)
-    _on_history(source, last, server)
+    _same_server(source, state.checkpoint_start.source, here)
+    _on_history(source, last, here)
     if slot is None:
-        raise CdcError(LOG_WITHOUT_SLOT, source=source, last=last, slot=server.identity.slot)
+        raise CdcError(LOG_WITHOUT_SLOT, source=source, last=last, slot=here.identity.slot)
     if slot.lost:
         raise CdcError(SLOT_LOST, source=source, slot=slot.name, reason=slot.lost)
     if slot.confirmed > last.lsn:
@@ -101,41 +89,41 @@ def _continued(source: str, state: LogState, checkpoint: End, slot: Slot | None,
             last=last,
             topic=log_topic(source),
         )
-    if state.checkpoint_start.publication != server.publication:
+    if state.checkpoint_start.publication != here.publication:
         raise CdcError(
             PUBLICATION_CHANGED,
             source=source,
-            publication=server.identity.slot,
+            publication=here.identity.slot,
             last=last,
             change="its fingerprint differs from the log's",
         )
-    return Plan(False, checkpoint.epoch, checkpoint.txn_seq, PgPosition(server.identity.timeline, last.lsn), last)
+    return Plan(False, checkpoint.epoch, checkpoint.txn_seq, PgPosition(here.identity.timeline, last.lsn), last)
 
 
-def _unfinished_epoch(source: str, state: LogState, slot: Slot | None, server: Server) -> Plan:
+def _unfinished_epoch(source: str, state: LogState, slot: Slot | None, here: Here) -> Plan:
     """An epoch that was opened and has no END yet: our own start, cut short."""
     start = state.start
     assert start is not None
     if start.copy == "initial":
         return Plan(True, start.epoch, 0, None, None)
     if slot is None:
-        raise CdcError(LOG_WITHOUT_SLOT, source=source, last="its opening", slot=server.identity.slot)
-    return Plan(False, start.epoch, 0, PgPosition(server.identity.timeline, slot.confirmed), None)
+        raise CdcError(LOG_WITHOUT_SLOT, source=source, last="its opening", slot=here.identity.slot)
+    return Plan(False, start.epoch, 0, PgPosition(here.identity.timeline, slot.confirmed), None)
 
 
-def _reopened(source: str, state: LogState, slot: Slot | None, server: Server, reopen: str) -> Plan:
+def _reopened(source: str, state: LogState, slot: Slot | None, here: Here, reopen: str) -> Plan:
     """The operator broke continuity: a new epoch, above every one that the log knows."""
-    epoch = max(server.now_ms, (state.start.epoch if state.start else 0) + 1)
+    epoch = max(here.now_ms, (state.start.epoch if state.start else 0) + 1)
     last = state.checkpoint.position if state.checkpoint else None
     if reopen == "copy-again":
         return Plan(True, epoch, 0, None, None, Opened("copy_again", None))
     if slot is None:
-        raise CdcError(LOG_WITHOUT_SLOT, source=source, last=last or "nothing", slot=server.identity.slot)
+        raise CdcError(LOG_WITHOUT_SLOT, source=source, last=last or "nothing", slot=here.identity.slot)
     if slot.lost:
         raise CdcError(SLOT_LOST, source=source, slot=slot.name, reason=slot.lost)
-    here = PgPosition(server.identity.timeline, slot.confirmed)
-    gap = Gap("adopted", last, str(here), (), "operator")
-    return Plan(False, epoch, 0, here, None, Opened("adopt", str(here)), (gap,))
+    at = PgPosition(here.identity.timeline, slot.confirmed)
+    gap = Gap("adopted", last, str(at), (), "operator")
+    return Plan(False, epoch, 0, at, None, Opened("adopt", str(at)), (gap,))
 
 
 def _copying(checkpoint: End) -> bool:
@@ -143,28 +131,28 @@ def _copying(checkpoint: End) -> bool:
     return checkpoint.kind == "snapshot" or any(change.effect == "copying" for change in checkpoint.changes)
 
 
-def _usable(source: str, slot: Slot, server: Server) -> None:
+def _usable(source: str, slot: Slot, here: Here) -> None:
     problem = None
     if slot.plugin != "pgoutput":
         problem = f"uses plugin {slot.plugin}, pgoutput is needed"
-    elif slot.database != server.identity.database:
-        problem = f"belongs to database {slot.database}, this is {server.identity.database}"
+    elif slot.database != here.identity.database:
+        problem = f"belongs to database {slot.database}, this is {here.identity.database}"
     elif slot.two_phase:
         problem = "decodes two-phase commits, which loses transactions once a PREPARE is acknowledged"
     if problem:
         raise CdcError(SLOT_FOREIGN, source=source, slot=slot.name, problem=problem)
 
 
-def _same_server(source: str, before: Identity, server: Server) -> None:
+def _same_server(source: str, before: Identity, here: Here) -> None:
     was = f"system {before.system_id}, database {before.database}"
-    now = f"system {server.identity.system_id}, database {server.identity.database}"
+    now = f"system {here.identity.system_id}, database {here.identity.database}"
     if was != now:
         raise CdcError(SOURCE_IDENTITY, source=source, before=was, now=now)
 
 
-def _on_history(source: str, last: PgPosition, server: Server) -> None:
+def _on_history(source: str, last: PgPosition, here: Here) -> None:
     """The log must not reach beyond the point at which the server left the log's timeline."""
-    for timeline, switch in server.switches:
+    for timeline, switch in here.switches:
         if timeline == last.timeline and last.lsn > switch:
             raise CdcError(SOURCE_FORK, source=source, last=last, timeline=timeline, switch=switch)
 

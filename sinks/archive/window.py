@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -135,7 +136,7 @@ class Windows:
                 problem = f"the archive has no epoch {moment.epoch}"
                 raise CdcError(ARGUMENT_INVALID, problem=problem, fix=f"--epoch, one of {known}")
             return moment.epoch
-        for epoch, older in zip(epochs, [*epochs[1:], None], strict=True):
+        for epoch, older in zip_longest(epochs, epochs[1:]):
             if older is None or self._begins_before(epoch, moment):
                 return epoch
             if moment.time_us is not None:

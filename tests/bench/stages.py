@@ -17,11 +17,12 @@ from cdc.event import Table
 from cdc.log import Identity, Opened, OrdinaryEnds, Start
 from cdc.position import Lsn, PgPosition
 from cdc.postgres.catalog import Catalog
-from cdc.postgres.decode import Captured, Decoder, Transaction
+from cdc.postgres.decode import Decoder
 from cdc.postgres.session import Server, Side
 from cdc.postgres.stream import ReplicationStream
 from cdc.rowevents import RunFacts
 from cdc.topics import message_topic, row_topic
+from cdc.upstream import Captured, Transaction
 from sinks.assemble import Assembler
 from sinks.fold import fold
 from sinks.transaction import ChangeTransaction, Part, parts

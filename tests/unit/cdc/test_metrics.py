@@ -81,7 +81,7 @@ def progress(events: int, lsn: int = 0x100) -> Progress:
     position = PgPosition(1, Lsn(lsn))
     return Progress(
         run="a" * 16, epoch=7, txn_seq=events, events=events, ends=events, in_flight=2, durable=position,
-        durable_commit_us=1_000_000, server_wal_end=lsn + 50, foreign_messages=1,
+        durable_commit_us=1_000_000, behind_bytes=50, foreign_messages=1,
     )  # fmt: skip
 
 

@@ -19,10 +19,11 @@ from cdc.errors import (
 )
 from cdc.event import Table
 from cdc.position import Lsn, PgPosition
-from cdc.postgres.decode import Captured, Decoder, Lone, NewShapes, Transaction
+from cdc.postgres.decode import Decoder
 from cdc.rowevents import Record, RunFacts
 from cdc.shape import parse_shape
 from cdc.topics import row_topic
+from cdc.upstream import Captured, Lone, NewShapes, Transaction
 
 GOLDEN = Path(__file__).parents[3] / "golden/pgoutput"
 STREAM = [
@@ -205,6 +206,7 @@ def test_a_resumed_stream_gives_the_rest_under_the_same_numbers(cut: int) -> Non
         whole = decoder()
         decode(whole)
         shapes = whole.shapes
+    assert isinstance(done.position, PgPosition)
     _, rest = decode(decoder(shapes, after=int(done.position.lsn), seq=done.seq))
     assert [(t.seq, t.id, t.event_count) for t in rest] == [
         (t.seq, t.id, t.event_count) for t in TRANSACTIONS[cut + 1 :]

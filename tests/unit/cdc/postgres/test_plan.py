@@ -8,11 +8,12 @@ import pytest
 from cdc.errors import CORRUPT_WIRE, CdcError
 from cdc.event import Table
 from cdc.position import Lsn, PgPosition
-from cdc.postgres.decode import Captured, Decoder
+from cdc.postgres.decode import Decoder
 from cdc.postgres.events import TableStream
 from cdc.rowevents import Record, RunFacts
 from cdc.shape import parse_shape
 from cdc.topics import row_topic
+from cdc.upstream import Captured
 
 GOLDEN = Path(__file__).parents[3] / "golden/pgoutput"
 STREAM = [

@@ -20,17 +20,18 @@ from cdc.log import Change, Chunk, End, Identity, Opened, Start
 from cdc.logtail import LogState
 from cdc.position import Lsn, PgPosition
 from cdc.postgres.catalog import Slot
-from cdc.postgres.startup import Plan, Server, decide
+from cdc.postgres.startup import Here, decide
+from cdc.upstream import Plan
 
 IDENTITY = Identity("postgresql", "7", 1, "shop", "cdc_shop")
-SERVER = Server(IDENTITY, (), "pub", 5_000)
+SERVER = Here(IDENTITY, (), "pub", 5_000)
 SLOT = Slot("cdc_shop", "pgoutput", "shop", None, Lsn(0x100), Lsn(0x90), None, two_phase=False)
 START = Start("a" * 16, 1_000, IDENTITY, "pub", "initial", "cluster", 1)
 END = End("7:99", 1, (), 1, "data", "a" * 16, 1_000, 9, "1:0/100", "1:0/90")
 RUNNING = LogState(10, START, END, START)
 
 
-def refusal(state: LogState, slot: Slot | None, server: Server = SERVER, reopen: str | None = None) -> Code:
+def refusal(state: LogState, slot: Slot | None, server: Here = SERVER, reopen: str | None = None) -> Code:
     with pytest.raises(CdcError) as caught:
         decide("shop", state, slot, server, reopen)
     return caught.value.code

@@ -1,0 +1,213 @@
+"""What the source loop asks of a database, whatever its engine: values and one Protocol. Pure.
+
+An engine is a folder (`cdc.postgres`, `cdc.mysql`) whose `upstream` module does what `Upstream` says; the loop in
+`cdc.source` knows nothing else of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cdc.event import Engine, Table
+from cdc.log import Change, Gap, Identity, Opened
+from cdc.logtail import LogState
+from cdc.position import Position
+from cdc.rowevents import OpenTransaction, Record, RunFacts
+
+
+# -- what comes out of the stream ---------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class NewShapes:
+    """A table's shape changed, in one step or two: the records must be durable before the next event is sent."""
+
+    seq: int
+    shapes: tuple[tuple[str, Table], ...]
+    ddl: str | None = None
+
+
+@dataclass(slots=True)  # not frozen: it is made once a transaction, and freezing costs twice the time
+class Transaction:
+    """A committed transaction, all its events handed out. `heartbeat`: it brought back our own token.
+
+    `seq` is its number, or the last one given where it carries nothing. `commit_ts_us` is None for a message that
+    stands outside BEGIN and COMMIT.
+    """
+
+    id: str
+    xid: int | None
+    seq: int
+    position: Position
+    commit_ts_us: int | None
+    event_count: int
+    collections: tuple[tuple[str, int], ...]
+    changes: tuple[Change, ...]
+    heartbeat: bool
+    origin: str | None = None
+
+    @property
+    def numbered(self) -> bool:
+        return bool(self.event_count or self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Lone:
+    """Records that stand outside BEGIN and COMMIT, and the transaction that they are."""
+
+    records: list[Record]
+    transaction: Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """DDL as the server logged it, published for whoever wants to read it."""
+
+    ddl: str
+    database: str
+
+
+Decoded = list[Record] | NewShapes | Transaction | Lone | Statement
+
+
+# -- a start ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`copy`: copy every table; else stream on after `position`. `last_seq`: the last number given."""
+
+    copy: bool
+    epoch: int
+    last_seq: int
+    position: Position | None
+    previous: Position | None
+    opened: Opened | None = None
+    gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The tables of a run: their shapes as of the checkpoint by full name, each table's topic, and what is wanted."""
+
+    shapes: Mapping[str, Table]
+    topic_of: Callable[[str, str], str]
+    message_topic: str
+    wanted: Callable[[str, str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Where a stream goes on: behind `after`, with the number behind `last_seq`. `tokens` are heartbeats of ours."""
+
+    facts: RunFacts
+    captured: Captured
+    after: Position
+    last_seq: int
+    tokens: frozenset[str]
+
+
+class Publication(Protocol):
+    """Which changes the server gives us. Its fingerprint is the same as long as none was left out."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+class CopyStream(Protocol):
+    """Writes a table's copied rows as events."""
+
+    def open(self, seq: int) -> OpenTransaction: ...
+    def read(self, txn: Any, row: Any, marker: bytes) -> list[Record]: ...
+
+
+class Snapshot(Protocol):
+    """All tables at one position. `rows` gives chunks of a table, nothing for an empty one."""
+
+    @property
+    def position(self) -> Position: ...
+    @property
+    def tables(self) -> Sequence[Table]: ...
+    def rows(self, table: Table) -> Iterator[list[Any]]: ...
+    def stream(self, table: Table, schema_id: str, topic: str, facts: RunFacts) -> CopyStream: ...
+
+
+class Upstream(Protocol):
+    """One database as a run of the source loop uses it; closed at its end."""
+
+    engine: Engine
+
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def last_seq(self) -> int:
+        """The last number given."""
+        ...
+
+    @property
+    def foreign_messages(self) -> int: ...
+
+    def connect(self) -> None:
+        """Refuses a server that cannot be a source."""
+        ...
+
+    def close(self) -> None: ...
+
+    def publication(self) -> Publication:
+        """As it is now; refuses tables that cannot be captured."""
+        ...
+
+    def refuse_changed(self, last: Position) -> None:
+        """Raises where the publication is no longer what it was at the start."""
+        ...
+
+    def hold(self) -> None:
+        """Nobody else publishes this source from here on; refuses where somebody does."""
+        ...
+
+    def decide(self, state: LogState, reopen: str | None) -> Plan: ...
+
+    def keep_alive(self) -> None:
+        """Called again and again while the loop waits for somebody else."""
+        ...
+
+    def uncopied(self) -> list[str]:
+        """Tables that are wanted and wait for the next copy."""
+        ...
+
+    def adopted(self, known: Mapping[str, Table]) -> list[Table]:
+        """Shapes, as they are now, of captured tables that the log does not know."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Begin anew: the log goes on behind what the snapshot shows."""
+        ...
+
+    def begin(self, resumed: Resumed) -> None:
+        """Stream from there."""
+        ...
+
+    def read(self, timeout_s: float) -> Iterable[Decoded]:
+        """What came, at most after `timeout_s`."""
+        ...
+
+    def acknowledge(self, durable: Position) -> None:
+        """The server's log up to here may go."""
+        ...
+
+    def finish(self, durable: Position) -> None:
+        """The last word to the server."""
+        ...
+
+    def heartbeat(self, token: str) -> None:
+        """Have the stream bring back a transaction with this token."""
+        ...
+
+    def sequences(self) -> tuple[tuple[str, int], ...]:
+        """Counters that moved since the last time."""
+        ...
+
+    def behind_bytes(self, durable: Position | None) -> int:
+        """Log that the server has written and that is not durable."""
+        ...
