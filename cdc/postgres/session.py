@@ -13,21 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cdc.errors import (
-    SOURCE_AUTH,
-    SOURCE_PREREQUISITE,
-    SOURCE_UNREACHABLE,
-    TARGET_AUTH,
-    TARGET_REFUSED,
-    TARGET_UNREACHABLE,
-    CdcError,
-)
+from cdc.errors import CdcError
+from cdc.server import Endpoint, Side
+
+__all__ = ["SESSION", "Server", "Side", "options_string"]
 
 SESSION: dict[str, str] = {
     "DateStyle": "ISO",
@@ -64,11 +58,6 @@ _AUTH_WORDS = ("authentication failed", "no password supplied", "pg_hba.conf", '
 _REFUSED_WORDS = ('database "', "permission denied", "invalid connection option", "certificate", "SSL")
 
 
-class Side(Enum):
-    SOURCE = "source"
-    TARGET = "sink"
-
-
 def options_string(extra: Mapping[str, str] | None = None) -> str:
     """The `options` of a startup packet: `SESSION` and `extra` as `-c name=value`."""
     settings = {**SESSION, **_LIVENESS, **(extra or {})}
@@ -80,15 +69,8 @@ def _escaped(value: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """A server and which section of the configuration it belongs to."""
-
-    side: Side
-    name: str
-    url: str
-    password: str | None = field(default=None, repr=False)
-    purpose: str = ""
-    """Of sessions that are not the section's own process; the server's list of sessions shows it."""
+class Server(Endpoint):
+    """A Postgres server and which section of the configuration it belongs to."""
 
     def conninfo(self, *, settings: Mapping[str, str] | None = None, **parameters: str) -> str:
         """Everything libpq needs, the session's settings included; the URL's `options` come before ours."""
@@ -100,7 +82,7 @@ class Server:
         fixed = {
             "options": options,
             "client_encoding": "UTF8",
-            "application_name": f"cdc {self.side.value} {self.name} {self.purpose}".rstrip(),
+            "application_name": self.program,
         }
         return make_conninfo("", **{**_CLIENT, **given, **fixed, **parameters})
 
@@ -111,7 +93,7 @@ class Server:
             connection = psycopg.connect(conninfo, autocommit=autocommit)
         if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
             connection.close()
-            raise self._refused("the database has encoding SQL_ASCII: its bytes have no defined characters")
+            raise self.refused("the database has encoding SQL_ASCII: its bytes have no defined characters")
         return connection
 
     @contextmanager
@@ -128,39 +110,24 @@ class Server:
         state = error.sqlstate
         if state is None:
             if _needs_password(error) or any(word in problem for word in _AUTH_WORDS):
-                return self._login_refused(problem)
+                return self.login_refused(self._user, problem)
             if any(word in problem for word in _REFUSED_WORDS) or isinstance(error, psycopg.ProgrammingError):
-                return self._refused(problem)
+                return self.refused(problem)
             if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-                return self._unreachable(problem)
-            return self._refused(problem)
+                return self.unreachable(problem)
+            return self.refused(problem)
         if state.startswith(_AUTH):
-            return self._login_refused(problem)
-        return self._unreachable(problem) if state.startswith(_PASSING) else self._refused(problem)
+            return self.login_refused(self._user, problem)
+        return self.unreachable(problem) if state.startswith(_PASSING) else self.refused(problem)
 
     def problem(self, error: psycopg.Error) -> str:
         """The server's words on one line, with its detail, without our password."""
         detail = error.diag.message_detail
-        text = "; ".join(filter(None, ((error.diag.message_primary or str(error)), detail)))
-        text = " ".join(text.split())
-        return text.replace(self.password, "***") if self.password else text
+        return self.hidden("; ".join(filter(None, ((error.diag.message_primary or str(error)), detail))))
 
-    def _login_refused(self, problem: str) -> CdcError:
-        user = conninfo_to_dict(self.url).get("user") or "the default user"
-        if self.side is Side.SOURCE:
-            return CdcError(SOURCE_AUTH, source=self.name, user=user, problem=problem)
-        return CdcError(TARGET_AUTH, sink=self.name, user=user, problem=problem)
-
-    def _unreachable(self, problem: str) -> CdcError:
-        if self.side is Side.SOURCE:
-            return CdcError(SOURCE_UNREACHABLE, source=self.name, problem=problem)
-        return CdcError(TARGET_UNREACHABLE, sink=self.name, problem=problem)
-
-    def _refused(self, problem: str) -> CdcError:
-        if self.side is Side.SOURCE:
-            fix = f"see what is missing, and the statement that mends it, with: cdc check {self.name}"
-            return CdcError(SOURCE_PREREQUISITE, source=self.name, problem=problem, fix=fix)
-        return CdcError(TARGET_REFUSED, sink=self.name, problem=problem)
+    @property
+    def _user(self) -> str:
+        return str(conninfo_to_dict(self.url).get("user") or "the default user")
 
 
 def _needs_password(error: psycopg.Error) -> bool:

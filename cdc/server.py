@@ -1,0 +1,65 @@
+"""A database server of a section, whatever its engine: who it is to us, and what its refusals mean. Pure.
+
+In: an engine's session module subclasses `Endpoint` and sorts its driver's errors into three. Out: the catalogue's
+error for the side that the server is on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from cdc.errors import (
+    SOURCE_AUTH,
+    SOURCE_PREREQUISITE,
+    SOURCE_UNREACHABLE,
+    TARGET_AUTH,
+    TARGET_REFUSED,
+    TARGET_UNREACHABLE,
+    CdcError,
+)
+
+
+class Side(Enum):
+    SOURCE = "source"
+    TARGET = "sink"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server and which section of the configuration it belongs to."""
+
+    side: Side
+    name: str
+    url: str
+    password: str | None = field(default=None, repr=False)
+    purpose: str = ""
+    """Of sessions that are not the section's own process; the server's list of sessions shows it."""
+
+    @property
+    def program(self) -> str:
+        """What the server's list of sessions shows."""
+        return f"cdc {self.side.value} {self.name} {self.purpose}".rstrip()
+
+    def hidden(self, text: str) -> str:
+        """On one line, without our password."""
+        text = " ".join(text.split())
+        return text.replace(self.password, "***") if self.password else text
+
+    def login_refused(self, user: str, problem: str) -> CdcError:
+        if self.side is Side.SOURCE:
+            return CdcError(SOURCE_AUTH, source=self.name, user=user, problem=problem)
+        return CdcError(TARGET_AUTH, sink=self.name, user=user, problem=problem)
+
+    def unreachable(self, problem: str) -> CdcError:
+        """Away, or busy: try again."""
+        if self.side is Side.SOURCE:
+            return CdcError(SOURCE_UNREACHABLE, source=self.name, problem=problem)
+        return CdcError(TARGET_UNREACHABLE, sink=self.name, problem=problem)
+
+    def refused(self, problem: str) -> CdcError:
+        """The server does not do what we ask."""
+        if self.side is Side.SOURCE:
+            fix = f"see what is missing, and the statement that mends it, with: cdc check {self.name}"
+            return CdcError(SOURCE_PREREQUISITE, source=self.name, problem=problem, fix=fix)
+        return CdcError(TARGET_REFUSED, sink=self.name, problem=problem)
