@@ -1,4 +1,4 @@
-"""What the events of every engine share: the facts of a run, the transaction that is being read, records. Pure values.
+"""What the row path of every engine shares: facts of a run, the open transaction, rows, records. Pure values.
 
 In: nothing but what an engine's decoder knows. Out: `Record`s for Kafka. Refuses: nothing.
 """
@@ -34,6 +34,21 @@ class OpenTransaction:
     counts: dict[str, int] = field(default_factory=dict)
     origin: str | None = None
     snapshot: bool = False
+
+
+class Unchanged:
+    """The one value `UNCHANGED`: a column that the log does not carry."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED = Unchanged()
+Value = bytes | Unchanged | None
+Row = list[Value]
+"""A value per column: the server's text, None for NULL, or UNCHANGED."""
 
 
 class Record(NamedTuple):

@@ -21,8 +21,8 @@ from cdc.event import UNAVAILABLE, Column, Table
 from cdc.position import Lsn
 from cdc.postgres.plan import NOT_PLAIN, compile_plan
 from cdc.postgres.values import UnrepresentableError, encoder
-from cdc.postgres.wire import UNCHANGED, Message, Row
-from cdc.rowevents import OpenTransaction, Record, RunFacts
+from cdc.postgres.wire import Message
+from cdc.rowevents import UNCHANGED, OpenTransaction, Record, Row, RunFacts
 from cdc.types import Form, element, is_array
 
 _NEW = ord("N")

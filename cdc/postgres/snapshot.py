@@ -19,7 +19,7 @@ from cdc.errors import COPY_TORN, ROW_TOO_LARGE, CdcError
 from cdc.event import Table
 from cdc.postgres.catalog import Catalog, PublishedTable
 from cdc.postgres.session import Server
-from cdc.postgres.wire import Row
+from cdc.rowevents import Row
 
 CHUNK_ROWS = 10_000
 CHUNK_BYTES = 8 << 20

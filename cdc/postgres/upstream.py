@@ -32,8 +32,7 @@ from cdc.postgres.session import Server
 from cdc.postgres.snapshot import BaseCopy
 from cdc.postgres.startup import Here, decide, refuse_shapes, refuse_uncapturable
 from cdc.postgres.stream import ReplicationStream
-from cdc.postgres.wire import Row
-from cdc.rowevents import Record, RunFacts
+from cdc.rowevents import Record, Row, RunFacts
 from cdc.upstream import Decoded, Plan, Resumed
 
 

@@ -21,20 +21,7 @@ from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct calls its exception like a module
 
 from cdc.errors import CORRUPT_WIRE, CdcError
-
-
-class Unchanged:
-    """The one value `UNCHANGED`: a column that the log names but does not carry."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "UNCHANGED"
-
-
-UNCHANGED = Unchanged()
-Value = bytes | Unchanged | None
-Row = list[Value]
+from cdc.rowevents import UNCHANGED, Row
 
 # Postgres counts microseconds from 2000-01-01.
 EPOCH_US = 946_684_800_000_000

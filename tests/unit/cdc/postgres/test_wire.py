@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cdc.errors import CORRUPT_WIRE, CdcError
 from cdc.postgres import wire
-from cdc.postgres.wire import UNCHANGED
+from cdc.rowevents import UNCHANGED
 
 GOLDEN = [
     json.loads(line)
