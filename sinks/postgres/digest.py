@@ -79,6 +79,7 @@ def _text(column: Column, engine: Engine) -> str:
 # -- MySQL's text of what it is on Postgres ------------------------------------------------------------------------
 _DOUBLE = """
 CASE WHEN {v} = 0 OR (abs({v}) >= 1e-4 AND abs({v}) < 1e15) THEN {v}::text
+  WHEN abs({v}) >= 1.8e16 AND abs({v}) < 1e25 THEN {sign} || {closed}
   WHEN abs({v}) >= 1e16 OR (abs({v}) >= 1e15 AND length({digits}) <= 16) THEN replace({v}::text, 'e+', 'e')
   WHEN abs({v}) >= 1e15 THEN {sign} || overlay({digits} PLACING '.' FROM 17 FOR 0)
   WHEN abs({v}) >= 1e-15 THEN {sign} || '0.' || repeat('0', -1 - split_part({v}::text, 'e', 2)::int) || {digits}
@@ -87,10 +88,32 @@ CASE WHEN {v} = 0 OR (abs({v}) >= 1e-4 AND abs({v}) < 1e15) THEN {v}::text
 """Both servers print the shortest digits; they turn to exponents at different sizes, and write them differently."""
 _SIGN = "CASE WHEN {v} < 0 THEN '-' ELSE '' END"
 _DIGITS = "translate(split_part({v}::text, 'e', 1), '-.', '')"
+_CLOSED = """
+(SELECT left(digits, 1) || CASE WHEN length(digits) > 1 THEN '.' ELSE '' END || substr(digits, 2) || 'e' || place FROM (
+  SELECT rtrim(number::text, '0') AS digits, length(number::text) - 1 AS place FROM (
+    SELECT round(exact, k - length(exact::text)) AS number FROM (
+      SELECT exact, power / 9007199254740992 AS half, mod(exact, power / 2251799813685248) = 0 AS even,
+        power / CASE WHEN power = exact THEN 18014398509481984 ELSE 9007199254740992 END AS below
+      FROM (
+        SELECT floor(abs({v}) / 1099511627776)::int8::numeric * 1099511627776
+            + (abs({v}) - floor(abs({v}) / 1099511627776) * 1099511627776)::int8 AS exact,
+          (SELECT 2::numeric ^ e FROM generate_series(53, 84) e WHERE 2::float8 ^ e <= abs({v}) ORDER BY e DESC LIMIT 1)
+            AS power
+      ) whole
+    ) bounds, generate_series(1, 17) k
+    WHERE round(exact, k - length(exact::text)) - exact < half AND exact - round(exact, k - length(exact::text)) < below
+      OR even AND round(exact, k - length(exact::text)) - exact <= half
+        AND exact - round(exact, k - length(exact::text)) <= below
+    ORDER BY k LIMIT 1
+  ) shortest
+) printed)
+"""
+"""The digits of a double from 2^54 on. MySQL may print a number halfway to the next double, Postgres never does."""
 
 
 def _double(value: str) -> str:
-    return _DOUBLE.format(v=value, sign=_SIGN.format(v=value), digits=_DIGITS.format(v=value))
+    parts = {"sign": _SIGN, "digits": _DIGITS, "closed": _CLOSED}
+    return _DOUBLE.format(v=value, **{name: part.format(v=value) for name, part in parts.items()})
 
 
 _OF_MYSQL = {

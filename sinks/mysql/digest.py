@@ -1,0 +1,128 @@
+"""The SQL that computes digests on MySQL (`sinks.digest` says what they are). Pure.
+
+In: a table's shape, of either engine. Out: a query whose rows are (bucket, rows, sum, sum), for a session with our
+settings. A replica of a Postgres source is asked for its values as Postgres writes them: this is the way back of
+`sinks.across`.
+
+A function whose result passes max_allowed_packet is NULL in MySQL, with a warning that nobody reads. A line with such a
+part is NULL as a whole, and counts under no bucket, which `sinks.digest` refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cdc.event import Column, Engine, Table
+from cdc.mysql.values import select_expression
+
+_DIGEST = """
+SELECT LEFT(key_hash, 2), COUNT(*), SUM({first}), SUM({second}) FROM (
+  SELECT SHA2({row}, 256) AS hash, SHA2({key}, 256) AS key_hash FROM {table} t
+) hashed GROUP BY 1
+"""
+_ROWS = """
+SELECT row_key, hash FROM (
+  SELECT {key} AS row_key, SHA2({row}, 256) AS hash, SHA2({key}, 256) AS key_hash FROM {table} t
+) hashed WHERE LEFT(key_hash, 2) = '{bucket}'
+"""
+
+
+def digest_query(table: Table, *, only: bool, at: str | None = None) -> str:  # noqa: ARG001
+    """`at`: the table's quoted name if it is called otherwise. Nothing inherits here, so `only` says nothing."""
+    return _DIGEST.format(first=_part(1), second=_part(16), **_parts(table, at))
+
+
+def rows_query(table: Table, bucket: str, *, only: bool, at: str | None = None) -> str:  # noqa: ARG001
+    """Key's line and row's hash of every row in a bucket."""
+    return _ROWS.format(bucket=bucket, **_parts(table, at))
+
+
+def _parts(table: Table, at: str | None) -> dict[str, str]:
+    columns = {column.name: column for column in table.columns}
+    return {
+        "row": _line(table.columns, table.engine),
+        "key": _line([columns[name] for name in table.key] or table.columns, table.engine),
+        "table": at or f"{quoted(table.schema)}.{quoted(table.name)}",
+    }
+
+
+def quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _part(start: int) -> str:
+    return f"CAST(CONV(SUBSTR(hash, {start}, 15), 16, 10) AS UNSIGNED)"
+
+
+def _line(columns: Sequence[Column], engine: Engine) -> str:
+    """The line of these columns; a cell is empty for NULL alone."""
+    if not columns:
+        return "''"
+    cells = [
+        f"IF({name} IS NULL, '', CONCAT('\"', {_text(column, engine, name)}, '\"'))"
+        for column in columns
+        for name in [f"t.{quoted(column.name)}"]
+    ]
+    return "CONCAT(" + ", ',', ".join(cells) + ")"
+
+
+def _text(column: Column, engine: Engine, name: str) -> str:
+    """SQL for the column's source text, double quotes doubled."""
+    text = select_expression(column, name) if engine == "mysql" else _of_postgres(column, name)
+    return f"REPLACE(CONVERT({text} USING utf8mb4), '\"', '\"\"')"
+
+
+# -- Postgres' text of what it is on MySQL -------------------------------------------------------------------------
+_DOUBLE = """
+(SELECT CASE WHEN v = 0 OR (ABS(v) >= 1e-4 AND ABS(v) < 1e15) THEN text
+  ELSE CONCAT(IF(v < 0, '-', ''), LEFT(digits, 1), IF(LENGTH(digits) > 1, '.', ''), SUBSTR(digits, 2),
+    IF(place < 0, 'e-', 'e+'), IF(ABS(place) < 10, '0', ''), ABS(place)) END
+FROM (
+  SELECT v, text, TRIM(TRAILING '0' FROM IFNULL(number, TRIM(LEADING '0' FROM REPLACE(mantissa, '.', '')))) AS digits,
+    CASE WHEN number IS NOT NULL THEN LENGTH(number) - 1
+      WHEN mantissa LIKE '0.%'
+        THEN exponent + LENGTH(TRIM(LEADING '0' FROM SUBSTR(mantissa, 3))) - LENGTH(mantissa) + 1
+      ELSE exponent + LENGTH(SUBSTRING_INDEX(mantissa, '.', 1)) - 1 END AS place
+  FROM (
+    SELECT v, text, SUBSTRING_INDEX(TRIM(LEADING '-' FROM text), 'e', 1) AS mantissa,
+      IF(text LIKE '%e%', SUBSTRING_INDEX(text, 'e', -1), 0) AS exponent,
+      IF(ABS(v) >= 1.8e16 AND ABS(v) < 1e25, {inside}, NULL) AS number
+    FROM (SELECT {value} AS v, TRIM(TRAILING '.0' FROM CAST(CAST({value} AS JSON) AS CHAR)) AS text) printed
+  ) split
+) scientific)
+"""
+"""Both servers print the shortest digits that read back, in another form."""
+_INSIDE = """
+(SELECT CASE WHEN near - exact < half AND exact - near < below THEN near
+    WHEN ROUND(exact, 16 - size) - exact < half AND exact - ROUND(exact, 16 - size) < below
+      THEN ROUND(exact, 16 - size)
+    ELSE ROUND(exact, 17 - size) END
+FROM (
+  SELECT exact, near, LENGTH(exact) AS size, CAST(power / 9007199254740992 AS DECIMAL(30)) AS half,
+    CAST(power / IF(power = ABS(v), 18014398509481984, 9007199254740992) AS DECIMAL(30)) AS below
+  FROM (
+    SELECT CAST(TRIM(LEADING '-' FROM text) AS DECIMAL(30)) AS near,
+      CAST(CAST(FLOOR(ABS(v) / 1099511627776) AS SIGNED) AS DECIMAL(30)) * 1099511627776
+        + CAST(ABS(v) - FLOOR(ABS(v) / 1099511627776) * 1099511627776 AS SIGNED) AS exact,
+      POW(2, FLOOR(LOG2(ABS(v))) - (POW(2, FLOOR(LOG2(ABS(v)))) > ABS(v))) AS power
+  ) whole
+) bounds)
+"""
+"""The digits of a double from 2^54 on. MySQL may print a number halfway to the next double, Postgres never does."""
+_ENDING = "IF(MICROSECOND({0}) = 0, SUBSTRING_INDEX({0}, '.', 1), TRIM(TRAILING '0' FROM {0}))"
+"""Postgres' fraction ends with the last digit that is not 0."""
+
+
+def _of_postgres(column: Column, name: str) -> str:
+    match column.type:
+        case "float4" | "float8":
+            return _DOUBLE.replace("{inside}", _INSIDE).replace("{value}", name)
+        case "bool":
+            return f"CASE {name} WHEN 1 THEN 't' WHEN 0 THEN 'f' ELSE {name} END"
+        case "bytea":
+            return f"CONCAT(CHAR(92 USING utf8mb4), 'x', LOWER(HEX({name})))"
+        case "time" | "timestamp":
+            return _ENDING.format(name)
+        case "timestamptz":
+            return f"CONCAT({_ENDING.format(name)}, '+00')"
+    return name
