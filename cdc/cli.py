@@ -34,6 +34,7 @@ from cdc.commands.sections import chosen
 from cdc.commands.stopping import stop_on_signals
 from cdc.commands.terminal import say, tell, tell_error
 from cdc.config import DEFAULT_FILE, Config
+from cdc.engine import postgres
 from cdc.errors import ARGUMENT_INVALID, CdcError
 from cdc.kafka import Reader
 from cdc.observe import SourceObserver
@@ -229,7 +230,7 @@ def verify(
         def last_up_to(lsn: Lsn) -> tuple[int, int] | None:
             return read_tail(reader, prefix).up_to(lsn)
 
-        servers = captured_from.server(), replica.server()
+        servers = postgres(captured_from.server()), postgres(replica.server())
         verdict = verifying.settle(partial(compare, *servers, tables, last_up_to, wait))
     (verifying.show_json if as_json else verifying.show)(verdict, lacking)
     if not verdict.equal:
@@ -275,7 +276,7 @@ def sink_run(
         SinkSettings(
             name=name,
             source=loaded.source(settings.source).topic_prefix,
-            server=settings.server(),
+            server=postgres(settings.server()),
             kafka=loaded.kafka_options(),
             existing_rows="truncate" if settings.existing_rows == "truncate" else "refuse",
             no_wait=no_wait,

@@ -32,6 +32,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from cdc.engine import Server, database_url, engine_of, server_of
 from cdc.errors import (
     CONFIG_INVALID,
     CONFIG_MISSING,
@@ -40,10 +41,11 @@ from cdc.errors import (
     SECTION_UNKNOWN,
     CdcError,
 )
+from cdc.event import Engine
 from cdc.kafka import FIXED_OPTIONS
 from cdc.measure import DailyTime, Duration, Size
-from cdc.postgres.session import Server, Side
 from cdc.secret import Secret, is_reference, parse_key
+from cdc.server import Side
 from cdc.topics import slot_name
 
 DEFAULT_FILE = Path("cdc.toml")
@@ -61,6 +63,10 @@ _ALIASES = {
     "auto.commit.enable": "enable.auto.commit",
 }
 """librdkafka's other names for properties that are ours."""
+_NEVER_WANTED: dict[Engine, tuple[str, ...]] = {
+    "postgresql": ("cdc", "information_schema"),
+    "mysql": ("cdc", "information_schema", "performance_schema", "mysql", "sys"),
+}
 _OWN_OPTIONS = {
     "bootstrap.servers": "it is bootstrap_servers in [kafka]",
     "metadata.broker.list": "it is bootstrap_servers in [kafka]",
@@ -97,14 +103,6 @@ def _matching(pattern: re.Pattern[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def postgres_url(value: str) -> str:
-    """A URL of an engine that is supported."""
-    if not value.startswith(("postgresql://", "postgres://")):
-        scheme = f"{value.partition('://')[0]}://" if "://" in value else "this"
-        raise ValueError(f"{scheme} is not supported yet, only postgresql://")
-    return value
-
-
 def refuse_password(url: str, what: str) -> None:
     """A URL stands in process lists, logs and files: no password in it."""
     parts = urlsplit(url)
@@ -138,7 +136,7 @@ def _never(value: object) -> object:
 
 
 PlaceOfSecret = Annotated[Secret | None, BeforeValidator(_secret)]
-Url = Annotated[str, AfterValidator(postgres_url)]
+Url = Annotated[str, AfterValidator(database_url)]
 Name = Annotated[str, _matching(NAME)]
 Glob = Annotated[str, AfterValidator(_glob)]
 Interval = Annotated[Duration | None, BeforeValidator(_never)]
@@ -224,6 +222,8 @@ class Source(_Section):
     """Of each row topic."""
     heartbeat_every: Duration = 10.0
     max_retained_wal: Size | None = None
+    cascades: Annotated[str, _only("refuse")] = "refuse"
+    """Of MySQL's foreign keys, whose changes to rows are not in its log."""
     max_record: Size = 8 * 2**20
 
     @model_validator(mode="before")
@@ -236,12 +236,16 @@ class Source(_Section):
 
     def wanted(self, schema: str, table: str) -> bool:
         """Whether a table is to be captured. Ours and the server's own schemas never are."""
-        if schema in ("cdc", "information_schema") or schema.startswith("pg_"):
+        if schema in _NEVER_WANTED[self.engine] or (self.engine == "postgresql" and schema.startswith("pg_")):
             return False
         return _matches(self.tables, schema, table) and not _matches(self.exclude, schema, table)
 
+    @property
+    def engine(self) -> Engine:
+        return engine_of(self.url)
+
     def server(self) -> Server:
-        return Server(Side.SOURCE, self.name, self.url, _password(self.password, f"source.{self.name}"))
+        return server_of(Side.SOURCE, self.name, self.url, _password(self.password, f"source.{self.name}"))
 
 
 class Sink(_Section):
@@ -254,7 +258,7 @@ class Sink(_Section):
     existing_rows: Annotated[str, _only("refuse", "truncate")] = "refuse"
 
     def server(self) -> Server:
-        return Server(Side.TARGET, self.name, self.url, _password(self.password, f"sink.{self.name}"))
+        return server_of(Side.TARGET, self.name, self.url, _password(self.password, f"sink.{self.name}"))
 
 
 class Archive(_Section):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cdc.decoded import Statement
 from cdc.envelope import VERSION
 from cdc.errors import CORRUPT_LOG, SCHEMA_UNKNOWN, CdcError
 from cdc.event import Engine, Table
@@ -18,7 +19,6 @@ from cdc.logtail import LogState
 from cdc.publisher import PublishedRun, Publisher
 from cdc.shape import SchemaRecord, is_statement, parse_shape, schema_id, shape_key, statement_record
 from cdc.topics import row_topic, shape_topic
-from cdc.upstream import Statement
 
 
 class ShapeTopic:

@@ -23,6 +23,8 @@ from typing import Protocol, Self
 from cdc.config import Kafka
 from cdc.config import Source as Settings
 from cdc.copy import Copy
+from cdc.decoded import Captured, Decoded, Lone, NewShapes, Statement, Transaction
+from cdc.engine import postgres
 from cdc.errors import LOG_TRUNCATED, SOURCE_HELD, CdcError, Kind
 from cdc.event import Table
 from cdc.failpoint import failpoint
@@ -37,18 +39,7 @@ from cdc.retry import keep_trying
 from cdc.rowevents import RunFacts
 from cdc.shapes import ShapeTopic
 from cdc.topics import log_topic, message_topic, row_topic, row_topics, shape_topic
-from cdc.upstream import (
-    Captured,
-    Decoded,
-    Lone,
-    NewShapes,
-    Plan,
-    Publication,
-    Resumed,
-    Statement,
-    Transaction,
-    Upstream,
-)
+from cdc.upstream import Plan, Publication, Resumed, Upstream
 
 _POLL_S = 0.1
 
@@ -379,4 +370,4 @@ class Run:
 def upstream(settings: Settings, observer: Observer) -> Upstream:
     """The database of a `[source.NAME]`, by its engine."""
     server = settings.server()
-    return PostgresUpstream(settings, server, observer.waiting, observer.lacking)
+    return PostgresUpstream(settings, postgres(server), observer.waiting, observer.lacking)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from cdc.config import NAME, parse, postgres_url, refuse_password, store_url
+from cdc.config import NAME, parse, refuse_password, store_url
+from cdc.engine import database_url
 from cdc.errors import ARGUMENT_INVALID, FILE_EXISTS, CdcError
 from cdc.secret import new_key
 
@@ -173,7 +174,7 @@ def _archive(given: str, directory: Path) -> NewArchive:
 def _checked(url: str, what: str) -> str:
     refuse_password(url, what)
     try:
-        return postgres_url(url)
+        return database_url(url)
     except ValueError as error:
         raise _invalid(f"{what}: {error}", "postgresql://HOST/DATABASE") from None
 

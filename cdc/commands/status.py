@@ -17,6 +17,7 @@ from rich.text import Text
 
 from cdc.commands.terminal import console, say_json
 from cdc.config import Config
+from cdc.engine import postgres
 from cdc.errors import TOPIC_MISSING, CdcError
 from cdc.kafka import Reader
 from cdc.postgres.status import source_facts, target_facts
@@ -67,7 +68,7 @@ class Gatherer:
     def _source(self, name: str, tail: Tail, problem: str | None) -> SourceStatus:
         source, facts = self._config.source(name), None
         try:
-            facts = source_facts(source.server(), source.slot)
+            facts = source_facts(postgres(source.server()), source.slot)
         except CdcError as error:
             problem = _both(_short(error), problem)
         return source_status(name, tail, facts, source.max_retained_wal, problem)
@@ -75,7 +76,7 @@ class Gatherer:
     def _sink(self, name: str, tail: Tail, problem: str | None) -> SinkStatus:
         sink, facts = self._config.sink(name), None
         try:
-            facts = target_facts(sink.server())
+            facts = target_facts(postgres(sink.server()))
         except CdcError as error:
             problem = _both(_short(error), problem)
         return sink_status(name, sink.source, tail, facts, problem)

@@ -7,6 +7,7 @@ from contextlib import closing
 
 from cdc.commands.terminal import say, say_json
 from cdc.config import Source
+from cdc.engine import postgres
 from cdc.errors import PUBLICATION_MISSING, CdcError
 from cdc.event import Table
 from cdc.postgres.catalog import Catalog
@@ -18,7 +19,7 @@ _COMPARISONS = 3
 
 def captured_tables(source: Source) -> tuple[list[Table], list[str]]:
     """What the publication holds of the wanted tables, and the names of those that it lacks."""
-    with closing(Catalog(source.server())) as catalog:
+    with closing(Catalog(postgres(source.server()))) as catalog:
         publication = catalog.publication(source.publication, source.wanted)
         if publication is None:
             raise CdcError(PUBLICATION_MISSING, source=source.name, publication=source.publication)

@@ -13,6 +13,7 @@ from contextlib import closing
 from ipaddress import ip_address
 
 from cdc.config import Source
+from cdc.engine import postgres
 from cdc.errors import CdcError
 from cdc.finding import Finding, Level, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
@@ -34,7 +35,7 @@ _HIDDEN_SEQUENCES = (
 def check_source(source: Source) -> tuple[list[Finding], Inventory | None]:
     """All findings, and the tables that will be captured, for those who ask about their topics."""
     try:
-        with closing(Catalog(source.server())) as catalog:
+        with closing(Catalog(postgres(source.server()))) as catalog:
             inventory = take_inventory(catalog, source.name, source.wanted)
             return list(_Check(catalog, source, inventory).findings()), inventory
     except CdcError as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from cdc.config import Sink, Source
+from cdc.engine import postgres
 from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
@@ -28,7 +29,7 @@ WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') ORDER BY 1, 2, 3
 def check_target(sink: Sink, source: Source) -> list[Finding]:
     """All findings."""
     try:
-        with closing(Catalog(sink.server())) as catalog:
+        with closing(Catalog(postgres(sink.server()))) as catalog:
             return list(_findings(catalog, sink, source))
     except CdcError as error:
         return [fail(f"{error.code.name}: {error.text}", error.hint)]

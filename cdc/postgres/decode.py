@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cdc.decoded import Captured, Decoded, Lone, NewShapes, Transaction
 from cdc.errors import RELATION_MISMATCH, SCHEMA_CHANGE_UNSUPPORTED, STREAM_OUT_OF_ORDER, CdcError
 from cdc.event import Table
 from cdc.log import Change
@@ -38,7 +39,6 @@ from cdc.postgres.wire import (
 )
 from cdc.rowevents import Record, RunFacts
 from cdc.shape import schema_id
-from cdc.upstream import Captured, Decoded, Lone, NewShapes, Transaction
 
 _INSERT, _UPDATE = b"IU"
 _CHANGES = b"IUD"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from cdc.config import Source as Settings
+from cdc.decoded import Decoded
 from cdc.errors import (
     PUBLICATION_CHANGED,
     PUBLICATION_MISSING,
@@ -33,7 +34,7 @@ from cdc.postgres.snapshot import BaseCopy
 from cdc.postgres.startup import Here, decide, refuse_shapes, refuse_uncapturable
 from cdc.postgres.stream import ReplicationStream
 from cdc.rowevents import Record, Row, RunFacts
-from cdc.upstream import Decoded, Plan, Resumed
+from cdc.upstream import Plan, Resumed
 
 
 class PostgresUpstream:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from cdc.config import Sink, Source
+from cdc.engine import postgres
 from cdc.errors import (
     ARCHIVE_HELD,
     BASE_MISCOUNTED,
@@ -112,7 +113,7 @@ def take_base(settings: BaseSettings, observer: Observer) -> Base:
 
 
 def _server(settings: BaseSettings) -> Server:
-    return replace(settings.source.server(), purpose="base")
+    return replace(postgres(settings.source.server()), purpose="base")
 
 
 # -- one attempt ------------------------------------------------------------------------------------------------

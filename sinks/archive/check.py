@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from cdc.config import Archive as Section
 from cdc.config import Config, Source
+from cdc.engine import postgres
 from cdc.errors import ARCHIVE_MISSING, CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
@@ -110,7 +111,7 @@ def _newest_base(section: Section, known: Newest) -> Finding:
 # -- bases ------------------------------------------------------------------------------------------------------
 def _bases(source: Source, section: Section) -> Iterator[Finding]:
     """What pg_dump and the base's own session need."""
-    server = replace(source.server(), purpose="check") if _readable(source) else None
+    server = replace(postgres(source.server()), purpose="check") if _readable(source) else None
     if server is None:
         yield note(f"whether bases can be taken is not known: the password of [source.{source.name}] is not here")
         return

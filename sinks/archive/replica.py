@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from cdc.config import Sink
+from cdc.engine import postgres
 from cdc.errors import BASE_OVERTAKEN, REPLICA_UNFIT, CdcError
 from cdc.event import Table
 from cdc.log import End
@@ -88,5 +89,5 @@ class Replica:
 @contextmanager
 def replica_snapshot(sink: Sink, prefix: str, tables: Sequence[PublishedTable]) -> Iterator[Replica]:
     """`prefix`: the source's, as the sink's progress names it."""
-    with BaseCopy(replace(sink.server(), purpose="base"), None, tables) as copy:
+    with BaseCopy(replace(postgres(sink.server()), purpose="base"), None, tables) as copy:
         yield Replica(sink, prefix, copy)

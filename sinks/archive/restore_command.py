@@ -17,7 +17,8 @@ import typer
 from cdc import config as configuration
 from cdc import logs
 from cdc.commands.terminal import console, say_json, tell
-from cdc.config import postgres_url, refuse_password
+from cdc.config import refuse_password
+from cdc.engine import database_url, postgres
 from cdc.errors import ARGUMENT_INVALID, CONFIG_MISSING, CdcError
 from cdc.postgres.session import Server, Side
 from cdc.secret import parse_key
@@ -133,14 +134,14 @@ def source_of(archive: str, url: str | None) -> Callable[[], Server] | None:
     for section in config.archives.values():
         for name in section.sources:
             if section.url_of(name) == archive.rstrip("/"):
-                return config.source(name).server
+                return lambda: postgres(config.source(name).server())
     return None
 
 
 def _checked(what: str, url: str) -> None:
     refuse_password(url, what)
     try:
-        postgres_url(url)
+        database_url(url)
     except ValueError as error:
         raise CdcError(ARGUMENT_INVALID, problem=f"{what}: {error}", fix=f"{what} postgresql://HOST/DATABASE") from None
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 
+from cdc.decoded import Captured, Transaction
 from cdc.event import Table
 from cdc.log import Identity, Opened, OrdinaryEnds, Start
 from cdc.position import Lsn, PgPosition
@@ -22,7 +23,6 @@ from cdc.postgres.session import Server, Side
 from cdc.postgres.stream import ReplicationStream
 from cdc.rowevents import RunFacts
 from cdc.topics import message_topic, row_topic
-from cdc.upstream import Captured, Transaction
 from sinks.assemble import Assembler
 from sinks.fold import fold
 from sinks.transaction import ChangeTransaction, Part, parts

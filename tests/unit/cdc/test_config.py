@@ -81,7 +81,7 @@ def test_an_unsupported_value_is_refused_with_its_place(section: str, line: str,
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (PLAIN.replace("postgresql://cdc_reader", "mysql://cdc_reader"), "mysql:// is not supported yet"),
+        (PLAIN.replace("postgresql://cdc_reader", "oracle://cdc_reader"), "oracle:// is not supported"),
         (PLAIN.replace('source = "shop"', 'source = "shpo"'), "no [source.shpo]; did you mean shop?"),
         (PLAIN.replace('tables = ["public.*"]', ""), "[source.shop] tables: is missing"),
         (PLAIN.replace('tables = ["public.*"]', "tables = []"), "[source.shop] tables"),

@@ -107,7 +107,7 @@ def test_a_section_is_called_after_its_database(tmp_path: Path, url: str, name: 
     [
         ("postgresql://u:hunter2@db1/shop", [], "PASSWORD_IN_URL"),
         ("postgresql://db1/shop", ["eu=postgresql://u:hunter2@pg/shop"], "PASSWORD_IN_URL"),
-        ("mysql://db1/shop", [], "ARGUMENT_INVALID"),
+        ("oracle://db1/shop", [], "ARGUMENT_INVALID"),
         ("postgresql://db1/shop", ["postgresql://u:hunter2@pg/shop"], "ARGUMENT_INVALID"),
         ("postgresql://db1/shop", ["EU=postgresql://pg/shop"], "ARGUMENT_INVALID"),
         ("postgresql://db1/shop", ["eu=postgresql://pg/a", "eu=postgresql://pg/b"], "ARGUMENT_INVALID"),

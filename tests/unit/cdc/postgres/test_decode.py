@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from cdc.decoded import Captured, Lone, NewShapes, Transaction
 from cdc.errors import (
     RELATION_MISMATCH,
     SCHEMA_CHANGE_UNSUPPORTED,
@@ -23,7 +24,6 @@ from cdc.postgres.decode import Decoder
 from cdc.rowevents import Record, RunFacts
 from cdc.shape import parse_shape
 from cdc.topics import row_topic
-from cdc.upstream import Captured, Lone, NewShapes, Transaction
 
 GOLDEN = Path(__file__).parents[3] / "golden/pgoutput"
 STREAM = [

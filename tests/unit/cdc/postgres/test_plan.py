@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cdc.decoded import Captured
 from cdc.errors import CORRUPT_WIRE, CdcError
 from cdc.event import Table
 from cdc.position import Lsn, PgPosition
@@ -13,7 +14,6 @@ from cdc.postgres.events import TableStream
 from cdc.rowevents import Record, RunFacts
 from cdc.shape import parse_shape
 from cdc.topics import row_topic
-from cdc.upstream import Captured
 
 GOLDEN = Path(__file__).parents[3] / "golden/pgoutput"
 STREAM = [

@@ -1,0 +1,199 @@
+"""Questions to one MySQL server, on an ordinary connection: who it is, what it has executed, shapes of tables. I/O.
+
+In: a server. Out: facts and `Table`s as the catalog shows them now. Refuses: a lost connection (SOURCE_UNREACHABLE),
+a type that is not carried (TYPE_UNSUPPORTED).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cdc.event import ForeignKey, Table
+from cdc.mysql.session import Server, close
+from cdc.mysql.tables import Definition, foreign_key, table_of
+from cdc.position import GtidSet
+
+Row = tuple[Any, ...]
+SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
+HEARTBEATS = ("cdc", "heartbeat")
+"""The table that a source writes its token to."""
+
+_TABLES = """
+SELECT table_schema, table_name, engine FROM information_schema.tables
+WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')
+ORDER BY 1, 2
+"""
+_COLUMNS = """
+SELECT column_name, column_type, is_nullable = 'NO', column_default, extra, character_set_name, collation_name
+FROM information_schema.columns WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position
+"""
+_INDEXES = """
+SELECT index_name, column_name FROM information_schema.statistics
+WHERE table_schema = %s AND table_name = %s AND non_unique = 0
+AND NOT EXISTS (SELECT 1 FROM information_schema.statistics s WHERE s.table_schema = statistics.table_schema
+  AND s.table_name = statistics.table_name AND s.index_name = statistics.index_name AND s.column_name IS NULL)
+ORDER BY index_name, seq_in_index
+"""
+"""Those over expressions are left out: a column of theirs has no name."""
+_FOREIGN_KEYS = """
+SELECT r.constraint_name, r.unique_constraint_schema, r.referenced_table_name, r.update_rule, r.delete_rule,
+  k.column_name, k.referenced_column_name
+FROM information_schema.referential_constraints r JOIN information_schema.key_column_usage k
+  ON k.constraint_schema = r.constraint_schema AND k.constraint_name = r.constraint_name
+  AND k.table_name = r.table_name
+WHERE r.constraint_schema = %s AND r.table_name = %s ORDER BY 1, k.ordinal_position
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTable:
+    schema: str
+    name: str
+    engine: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Every row change is in the binary log: what is published is what `tables` and `exclude` want."""
+
+    name: str
+    patterns: tuple[tuple[str, ...], tuple[str, ...]]
+    tables: tuple[FoundTable, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(repr(self.patterns).encode()).hexdigest()
+
+
+class Catalog:
+    """One connection. `rows` reads the present; within `snapshot` of the base copy, that."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.connection = server.connect()
+
+    def close(self) -> None:
+        close(self.connection)
+
+    def rows(self, query: str, *parameters: object) -> list[Row]:
+        with self.server.errors(), self.connection.cursor() as cursor:
+            cursor.execute(query, parameters or None)
+            return list(cursor.fetchall())
+
+    def variable(self, name: str) -> str | None:
+        """A global variable; None if the server has none of this name."""
+        found = self.rows("SHOW GLOBAL VARIABLES LIKE %s", name.replace("_", r"\_"))
+        return str(found[0][1]) if found else None
+
+    # -- the server ---------------------------------------------------------------------------------------------
+    def uuid(self) -> str:
+        return str(self.rows("SELECT @@GLOBAL.server_uuid")[0][0])
+
+    def executed(self) -> GtidSet:
+        return GtidSet.parse(str(self.rows("SELECT @@GLOBAL.gtid_executed")[0][0]))
+
+    def purged(self) -> GtidSet:
+        """What only a copy can still give."""
+        return GtidSet.parse(str(self.rows("SELECT @@GLOBAL.gtid_purged")[0][0]))
+
+    def end_of_log(self) -> tuple[str, int]:
+        """File and position behind what was written last."""
+        file, position = self.rows("SHOW MASTER STATUS")[0][:2]
+        return str(file), int(position)
+
+    def try_lock(self, source: str) -> bool:
+        return bool(self.rows("SELECT GET_LOCK(%s, 0)", lock_name(source))[0][0])
+
+    def lock_holder(self, source: str) -> str:
+        found = self.rows("SELECT IS_USED_LOCK(%s)", lock_name(source))[0][0]
+        if found is None:
+            return "nobody by now"
+        host = self.rows("SELECT host FROM information_schema.processlist WHERE id = %s", found)
+        return f"connection {found}" + (f" from {host[0][0]}" if host else "")
+
+    def holds_lock(self, source: str) -> bool:
+        query = "SELECT IS_USED_LOCK(%s) = CONNECTION_ID()"
+        return bool(self.rows(query, lock_name(source))[0][0])
+
+    # -- tables -------------------------------------------------------------------------------------------------
+    def publication(
+        self, name: str, patterns: tuple[tuple[str, ...], tuple[str, ...]], wanted: Callable[[str, str], bool]
+    ) -> Publication:
+        found = [FoundTable(*map(str, row)) for row in self.rows(_TABLES)]
+        return Publication(name, patterns, tuple(t for t in found if wanted(t.schema, t.name)))
+
+    def shape(self, schema: str, name: str) -> Table | None:
+        """None if there is no such table (any more)."""
+        columns = [_definition(row) for row in self.rows(_COLUMNS, schema, name)]
+        if not columns:
+            return None
+        indexes: dict[str, list[str]] = {}
+        for index, column in self.rows(_INDEXES, schema, name):
+            indexes.setdefault(str(index), []).append(str(column))
+        keys = _foreign_keys(self.rows(_FOREIGN_KEYS, schema, name))
+        return table_of(schema, name, columns, indexes, keys, source=self.server.name)
+
+    def shapes(self, tables: Sequence[FoundTable]) -> list[Table]:
+        found = [self.shape(table.schema, table.name) for table in tables]
+        return [shape for shape in found if shape is not None]
+
+    def with_triggers(self) -> set[str]:
+        """Tables whose statements change rows elsewhere."""
+        rows = self.rows("SELECT DISTINCT event_object_schema, event_object_table FROM information_schema.triggers")
+        return {f"{schema}.{name}" for schema, name in rows}
+
+    # -- heartbeats ---------------------------------------------------------------------------------------------
+    def may_beat(self) -> bool:
+        """Whether the table of heartbeats is there, and ours to write."""
+        schema, table = HEARTBEATS
+        found = self.rows(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s", schema, table
+        )
+        return bool(found) and self.variable("super_read_only") == "OFF" and self.variable("read_only") == "OFF"
+
+    def heartbeat(self, source: str, token: str) -> None:
+        """Commit our token, so that the log brings it back with a position and a commit time."""
+        self.rows("REPLACE INTO cdc.heartbeat (source, token, at) VALUES (%s, %s, NOW(6))", source, token)
+
+
+def lock_name(source: str) -> str:
+    """At most 64 characters, whatever the source is called."""
+    return "cdc source " + hashlib.sha256(source.encode()).hexdigest()[:32]
+
+
+def _definition(row: Row) -> Definition:
+    name, column_type, not_null, default, extra, charset, collation = row
+    return Definition(
+        name=str(name),
+        type=_text(column_type),
+        not_null=bool(not_null),
+        default=None if default is None else _text(default),
+        auto_increment="auto_increment" in str(extra),
+        charset=charset and str(charset),
+        collation=collation and str(collation),
+    )
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _foreign_keys(rows: Sequence[Row]) -> list[ForeignKey]:
+    by_name: dict[str, list[Row]] = {}
+    for row in rows:
+        by_name.setdefault(str(row[0]), []).append(row)
+    return [
+        foreign_key(
+            {"name": name, "schema": of[0][1], "table": of[0][2], "on_update": of[0][3], "on_delete": of[0][4]},
+            [str(row[5]) for row in of],
+            [str(row[6]) for row in of],
+        )
+        for name, of in by_name.items()
+    ]

@@ -1,0 +1,193 @@
+"""The shape of a table as the server's catalog and its log tell it: column definitions → a `Table`. Pure.
+
+In: rows of information_schema, or a column's definition out of a statement. Out: a `Table`, whose columns say how
+TABLE_MAP describes them (`type_oid`: the type's byte, `typmod`: its metadata, lowest byte first). Refuses: a type or a
+character set that is not carried, by TYPE_UNSUPPORTED.
+
+`difference` compares a shape with what the log says of the table before its rows. The log knows columns by their place
+alone. `attnum` is theirs for good: 1 … at the copy, for a column that came later
+a number that no other had.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cdc.errors import TYPE_UNSUPPORTED, CdcError
+from cdc.event import Column, ForeignKey, Table
+from cdc.mysql.tablemap import TableMap, utf8_labels
+from cdc.types import TYPES
+
+_COLUMN_TYPE = re.compile(r"(?P<name>[a-z]+)(?:\((?P<size>.*)\))?(?P<unsigned> unsigned)?(?: zerofill)?", re.DOTALL)
+_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
+_ESCAPED = {"\\0": "\0", "\\n": "\n", "\\r": "\r", "\\\\": "\\", "\\'": "'", "''": "'"}
+_SIMPLE = {"tinyint": 1, "smallint": 2, "mediumint": 9, "int": 3, "bigint": 8, "year": 13, "date": 10}
+_TEMPORAL = {"timestamp": 17, "datetime": 18, "time": 19}
+_BLOBS = {"tiny": 1, "": 2, "medium": 3, "long": 4}
+_DECIMAL, _ENUM, _SET, _BLOB, _STRING, _VARCHAR, _BIT, _FLOAT, _DOUBLE, _JSON = (
+    246, 247, 248, 252, 254, 15, 16, 4, 5, 245)  # fmt: skip
+WIDEST = {"ascii": 1, "latin1": 1, "binary": 1, "ucs2": 2, "utf8mb3": 3, "utf8mb4": 4, "utf16": 4, "utf16le": 4,
+          "utf32": 4}  # fmt: skip
+"""Bytes of a set's longest character; a text in another set is not carried."""
+DEFAULT_COLLATION = {
+    "ascii": "ascii_general_ci", "latin1": "latin1_swedish_ci", "binary": "binary", "ucs2": "ucs2_general_ci",
+    "utf8mb3": "utf8mb3_general_ci", "utf8mb4": "utf8mb4_0900_ai_ci", "utf16": "utf16_general_ci",
+    "utf16le": "utf16le_general_ci", "utf32": "utf32_general_ci",
+}  # fmt: skip
+_TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A column as a statement or the catalog defines it. `type` is the server's COLUMN_TYPE."""
+
+    name: str
+    type: str
+    not_null: bool
+    default: str | None = None
+    auto_increment: bool = False
+    charset: str | None = None
+    collation: str | None = None
+
+
+class UnknownTypeError(ValueError):
+    """A type or character set that is not carried; the text names it."""
+
+
+def column_of(defined: Definition, attnum: int, missing: str | None = None) -> Column:
+    """The column, and what TABLE_MAP says of it."""
+    match = _COLUMN_TYPE.fullmatch(defined.type)
+    if not match:
+        raise UnknownTypeError(defined.type)
+    unsigned = match["unsigned"] and match["name"] not in ("decimal", "float", "double")
+    name = match["name"] + (" unsigned" if unsigned else "")
+    if name not in TYPES["mysql"]:
+        raise UnknownTypeError(defined.type)
+    if name in _TEXTS and defined.charset not in WIDEST:
+        raise UnknownTypeError(f"{defined.type} character set {defined.charset}")
+    labels = labels_of(match["size"] or "") if name in ("enum", "set") else None
+    code, meta = _on_the_wire(match["name"], match["size"], defined.charset, labels)
+    return Column(
+        name=defined.name,
+        type=name,
+        type_expression=defined.type,
+        type_oid=code,
+        typmod=meta,
+        attnum=attnum,
+        not_null=defined.not_null,
+        default=defined.default,
+        auto_increment=defined.auto_increment,
+        missing=missing,
+        enum_values=labels,
+        charset=defined.charset,
+        collation=defined.collation,
+    )
+
+
+def labels_of(quoted: str) -> tuple[str, ...]:
+    """`'a','it''s'` as labels."""
+    return tuple(
+        re.sub(r"\\.|''", lambda found: _ESCAPED.get(found[0], found[0][1:]), match[1], flags=re.DOTALL)
+        for match in _LABEL.finditer(quoted)
+    )
+
+
+def _on_the_wire(name: str, size: str | None, charset: str | None, labels: Sequence[str] | None) -> tuple[int, int]:
+    """Type byte and metadata of TABLE_MAP, as `tablemap` has them; -1 where the type has none."""
+    if name in _SIMPLE:
+        return _SIMPLE[name], -1
+    if name in _TEMPORAL:
+        return _TEMPORAL[name], int(size or 0)
+    if labels is not None:
+        return (_SET, _set_width(len(labels))) if name == "set" else (_ENUM, 1 if len(labels) < 256 else 2)
+    if name.endswith(("text", "blob")):
+        return _BLOB, _BLOBS[name.removesuffix("text").removesuffix("blob")]
+    if name in _TEXTS or name.endswith("binary"):
+        longest = int(size or 1) * (1 if name.endswith("binary") else WIDEST[charset or "binary"])
+        return (_VARCHAR if name.startswith("var") else _STRING), longest
+    return _number(name, size)
+
+
+def _number(name: str, size: str | None) -> tuple[int, int]:
+    if name == "decimal":
+        precision, _, scale = (size or "10").partition(",")
+        return _DECIMAL, int(precision) | int(scale or 0) << 8
+    if name == "bit":
+        whole, rest = divmod(int(size or 1), 8)
+        return _BIT, rest | whole << 8
+    return {"float": (_FLOAT, 4), "double": (_DOUBLE, 8), "json": (_JSON, 4)}[name]
+
+
+def _set_width(labels: int) -> int:
+    width = (labels + 7) // 8
+    return 8 if width > 4 else width
+
+
+def table_of(
+    schema: str,
+    name: str,
+    columns: Sequence[Definition],
+    indexes: Mapping[str, Sequence[str]],
+    foreign_keys: Sequence[ForeignKey] = (),
+    *,
+    source: str | None = None,
+) -> Table:
+    """`indexes`: columns of the unique ones by name, `PRIMARY` among them."""
+    made = []
+    for attnum, defined in enumerate(columns, 1):
+        try:
+            made.append(column_of(defined, attnum))
+        except UnknownTypeError as error:
+            raise CdcError(
+                TYPE_UNSUPPORTED, source=source, table=f"{schema}.{name}", column=defined.name, type=str(error)
+            ) from None
+    primary = tuple(indexes.get("PRIMARY", ()))
+    return Table(
+        schema=schema,
+        name=name,
+        oid=0,
+        columns=tuple(made),
+        primary_key=primary,
+        replica_identity="d" if primary else "f",
+        identity_columns=primary or tuple(column.name for column in made),
+        unique=tuple(tuple(of) for index, of in sorted(indexes.items()) if index != "PRIMARY"),
+        foreign_keys=tuple(foreign_keys),
+        engine="mysql",
+    )
+
+
+def foreign_key(row: Mapping[str, Any], columns: Sequence[str], referenced: Sequence[str]) -> ForeignKey:
+    """Of a row of REFERENTIAL_CONSTRAINTS."""
+    return ForeignKey(
+        row["name"], tuple(columns), row["schema"], row["table"], tuple(referenced), row["on_update"], row["on_delete"]
+    )
+
+
+def difference(table: Table, mapped: TableMap) -> str | None:
+    """Where the log's description of a table differs from its shape; None if it does not."""
+    names = [column.name for column in mapped.columns]
+    if None in names:
+        return "the log does not name its columns (binlog_row_metadata was not FULL)"
+    expected = [column.name for column in table.columns]
+    if names != expected:
+        return f"its columns are ({', '.join(map(str, names))}), were ({', '.join(expected)})"
+    for column, now in zip(table.columns, mapped.columns, strict=True):
+        if (now.type, now.metadata) != (column.type_oid, column.typmod) or now.unsigned != _unsigned(column):
+            return f"the type of {column.name} changed, was {column.type_expression}"
+        if column.charset is not None and now.charset != column.charset:
+            return f"the character set of {column.name} is {now.charset}, was {column.charset}"
+        if column.enum_values is not None and now.labels is not None:
+            labels = tuple(label.decode(errors="replace") for label in utf8_labels(now))
+            if labels != column.enum_values:
+                return f"the labels of {column.name} changed, were {column.type_expression}"
+    key = tuple(names[at] for at, _ in mapped.primary_key)
+    if key != table.primary_key:
+        return f"its primary key is ({', '.join(map(str, key))}), was ({', '.join(table.primary_key)})"
+    return None
+
+
+def _unsigned(column: Column) -> bool:
+    return " unsigned" in column.type_expression
