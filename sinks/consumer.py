@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, SCHEMA_CHANGE_UNSUPPORTED, SINK_HELD, TARGET_MISMATCH, CdcError
-from cdc.postgres.session import Server
 from cdc.retry import keep_trying, sleep
-from sinks.postgres import ExistingRows, Hold, Target
+from sinks.engines import Server, hold_of, target_of
 from sinks.reader import TransactionReader
+from sinks.target import ExistingRows, Hold
 from sinks.transaction import ChangeTransaction, Progress
 
 _IDLE_S = 0.5
@@ -81,7 +81,7 @@ class Sink:
         settings = self._settings
 
         def attempt() -> None:
-            with Hold(settings.server, settings.name, settings.source) as hold:
+            with hold_of(settings.server, settings.name, settings.source) as hold:
                 if self._have(hold, stop):
                     self._follow(hold, stop)
 
@@ -110,7 +110,7 @@ class Sink:
             latest_copy=True,
             client=f"cdc-sink-{settings.name}",
         ) as reader:
-            target = Target(hold, reader.schema, settings.existing_rows)
+            target = target_of(hold, reader.schema, settings.existing_rows)
             while not stop():
                 transactions = self._collect(reader)
                 behind = reader.progress
@@ -124,7 +124,7 @@ class Sink:
                     voided = error.code in _VOIDED_BY_A_COPY and transactions
                     if not voided or not reader.skip_to_copy(error.text, transactions[0].epoch):
                         raise
-                    target = Target(hold, reader.schema, settings.existing_rows)
+                    target = target_of(hold, reader.schema, settings.existing_rows)
                     continue
                 self._observer.applied(
                     Applied(

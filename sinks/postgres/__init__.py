@@ -1,7 +1,6 @@
 """Apply whole source transactions to a Postgres database."""
 
 from sinks.postgres.progress import PROGRESS_TABLES, Hold
-from sinks.postgres.tables import ExistingRows
-from sinks.postgres.target import Target
+from sinks.postgres.target import Writer
 
-__all__ = ["PROGRESS_TABLES", "ExistingRows", "Hold", "Target"]
+__all__ = ["PROGRESS_TABLES", "Hold", "Writer"]

@@ -11,6 +11,7 @@ left it. One statement gives deduplication, gap detection and fencing.
 from __future__ import annotations
 
 import secrets
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
@@ -76,6 +77,12 @@ class Hold:
         self.connection = server.connect(settings=_SETTINGS)
         self.progress: Progress | None = None
 
+    def errors(self) -> AbstractContextManager[None]:
+        return self.server.errors()
+
+    def transaction(self) -> AbstractContextManager[object]:
+        return self.connection.transaction()
+
     def try_lock(self) -> bool:
         """Take the name if no other process has it."""
         with self.server.errors():
@@ -138,10 +145,13 @@ class Hold:
         assert row is not None
         return row
 
+    def close(self) -> None:
+        self.connection.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.connection.close()
+        self.close()

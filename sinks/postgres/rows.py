@@ -17,14 +17,11 @@ import psycopg
 from cdc.event import Table
 from sinks.fold import Group, Key, Net, Values
 from sinks.postgres.statements import Statement, Statements, Text
+from sinks.target import Mismatch
 
 FEW = 32
 """Up to so many rows, single statements take less time than staging (measured: equal at about 50)."""
 TextRow = Sequence[Text]
-
-
-class Mismatch(Exception):  # noqa: N818 - no error to a user: it sends the caller the slow way
-    """A statement met another number of rows than it named."""
 
 
 class Rows:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
 
 import psycopg
 from psycopg import sql
@@ -23,8 +22,8 @@ from cdc.event import Column, Table
 from cdc.log import Change, Chunk, End
 from sinks.postgres.existing import find, lacks_labels, misfits
 from sinks.postgres.statements import name_of
+from sinks.target import ExistingRows
 
-ExistingRows = Literal["refuse", "truncate"]
 _READY, _COPYING = "ready", "copying"
 _NOT_TO_BE_DROPPED = (psycopg.errors.DependentObjectsStillExist, psycopg.errors.InsufficientPrivilege)
 _LOAD = "SELECT source_table, schema_id, state, copy_id FROM cdc.cdc_table WHERE pipeline = %s"

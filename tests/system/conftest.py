@@ -14,7 +14,8 @@ from cdc.event import Table
 from cdc.position import Lsn
 from cdc.postgres.session import Server, Side
 from sinks.digest import Digests
-from sinks.postgres.rows import Mismatch, Rows
+from sinks.postgres.rows import Rows
+from sinks.target import Mismatch
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres

@@ -13,11 +13,11 @@ import pytest
 from cdc.errors import CdcError, Code
 from cdc.event import UNAVAILABLE, Table
 from cdc.log import Change, Chunk, Opened
-from cdc.postgres.session import Server
 from cdc.shape import schema_id
 from cdc.topics import log_topic
 from sinks.assemble import Assembler
-from sinks.postgres import ExistingRows, Hold, Target
+from sinks.engines import Server, hold_of, target_of
+from sinks.target import ExistingRows
 from sinks.transaction import ChangeTransaction
 from tests.log_writer import Event, Run, Topics, column, table
 from tests.servers.postgres import Database
@@ -41,16 +41,16 @@ class Replica:
         self._read: dict[tuple[str, int], int] = {(log_topic("shop"), 0): 0}
         self._positions = itertools.count(1)
         self._existing_rows = existing_rows
-        self.hold = Hold(server, "eu", "shop")
+        self.hold = hold_of(server, "eu", "shop")
         self.open()
 
     def open(self) -> None:
         """As a new process would: hold, progress, target."""
-        self.hold.connection.close()
-        self.hold = Hold(self.server, "eu", "shop")
+        self.hold.close()
+        self.hold = hold_of(self.server, "eu", "shop")
         assert self.hold.try_lock()
         self.hold.take()
-        self.target = Target(self.hold, self.shapes.__getitem__, self._existing_rows)
+        self.target = target_of(self.hold, self.shapes.__getitem__, self._existing_rows)
 
     def commit(self, *events: Event, changes: Sequence[Change] = (), copy: Chunk | None = None) -> None:
         kind = "snapshot" if copy else "data" if events else "schema"
@@ -91,7 +91,7 @@ class Replica:
         self.target.apply(transactions, self.assembler.progress)
 
     def close(self) -> None:
-        self.hold.connection.close()
+        self.hold.close()
 
 
 def account(id: int, v: str | None = "", n: int = 0) -> dict[str, Any]:  # noqa: A002 - the column's name

@@ -232,7 +232,7 @@ def test_a_transaction_larger_than_a_batch_is_one_commit(
     shop: Shop, run: Callable[..., Running], target_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sinks.assemble.STREAMED_EVENTS", 50)
-    monkeypatch.setattr("sinks.postgres.target.PIECE_EVENTS", 10)
+    monkeypatch.setattr("sinks.target.PIECE_EVENTS", 10)
     sink = run()
     shop.transfers(0, 5)
     shop.commit(*[event for key in range(5, 500) for event in (insert(key), Event(NOTES, "c", after={"v": ""}))])

@@ -376,7 +376,7 @@ def test_an_event_that_lacks_a_column_is_refused(replica: Replica) -> None:
 def test_a_streamed_transaction_is_one_commit(
     replica: Replica, target_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sinks.postgres.target.PIECE_EVENTS", 3)
+    monkeypatch.setattr("sinks.target.PIECE_EVENTS", 3)
     change = changed(replica, 4, "add_column", ACCOUNTS, WIDER)
     replica.commit(
         insert(1),
@@ -404,7 +404,7 @@ def test_a_streamed_transaction_is_one_commit(
 def test_a_streamed_transaction_that_breaks_off_leaves_nothing(
     replica: Replica, target_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sinks.postgres.target.PIECE_EVENTS", 1)
+    monkeypatch.setattr("sinks.target.PIECE_EVENTS", 1)
     replica.commit(insert(1), insert(2), insert(2))
     (transaction,) = replica.new()
     assert replica.assembler.progress is not None

@@ -1,0 +1,30 @@
+"""Which engine a target is: the one place of a sink that knows them all.
+
+In: a server. Out: the hold on it, and what writes there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cdc.postgres.session
+import sinks.postgres
+from cdc.event import Table
+from sinks.target import ExistingRows, Hold, Target, Writer
+
+Server = cdc.postgres.session.Server
+
+
+def hold_of(server: Server, pipeline: str, source: str) -> Hold:
+    """A connection that may become the sink's, if it gets the lock."""
+    return sinks.postgres.Hold(server, pipeline, source)
+
+
+def target_of(hold: Hold, shape_of: Callable[[str], Table], existing_rows: ExistingRows = "refuse") -> Target:
+    """What applies under this hold."""
+    return Target(hold, _writer(hold, shape_of, existing_rows), shape_of)
+
+
+def _writer(hold: Hold, shape_of: Callable[[str], Table], existing_rows: ExistingRows) -> Writer:
+    assert isinstance(hold, sinks.postgres.Hold)
+    return sinks.postgres.Writer(hold, shape_of, existing_rows)
