@@ -264,6 +264,14 @@ VALUE_UNREPRESENTABLE = _code(
     "the event format has no form for it: correct the value at the source and copy again, or leave the table out by "
     "exclude in [source.{source}]",
 )
+ROW_IMAGE_PARTIAL = _code(
+    "ROW_IMAGE_PARTIAL",
+    Kind.STOP,
+    "{op} of {table} at {position} does not carry column {column}: the session that wrote it had binlog_row_image "
+    "other than FULL",
+    "SET GLOBAL binlog_row_image = FULL, and no session may set it otherwise; then copy again: cdc source run {source} "
+    "--reopen copy-again",
+)
 VALUE_TOO_LARGE = _code(
     "VALUE_TOO_LARGE",
     Kind.STOP,
