@@ -68,6 +68,11 @@ def quoted(text: str) -> bytes:
     return _escape(orjson.dumps(text))
 
 
+def quoted_twice(text: str) -> bytes:
+    """A JSON string for use inside a template that is filled twice."""
+    return _escape(quoted(text))
+
+
 def frame(source: bytes, *, transaction: bool) -> bytes:
     """The template of a table's events, filled twice: places with one % are the transaction's, with two the event's.
 

@@ -42,6 +42,8 @@ _EXPONENT_FROM = 15
 # -- numbers ----------------------------------------------------------------------------------------------------
 def double_text(value: float) -> str:
     """A double as MySQL sends it: the shortest digits that read back, with an exponent if very large or small."""
+    if value - value:
+        raise ValueError("a double that is no number")
     mantissa, _, exponent = repr(value).partition("e")
     sign, mantissa = ("-", mantissa[1:]) if mantissa[0] == "-" else ("", mantissa)
     whole, _, fraction = mantissa.partition(".")
@@ -62,6 +64,8 @@ def double_text(value: float) -> str:
 
 def float_json(value: float) -> bytes:
     """The shortest digits that read back as this float32."""
+    if value - value:
+        raise ValueError("a float that is no number")
     single = _FLOAT.pack(value)
     for digits in (6, 7, 8):
         text = f"{value:.{digits}g}"
@@ -69,10 +73,6 @@ def float_json(value: float) -> bytes:
         if _FLOAT.pack(near) == single:
             return b"%a" % near
     return b"%a" % float(f"{value:.9g}")
-
-
-def double_json(value: float) -> bytes:
-    return b"%a" % value
 
 
 def to_single(value: float) -> float:
@@ -107,7 +107,7 @@ def _float(value: bytes) -> bytes:
 
 
 def _double(value: bytes) -> bytes:
-    return double_json(float(value))
+    return b"%a" % float(value)
 
 
 def _bit(value: bytes) -> bytes:

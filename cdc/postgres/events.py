@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from cdc.envelope import NULL, VERSION, compile_key, compile_row, frame, name_list, quoted, tail
+from cdc.envelope import NULL, VERSION, compile_key, compile_row, frame, name_list, quoted_twice, tail
 from cdc.errors import VALUE_UNREPRESENTABLE, CdcError
 from cdc.event import UNAVAILABLE, Column, Table
 from cdc.position import Lsn
@@ -181,22 +181,22 @@ class TableStream:
         return b"".join(
             (
                 b'{"version":',
-                _twice(VERSION),
+                quoted_twice(VERSION),
                 b',"connector":"postgresql","name":',
-                _twice(facts.source),
+                quoted_twice(facts.source),
                 b',"ts_ms":%d,"snapshot":"',
                 snapshot,
                 b'","db":',
-                _twice(facts.database),
+                quoted_twice(facts.database),
                 b',"sequence":"[%b,\\"%%d\\"]","ts_us":%d,"ts_ns":%d,"schema":',
-                _twice(self.table.schema),
+                quoted_twice(self.table.schema),
                 b',"table":',
-                _twice(self.table.name),
+                quoted_twice(self.table.name),
                 b',"txId":%d,"lsn":%%d,"xmin":null,"origin":null,"origin_lsn":null,"run":',
-                _twice(facts.run),
+                quoted_twice(facts.run),
                 b',"epoch":%d' % facts.epoch,
                 b',"txn_seq":%d,"ordinal":%%d,"schema_id":',
-                _twice(self.schema_id),
+                quoted_twice(self.schema_id),
                 b',"commit_lsn":%d,"commit_ts_us":%d}',
             )
         )
@@ -303,11 +303,6 @@ class MessageStream:
             "message": {"prefix": message.prefix, "content": b64encode(message.content).decode()},
         }
         return Record(self._topic, orjson.dumps({"prefix": message.prefix}), orjson.dumps(value))
-
-
-def _twice(text: str) -> bytes:
-    """A JSON string inside a template that is filled twice."""
-    return quoted(text).replace(b"%", b"%%")
 
 
 _BASE64_UNAVAILABLE = b64encode(UNAVAILABLE.encode()).decode()

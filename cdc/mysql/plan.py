@@ -1,0 +1,397 @@
+"""A row image of the binary log → its key and itself as JSON, in one pass over the bytes. Pure, compiled per table.
+
+In: the offset of a whole image in the body of a rows event (format: `rows`), behind its bitmap of NULLs. Out: the
+offset behind it, the key's JSON object (None for a keyless table) and the row's. Refuses: bytes that are no such image,
+by any of `NOT_PLAIN` or by an offset beyond the end, without a word of why: the event is then read by `rows` and
+`values` column by column, which write the same bytes and say what is wrong.
+
+The code is written out for each bitmap of NULLs that is met, column by column (docs/adr/0003): columns of fixed size
+that stand together are cut out at once, those that are NULL are part of the text around. Only positions, sizes and the
+expressions below enter it; names and rules are bound as values. Of bitmaps beyond `MAX_COMPILED` the images are read by
+a loop.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import b2a_base64
+from collections.abc import Callable, Sequence
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - struct calls its exception like a module
+from typing import Any, NamedTuple
+
+import orjson
+
+from cdc.envelope import quoted
+from cdc.mysql import cells
+from cdc.mysql.charsets import BINARY, is_utf8, to_utf8
+from cdc.mysql.jsonb import json_text
+from cdc.mysql.tablemap import (
+    BIT,
+    BLOB,
+    DATE,
+    DATETIME2,
+    DECIMAL,
+    DOUBLE,
+    ENUM,
+    FLOAT,
+    INT24,
+    INTEGER_SIZES,
+    JSON,
+    SET,
+    STRING,
+    TIME2,
+    TIMESTAMP2,
+    VARCHAR,
+    YEAR,
+    MappedColumn,
+    bit_size,
+    cell,
+    character_prefix,
+    utf8_labels,
+)
+from cdc.mysql.values import float_json, on_calendar
+
+ReadImage = Callable[[bytes, int], tuple[int, bytes | None, bytes]]
+Rule = Callable[[Any], Any]
+
+NOT_PLAIN = (IndexError, StructError, ValueError, TypeError, KeyError, OverflowError)
+MAX_COMPILED = 64
+_CACHED = 20_000
+_dumps = orjson.dumps
+
+
+class Kind(NamedTuple):
+    """How one column is read and written.
+
+    `code` cuts a value of fixed size out (struct); else `prefix` bytes say how long it is. `expression` makes of the
+    cut `v` what `place` writes in a %-template; `rule` is bound to `e` in it.
+    """
+
+    code: str
+    prefix: int
+    expression: str
+    place: bytes = b"%b"
+    rule: Any = None
+
+
+# -- rules: bytes → JSON --------------------------------------------------------------------------------------------
+class _Days(dict[int, tuple[bytes, bytes]]):
+    """Packed day → what stands before the time and behind it. A day of no calendar is written as the source has it."""
+
+    def __missing__(self, ymd: int) -> tuple[bytes, bytes]:
+        if ymd < 0:
+            raise ValueError("a datetime before year 0")
+        if len(self) > _CACHED:
+            self.clear()
+        text = cells.day_text(ymd)
+        around = (b'"%bT' % text, b'Z"') if on_calendar(text) else (b'"%b ' % text, b'"')
+        self[ymd] = around
+        return around
+
+
+class _Texts(dict[Any, bytes]):
+    """The answers of a rule, kept."""
+
+    def __init__(self, rule: Callable[[Any], bytes]) -> None:
+        super().__init__()
+        self._rule = rule
+
+    def __missing__(self, raw: Any) -> bytes:
+        if len(self) > _CACHED:
+            self.clear()
+        self[raw] = text = self._rule(raw)
+        return text
+
+
+def _date_json(raw: bytes) -> bytes:
+    text = cells.date_text(raw)
+    return b'"%bZ"' % text if on_calendar(text) else b'"%b"' % text
+
+
+_days = _Days()
+_dates = _Texts(_date_json)
+_clocks = _Texts(cells.clock_text)
+_epoch_days = _Texts(lambda days: b'"%bT' % cells.epoch_day_text(days))
+_seconds = _Texts(cells.second_text)
+_from = int.from_bytes
+
+
+def _fraction(digits: int) -> tuple[int, int, bytes, int]:
+    """Bits, mask, pattern and divisor of a second's fraction."""
+    bits = 8 * cells.fraction_bytes(digits)
+    return bits, (1 << bits) - 1, b".%%0%dd" % digits, 10 ** (bits // 4 - digits)
+
+
+def _datetime(digits: int) -> Rule:
+    bits, mask, pattern, divisor = _fraction(digits)
+    zero = cells.DATETIME_ZERO << bits
+
+    def whole(raw: bytes) -> bytes:
+        packed = _from(raw, "big") - zero
+        before, behind = _days[packed >> 17]
+        return before + _clocks[packed & 0x1FFFF] + behind
+
+    def broken(raw: bytes) -> bytes:
+        packed = _from(raw, "big") - zero
+        before, behind = _days[packed >> bits + 17]
+        return before + _clocks[packed >> bits & 0x1FFFF] + pattern % ((packed & mask) // divisor) + behind
+
+    return broken if digits else whole
+
+
+def _timestamp(digits: int) -> Rule:
+    bits, mask, pattern, divisor = _fraction(digits)
+
+    def whole(raw: bytes) -> bytes:
+        days, second = divmod(_from(raw, "big"), 86400)
+        if not days and not second:
+            return b'"0000-00-00 00:00:00"'
+        return _epoch_days[days] + _seconds[second] + b'Z"'
+
+    def broken(raw: bytes) -> bytes:
+        packed = _from(raw, "big")
+        days, second = divmod(packed >> bits, 86400)
+        fraction = pattern % ((packed & mask) // divisor)
+        if not days and not second:
+            return b'"0000-00-00 00:00:00%b"' % fraction
+        return _epoch_days[days] + _seconds[second] + fraction + b'Z"'
+
+    return broken if digits else whole
+
+
+def _time(digits: int) -> Rule:
+    size = cells.fraction_bytes(digits)
+    zero = cells.TIME_ZERO << 8 * size
+    day = 24 << 12 + 8 * size
+
+    def rule(raw: bytes) -> bytes:
+        packed = _from(raw, "big") - zero
+        text = cells.time_text(packed, size, digits)
+        return b'"%bZ"' % text if 0 <= packed < day else b'"%b"' % text
+
+    return rule
+
+
+def _decimal(precision: int, scale: int) -> Rule:
+    before, after = cells.decimal_groups(precision, scale)
+    text = cells.decimal_text(precision, scale)
+    if len(before) > 1 or len(after) > 1:
+        return lambda raw: b'"%b"' % text(raw)
+    # Nearly every decimal: no more than nine digits on each side.
+    half = 1 << (8 * cells.decimal_size(precision, scale) - 1)
+    shift, mask = after[0].shift + after[0].mask.bit_length() if after else 0, after[0].mask if after else 0
+    pattern = b'"%%d.%%0%dd"' % scale if scale else b'"%d"'
+
+    def rule(raw: bytes) -> bytes:
+        value = _from(raw, "big") - half
+        if value < 0:
+            return b'"%b"' % text(raw)
+        return pattern % ((value >> shift, value & mask) if scale else value)
+
+    return rule
+
+
+def _bytes(raw: bytes) -> bytes:
+    return b'"%b"' % b2a_base64(raw, newline=False)
+
+
+def _binary(size: int) -> Rule:
+    return lambda raw: _bytes(raw.ljust(size, b"\0"))
+
+
+def _bits(raw: bytes) -> bytes:
+    return _bytes(raw[::-1])
+
+
+def _json(raw: bytes) -> bytes:
+    return _dumps(json_text(raw).decode())
+
+
+def _label_json(labels: Sequence[bytes]) -> tuple[bytes, ...]:
+    return tuple(_dumps(label.decode()) for label in (b"", *labels))
+
+
+def _set_json(labels: Sequence[bytes]) -> Rule:
+    return lambda raw: _dumps(cells.set_labels(labels, _from(raw, "little")).decode())
+
+
+# -- columns → kinds ------------------------------------------------------------------------------------------------
+_INTEGER_CODES = {1: "b", 2: "h", 4: "i", 8: "q"}
+_CALL, _LOOK_UP = "e(v)", "e[v]"
+
+
+def kind(column: MappedColumn) -> Kind:
+    """How the values of a column go to JSON; `ValueError` for one that is not carried."""
+    size = cell(column).size
+    if column.type in INTEGER_SIZES:
+        return _integer(column, size)
+    of_type = _KINDS.get(column.type)
+    if of_type is None:
+        return Kind(f"{size}s", 0, _LOOK_UP if column.type in _KEPT else _CALL, rule=_RULES[column.type](column))
+    return of_type(column)
+
+
+def _integer(column: MappedColumn, size: int) -> Kind:
+    if column.type == INT24:
+        signed = not column.unsigned
+        return Kind("3s", 0, _CALL, b"%d", lambda raw: _from(raw, "little", signed=signed))
+    code = _INTEGER_CODES[size]
+    if not column.unsigned:
+        return Kind(code, 0, "v", b"%d")
+    return Kind(code.upper(), 0, "v", b'"%d"' if size == 8 else b"%d")
+
+
+def _bit(column: MappedColumn) -> Kind:
+    size = bit_size(column.metadata)
+    if column.metadata == 1:
+        return Kind("B", 0, _LOOK_UP, rule=(b"false", b"true"))
+    return Kind(f"{size}s", 0, _CALL, rule=_bits)
+
+
+def _enum(column: MappedColumn) -> Kind:
+    return Kind("B" if column.metadata == 1 else "H", 0, _LOOK_UP, rule=_label_json(utf8_labels(column)))
+
+
+def _characters(column: MappedColumn) -> Kind:
+    prefix = character_prefix(column)
+    if column.collation == BINARY:
+        return Kind("", prefix, _CALL, rule=_binary(column.metadata) if column.type == STRING else _bytes)
+    assert column.charset is not None
+    if is_utf8(column.charset):
+        return Kind("", prefix, "dumps(v.decode())")
+    convert = to_utf8(column.charset)
+    return Kind("", prefix, _CALL, rule=lambda raw: _dumps(convert(raw).decode()))
+
+
+_KINDS: dict[int, Callable[[MappedColumn], Kind]] = {
+    YEAR: lambda _: Kind("B", 0, "v and v + 1900", b"%d"),
+    FLOAT: lambda _: Kind("f", 0, _CALL, rule=float_json),
+    DOUBLE: lambda _: Kind("d", 0, "v if not v - v else e[v]", b"%a", {}),
+    JSON: lambda _: Kind("", 4, _CALL, rule=_json),
+    BIT: _bit,
+    ENUM: _enum,
+    VARCHAR: _characters,
+    STRING: _characters,
+    BLOB: _characters,
+}
+_RULES: dict[int, Callable[[MappedColumn], Any]] = {
+    DATE: lambda _: _dates,
+    SET: lambda column: _Texts(_set_json(utf8_labels(column))),
+    DECIMAL: lambda column: _decimal(column.metadata & 0xFF, column.metadata >> 8),
+    DATETIME2: lambda column: _datetime(column.metadata),
+    TIMESTAMP2: lambda column: _timestamp(column.metadata),
+    TIME2: lambda column: _time(column.metadata),
+}
+_KEPT = frozenset({DATE, SET})
+
+
+# -- code -----------------------------------------------------------------------------------------------------------
+_LENGTHS = {
+    1: "data[at]",
+    2: "data[at] | data[at + 1] << 8",
+    3: "data[at] | data[at + 1] << 8 | data[at + 2] << 16",
+    4: "length(data, at)[0]",
+}
+
+
+class Plan:
+    """The plan of one table: `functions` by bitmap of NULLs, those that were met."""
+
+    def __init__(self, names: Sequence[str], key_at: Sequence[int], columns: Sequence[MappedColumn]) -> None:
+        self._names, self._key_at = names, key_at
+        self._kinds = [kind(column) for column in columns]
+        self.functions: dict[bytes, ReadImage] = {}
+
+    def function(self, nulls: bytes) -> ReadImage:
+        """For images with these NULLs, met for the first time."""
+        bits = int.from_bytes(nulls, "little")
+        if bits >> len(self._kinds):
+            raise ValueError("more NULLs than columns")
+        there = [at for at in range(len(self._kinds)) if not bits >> at & 1]
+        if len(self.functions) >= MAX_COMPILED:
+            return self._loop(there)
+        self.functions[nulls] = function = self._compile(there)
+        return function
+
+    def _template(self, columns: Sequence[int], there: Sequence[int]) -> bytes:
+        members = (
+            b"%b:%b" % (quoted(self._names[at]), self._kinds[at].place if at in there else b"null") for at in columns
+        )
+        return b"{" + b",".join(members) + b"}"
+
+    def _templates(self, there: Sequence[int]) -> tuple[bytes | None, bytes, list[int]]:
+        """Of key and image, and which of the values the key has."""
+        key_there = [at for at in self._key_at if at in there]
+        key = self._template(self._key_at, there) if self._key_at else None
+        return key, self._template(range(len(self._names)), there), key_there
+
+    def _compile(self, there: list[int]) -> ReadImage:
+        key, image, key_there = self._templates(there)
+        scope: dict[str, Any] = {f"e{at}": self._kinds[at].rule for at in there}
+        scope |= {"dumps": _dumps, "length": Struct("<I").unpack_from, "key": key, "image": image}
+        lines: list[str] = []
+        run: list[int] = []
+        for at in there:
+            if self._kinds[at].code:
+                run.append(at)
+            else:
+                _cut_fixed(lines, scope, run, self._kinds)
+                run = []
+                prefix = self._kinds[at].prefix
+                lines.append(f"start = at + {prefix}; at = start + ({_LENGTHS[prefix]}); v{at} = data[start:at]")
+        _cut_fixed(lines, scope, run, self._kinds)
+        for at in there:
+            expression = self._kinds[at].expression
+            if expression != "v":
+                lines.append(f"v{at} = {_of_column(expression, at)}")
+        of_key = f"key % ({''.join(f'v{at},' for at in key_there)})" if self._key_at else "None"
+        of_image = f"image % ({''.join(f'v{at},' for at in there)})"
+        body = "def read(data, at):\n " + "\n ".join([*lines, f"return at, {of_key}, {of_image}"])
+        exec(compile(body, "<row plan>", "exec"), scope)  # noqa: S102 - the text is made of numbers and constants
+        read: ReadImage = scope["read"]
+        return read
+
+    def _loop(self, there: list[int]) -> ReadImage:
+        key, image, key_there = self._templates(there)
+        steps = [(self._kinds[at], Struct(f"<{self._kinds[at].code}"), _evaluator(self._kinds[at])) for at in there]
+        key_places = [there.index(at) for at in key_there]
+
+        def read(data: bytes, at: int) -> tuple[int, bytes | None, bytes]:
+            values: list[Any] = []
+            for column, struct, evaluate in steps:
+                if column.code:
+                    (value,) = struct.unpack_from(data, at)
+                    at += struct.size
+                else:
+                    start = at + column.prefix
+                    at = start + int.from_bytes(data[at:start], "little")
+                    value = data[start:at]
+                values.append(evaluate(value))
+            of_key = None if key is None else key % tuple([values[place] for place in key_places])
+            return at, of_key, image % tuple(values)
+
+        return read
+
+
+def _of_column(expression: str, at: int) -> str:
+    """The expressions above name the value `v` and the rule `e`."""
+    return _NAMES.sub(lambda name: f"{name[0]}{at}", expression)
+
+
+_NAMES = re.compile(r"\b[ve]\b")
+
+
+def _evaluator(column: Kind) -> Rule:
+    scope = {"e": column.rule, "dumps": _dumps}
+    evaluate: Rule = eval(f"lambda v: {column.expression}", scope)  # noqa: S307 - a constant
+    return evaluate
+
+
+def _cut_fixed(lines: list[str], scope: dict[str, Any], run: Sequence[int], kinds: Sequence[Kind]) -> None:
+    """One struct for columns of fixed size that stand together."""
+    if not run:
+        return
+    struct = Struct("<" + "".join(kinds[at].code for at in run))
+    scope[f"cut{run[0]}"] = struct.unpack_from
+    lines.append(f"({''.join(f'v{at},' for at in run)}) = cut{run[0]}(data, at); at += {struct.size}")
