@@ -74,7 +74,7 @@ def _text(column: Column, engine: Engine, name: str) -> str:
 
 # -- Postgres' text of what it is on MySQL -------------------------------------------------------------------------
 _DOUBLE = """
-(SELECT CASE WHEN v = 0 OR (ABS(v) >= 1e-4 AND ABS(v) < 1e15) THEN text
+(SELECT CASE WHEN v = 0 OR (ABS(v) >= 1e-4 AND ABS(v) < {plain_below}) THEN text
   ELSE CONCAT(IF(v < 0, '-', ''), LEFT(digits, 1), IF(LENGTH(digits) > 1, '.', ''), SUBSTR(digits, 2),
     IF(place < 0, 'e-', 'e+'), IF(ABS(place) < 10, '0', ''), ABS(place)) END
 FROM (
@@ -116,7 +116,9 @@ _ENDING = "IF(MICROSECOND({0}) = 0, SUBSTRING_INDEX({0}, '.', 1), TRIM(TRAILING 
 def _of_postgres(column: Column, name: str) -> str:
     match column.type:
         case "float4" | "float8":
-            return _DOUBLE.replace("{inside}", _INSIDE).replace("{value}", name)
+            # What was a float4 has its few digits, which are never in doubt.
+            below, inside = ("1e6", "NULL") if column.type == "float4" else ("1e15", _INSIDE)
+            return _DOUBLE.replace("{inside}", inside).replace("{plain_below}", below).replace("{value}", name)
         case "bool":
             return f"CASE {name} WHEN 1 THEN 't' WHEN 0 THEN 'f' ELSE {name} END"
         case "bytea":
