@@ -54,7 +54,8 @@ class ForeignKey:
 class Table:
     """A table's shape. `replica_identity` is Postgres' letter: d(efault), f(ull), i(ndex), n(othing).
 
-    `engine` says whose types its columns have. In MySQL `schema` is the database, and there is no oid (0).
+    `engine` says whose types its columns have. In MySQL `schema` is the database, there is no oid (0), and columns that
+    are added get the table's `charset` and `collation`.
     """
 
     schema: str
@@ -67,6 +68,8 @@ class Table:
     unique: tuple[tuple[str, ...], ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
     engine: Engine = "postgresql"
+    charset: str | None = None
+    collation: str | None = None
 
     @property
     def full_name(self) -> str:

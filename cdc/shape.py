@@ -131,13 +131,13 @@ def _debezium_id(table: Table) -> str:
 def table_object(table: Table) -> dict[str, Any]:
     """Debezium's `table`, its columns' and its own fields followed by ours."""
     return {
-        "defaultCharsetName": None,
+        "defaultCharsetName": table.charset,
         "primaryKeyColumnNames": list(table.primary_key),
         "columns": [_column_object(table.engine, column, at) for at, column in enumerate(table.columns, 1)],
         "comment": None,
         "name": table.name,
         # Postgres' are the older records: they name no engine.
-        **({} if table.engine == "postgresql" else {"engine": table.engine}),
+        **({} if table.engine == "postgresql" else {"engine": table.engine, "collation": table.collation}),
         "oid": table.oid,
         "replica_identity": table.replica_identity,
         "identity_columns": list(table.identity_columns),
@@ -218,6 +218,8 @@ def _table(schema: str, change: dict[str, Any]) -> Table:
             for k in record["foreign_keys"]
         ),
         engine=record.get("engine", "postgresql"),
+        charset=record.get("defaultCharsetName"),
+        collation=record.get("collation"),
     )
 
 

@@ -38,6 +38,11 @@ AND NOT EXISTS (SELECT 1 FROM information_schema.statistics s WHERE s.table_sche
 ORDER BY index_name, seq_in_index
 """
 """Those over expressions are left out: a column of theirs has no name."""
+_CHARSET = """
+SELECT c.character_set_name, c.collation_name FROM information_schema.tables t
+JOIN information_schema.collation_character_set_applicability c ON c.collation_name = t.table_collation
+WHERE t.table_schema = %s AND t.table_name = %s
+"""
 _FOREIGN_KEYS = """
 SELECT r.constraint_name, r.unique_constraint_schema, r.referenced_table_name, r.update_rule, r.delete_rule,
   k.column_name, k.referenced_column_name
@@ -138,7 +143,8 @@ class Catalog:
         for index, column in self.rows(_INDEXES, schema, name):
             indexes.setdefault(str(index), []).append(str(column))
         keys = _foreign_keys(self.rows(_FOREIGN_KEYS, schema, name))
-        return table_of(schema, name, columns, indexes, keys, source=self.server.name)
+        ((charset, collation),) = self.rows(_CHARSET, schema, name)
+        return table_of(schema, name, columns, indexes, keys, charset=(charset, collation), source=self.server.name)
 
     def shapes(self, tables: Sequence[FoundTable]) -> list[Table]:
         found = [self.shape(table.schema, table.name) for table in tables]

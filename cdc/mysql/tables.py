@@ -133,9 +133,10 @@ def table_of(
     indexes: Mapping[str, Sequence[str]],
     foreign_keys: Sequence[ForeignKey] = (),
     *,
+    charset: tuple[str | None, str | None] = (None, None),
     source: str | None = None,
 ) -> Table:
-    """`indexes`: columns of the unique ones by name, `PRIMARY` among them."""
+    """`indexes`: columns of the unique ones by name, `PRIMARY` among them; `charset` and collation: the table's own."""
     made = []
     for attnum, defined in enumerate(columns, 1):
         try:
@@ -156,6 +157,8 @@ def table_of(
         unique=tuple(tuple(of) for index, of in sorted(indexes.items()) if index != "PRIMARY"),
         foreign_keys=tuple(foreign_keys),
         engine="mysql",
+        charset=charset[0],
+        collation=charset[1],
     )
 
 
