@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import cdc.mysql.values
@@ -77,6 +77,17 @@ def target_columns(table: Table, target: Engine) -> tuple[TargetColumn, ...]:
     if target == "postgresql":
         return tuple(_across(column, "mysql", _on_postgres(column)) for column in table.columns)
     return tuple(_across(c, "postgresql", found) for c, found in zip(table.columns, _on_mysql(table), strict=True))
+
+
+def on_target(table: Table, target: Engine) -> Table:
+    """The shape as the target has it: its types, and the same names, numbers and keys."""
+    if table.engine == target:
+        return table
+    columns = [
+        replace(column, type=there.type, type_expression=there.type_sql, enum_values=None, charset=None, collation=None)
+        for column, there in zip(table.columns, target_columns(table, target), strict=True)
+    ]
+    return replace(table, columns=tuple(columns), engine=target)
 
 
 def problems(table: Table, target: Engine) -> list[str]:

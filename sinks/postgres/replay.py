@@ -16,6 +16,7 @@ import psycopg
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, CdcError, Code
 from cdc.event import RowEvent, Table
 from cdc.postgres.session import Server
+from sinks.across import UnfitError
 from sinks.fold import Key, carried, key_of, new_key
 from sinks.postgres.rows import Rows
 from sinks.postgres.statements import Statement, Statements, Text
@@ -38,6 +39,8 @@ class Replay:
             found = self._apply(event, table, exact=exact)
         except REFUSALS as error:
             raise self._stop(APPLY_FAILED, event, table, txn_seq, problem=self._server.problem(error)) from None
+        except UnfitError as error:
+            raise self._stop(APPLY_FAILED, event, table, txn_seq, problem=str(error)) from None
         except (KeyError, TypeError, ValueError) as error:
             problem = f"the event does not have the table's form: {error!r}"
             raise self._stop(APPLY_FAILED, event, table, txn_seq, problem=problem) from None

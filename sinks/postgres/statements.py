@@ -1,7 +1,7 @@
 """The SQL for the rows of one table, written once per shape. Values travel as text, as parameters or by COPY.
 
-In: a table's shape. Out: statements as bytes, and rows of JSON values as rows of text. Names are quoted by psycopg;
-`%` in a name is doubled where a statement has parameters.
+In: a table's shape, of either engine. Out: statements as bytes, and rows of JSON values as rows of text. Names are
+quoted by psycopg; `%` in a name is doubled where a statement has parameters.
 
 A staging table has one row per changed row: `op`, the number of the statement that it is for, `b0…` the key the row
 has in the target, `c0…` the columns to set; for a table without a key `n` copies of the whole row to remove.
@@ -16,7 +16,7 @@ from typing import Any
 from psycopg import sql
 
 from cdc.event import Table
-from cdc.postgres.values import to_text
+from sinks.across import target_columns
 from sinks.fold import Key, Values, key_values
 
 Text = str | None
@@ -35,7 +35,7 @@ class Statements:
         self.stage = sql.Identifier("pg_temp", f"cdc_{schema_id}")
         self._target = name_of(table)
         self.columns = tuple(column.name for column in table.columns)
-        self._text: dict[str, Callable[[Any], str]] = {c.name: to_text(c.type) for c in table.columns}
+        self._text: dict[str, Callable[[Any], str]] = {c.name: c.text for c in target_columns(table, "postgresql")}
         self.update = cache(self._update)
         self.copy_stage = cache(self._copy_stage)
         self.update_one = cache(self._update_one)

@@ -4,8 +4,8 @@ In: schema changes and ends of base copies, in their transaction. Out: the DDL, 
 Refuses: existing tables that do not fit, all of them at once (TARGET_MISMATCH); rows that no sink of this name
 brought (TARGET_NOT_EMPTY); a change that is not followed yet (SCHEMA_CHANGE_UNSUPPORTED).
 
-A shape's type expression is the source server's text. Before it becomes part of a statement the target has read all
-of it as one type name.
+A shape of MySQL becomes one of Postgres first (`sinks.across`), its database a schema. A shape's type expression is
+text from elsewhere: before it becomes part of a statement the target has read all of it as one type name.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from psycopg import sql
 from cdc.errors import SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_NOT_EMPTY, CdcError
 from cdc.event import Column, Table
 from cdc.log import Change, Chunk, End
+from sinks.across import UnfitError, on_target, problems, target_columns
 from sinks.postgres.existing import find, lacks_labels, misfits
 from sinks.postgres.statements import name_of
 from sinks.target import ExistingRows
@@ -57,7 +58,7 @@ class Tables:
         existing_rows: ExistingRows,
     ) -> None:
         self._connection, self._pipeline, self._source = connection, pipeline, source
-        self._shape_of, self._existing_rows = shape_of, existing_rows
+        self._source_shape, self._existing_rows = shape_of, existing_rows
         self._known: dict[str, _Known] = {}
         self.load()
 
@@ -72,11 +73,15 @@ class Tables:
         if known is None:
             raise self._unsupported(table.full_name, end, "no base copy has brought it")
         if known.schema_id != schema_id:
-            before = self._shape_of(known.schema_id)
+            before, table = self._shape_of(known.schema_id), on_target(table, "postgresql")
             if _form(before) != _form(table):
                 raise self._unsupported(table.full_name, end, _difference(before, table))
             self._save(table, schema_id, known.state, known.copy_id)
         return known.state == _READY
+
+    def _shape_of(self, schema_id: str) -> Table:
+        """As this server has it."""
+        return on_target(self._source_shape(schema_id), "postgresql")
 
     def truncate(self, names: Sequence[str], end: End) -> None:
         for name in names:
@@ -104,6 +109,7 @@ class Tables:
         existing = {c.table: oid for c, shape in shapes if (oid := find(self._connection, shape)) is not None}
         there = [shape for change, shape in shapes if change.table in existing]
         foreign = [shape for shape in there if shape.full_name not in self._known]
+        self._refuse([problem for _, shape in shapes for problem in problems(shape, "postgresql")])
         self._refuse_misfits(foreign, existing)
         if self._existing_rows != "truncate":
             self._refuse_rows(foreign)
@@ -124,9 +130,11 @@ class Tables:
             self._save(shape, change.new or "", _COPYING, change.copy_id)
 
     def _refuse_misfits(self, tables: Sequence[Table], existing: Mapping[str, int]) -> None:
-        problems = [p for table in tables for p in misfits(self._connection, table, existing[table.full_name])]
-        if problems:
-            raise CdcError(TARGET_MISMATCH, source=self._source, problems="\n".join(problems))
+        self._refuse([p for table in tables for p in misfits(self._connection, table, existing[table.full_name])])
+
+    def _refuse(self, found: Sequence[str]) -> None:
+        if found:
+            raise CdcError(TARGET_MISMATCH, source=self._source, problems="\n".join(found))
 
     def _drop_changed(self, before: Table, after: Table) -> None:
         """Columns of a table of ours that another copy brings in another form. It is empty by now."""
@@ -234,22 +242,35 @@ class Tables:
         dropped = [column for column in before.columns if column.attnum not in kept]
         if _form(before, kept) != _form(after, kept):
             raise self._unsupported(change.table, end, _difference(before, after))
+        self._refuse(problems(after, "postgresql"))
         target = name_of(after)
         for column in dropped:
             drop = sql.SQL("ALTER TABLE {} DROP COLUMN {}")
             self._connection.execute(drop.format(target, sql.Identifier(column.name)))
+        missing = self._missing(self._source_shape(change.new), {column.name for column in added})
         for column in added:
-            self._add(target, column)
+            self._add(target, column, missing.get(column.name))
         self._save(after, change.new, known.state, known.copy_id)
 
-    def _add(self, target: sql.Identifier, column: Column) -> None:
+    def _missing(self, table: Table, added: set[str]) -> dict[str, str]:
+        """What rows that existed before a column was added have in it, as text of this server."""
+        found = {}
+        for column, there in zip(table.columns, target_columns(table, "postgresql"), strict=True):
+            if column.name in added and column.missing is not None:
+                try:
+                    found[column.name] = there.from_source(column.missing)
+                except UnfitError as error:
+                    self._refuse([f"{table.full_name}: existing rows cannot be given {error}"])
+        return found
+
+    def _add(self, target: sql.Identifier, column: Column, missing: str | None) -> None:
         """Existing rows get the text the source gave them; the default itself stays at the source."""
         self._make_enum(column)
         add = sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(target, self._column(column))
-        if column.missing is None:
+        if missing is None:
             self._connection.execute(add)
             return
-        self._connection.execute(add + sql.SQL(" DEFAULT {}").format(sql.Literal(column.missing)))
+        self._connection.execute(add + sql.SQL(" DEFAULT {}").format(sql.Literal(missing)))
         drop = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP DEFAULT")
         self._connection.execute(drop.format(target, sql.Identifier(column.name)))
 
