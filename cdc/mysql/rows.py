@@ -68,6 +68,8 @@ def parse_rows(kind: int, body: bytes, cells: Sequence[Cell]) -> Iterator[tuple[
         raise corrupt(NAMES[kind], head.at, f"{head.columns} columns, {len(cells)} expected")
     first, second, at = _present(head.first, len(cells)), _present(head.second, len(cells)), head.at
     what = NAMES[kind]
+    if at == len(body):
+        raise corrupt(what, at, "no rows")
     while at < len(body):
         row, at = _image(what, body, at, cells, first)
         if kind == UPDATE_ROWS:

@@ -239,14 +239,12 @@ def _characters(column: MappedColumn) -> Cell:
 def utf8_labels(column: MappedColumn) -> tuple[bytes, ...]:
     if column.labels is None:
         raise ValueError("an enum or set whose labels the log does not name")
-    if column.collation == BINARY:
-        return column.labels
     return tuple(map(to_utf8(_carried(column)), column.labels))
 
 
 def _carried(column: MappedColumn) -> str:
     name = column.charset
-    if name is None:
+    if name is None or name == "binary":
         raise ValueError(f"a text of collation {column.collation}, whose character set is not carried")
     return name
 
