@@ -185,7 +185,7 @@ def parse(header: Header, body: bytes) -> None:
     if header.type == wire.TRANSACTION_PAYLOAD:
         list(wire.parse_payload(body))
     elif header.type in parsers:
-        parsers[header.type](body)  # type: ignore[operator]
+        parsers[header.type](body)
 
 
 # Behind these a shorter body is one that a server might write: the event's size says that it is not whole.
