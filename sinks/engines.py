@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cdc.mysql.session
 import cdc.postgres.session
+import sinks.mysql
 import sinks.postgres
 from cdc.event import Table
 from sinks.target import ExistingRows, Hold, Target, Writer
 
-Server = cdc.postgres.session.Server
+Server = cdc.postgres.session.Server | cdc.mysql.session.Server
 
 
 def hold_of(server: Server, pipeline: str, source: str) -> Hold:
     """A connection that may become the sink's, if it gets the lock."""
+    if isinstance(server, cdc.mysql.session.Server):
+        return sinks.mysql.Hold(server, pipeline, source)
     return sinks.postgres.Hold(server, pipeline, source)
 
 
@@ -26,5 +30,7 @@ def target_of(hold: Hold, shape_of: Callable[[str], Table], existing_rows: Exist
 
 
 def _writer(hold: Hold, shape_of: Callable[[str], Table], existing_rows: ExistingRows) -> Writer:
+    if isinstance(hold, sinks.mysql.Hold):
+        return sinks.mysql.Writer(hold, shape_of, existing_rows)
     assert isinstance(hold, sinks.postgres.Hold)
     return sinks.postgres.Writer(hold, shape_of, existing_rows)

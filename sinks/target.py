@@ -132,7 +132,14 @@ class Target:
     def __init__(self, hold: Hold, writer: Writer, shape_of: Callable[[str], Table]) -> None:
         self._hold, self._writer, self._shape_of = hold, writer, shape_of
         self._refusals: tuple[type[Exception], ...] = writer.refusals
-        self._slowly = (FoldConflict, Mismatch, KeyError, TypeError, ValueError, *self._refusals)
+        self._slowly: tuple[type[Exception], ...] = (
+            FoldConflict,
+            Mismatch,
+            KeyError,
+            TypeError,
+            ValueError,
+            *self._refusals,
+        )
         self.replayed = 0
         """Batches that went row by row."""
 

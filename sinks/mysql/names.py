@@ -1,0 +1,27 @@
+"""What tables are called on a MySQL target, and names as SQL has them. Pure.
+
+A table of Postgres' schema `public` is in the database that the sink's URL names, `home`; one of another schema, or of
+a MySQL source, in the database of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cdc.event import Table
+
+
+def quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(map(quoted, names))
+
+
+def database_of(table: Table, home: str) -> str:
+    return home if table.engine == "postgresql" and table.schema == "public" else table.schema
+
+
+def name_of(table: Table, home: str) -> str:
+    return f"{quoted(database_of(table, home))}.{quoted(table.name)}"

@@ -1,0 +1,187 @@
+"""The progress of one sink on its target: the lock, the row, and the guard that fences every apply.
+
+In: a server, whose URL names a database, and the name of a sink. Out: a connection that alone may write under this
+name, and the place where its predecessor stopped. Refuses: a URL without a database; a row that somebody else moved
+(PROGRESS_TAKEN).
+
+GET_LOCK makes a second process wait (CORRECTNESS 28); its names are the whole server's, so the database is part of
+ours. Under the lock a process writes its random writer id; from then on the first statement of each apply moves the
+row only from exactly where this writer left it. One statement gives deduplication, gap detection and fencing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import pymysql
+
+from cdc.errors import PROGRESS_TAKEN, PROGRESS_UNKNOWN, CdcError
+from cdc.mysql.session import Server, Setting, close, transaction
+from sinks.transaction import Progress
+
+PROGRESS_TABLES = (
+    """
+CREATE TABLE IF NOT EXISTS cdc_progress (
+  pipeline varchar(150) PRIMARY KEY, source varchar(150), epoch bigint, txn_seq bigint, position longtext,
+  run varchar(16), log_offset bigint, commit_ts_us bigint, writer varchar(16), updated_at datetime(6)
+) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin
+""",
+    """
+CREATE TABLE IF NOT EXISTS cdc_table (
+  pipeline varchar(150), source_table varchar(200), target_table varchar(200), schema_id varchar(16),
+  state varchar(16), copy_id varchar(200), intent longtext, PRIMARY KEY (pipeline, source_table)
+) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin
+""",
+)
+"""What a sink keeps in the database of its URL; `state` is ready or copying, `intent` DDL that is under way."""
+
+_EXISTING = """
+SELECT COUNT(*) = 2 FROM information_schema.tables
+WHERE table_schema = DATABASE() AND table_name IN ('cdc_progress', 'cdc_table')
+"""
+_HOLDER = """
+SELECT p.id, p.user, p.host, a.attr_value FROM information_schema.processlist p
+LEFT JOIN performance_schema.session_account_connect_attrs a ON a.processlist_id = p.id AND attr_name = 'program_name'
+WHERE p.id = IS_USED_LOCK(%s)
+"""
+_TAKE = """
+INSERT INTO cdc_progress (pipeline, source, epoch, txn_seq, writer, updated_at)
+VALUES (%(pipeline)s, %(source)s, 0, 0, %(writer)s, NOW(6)) AS new
+ON DUPLICATE KEY UPDATE writer = new.writer, updated_at = new.updated_at
+"""
+_TAKEN = "SELECT source, epoch, txn_seq, run, position, log_offset, commit_ts_us FROM cdc_progress WHERE pipeline = %s"
+_ADOPT = "UPDATE {} SET pipeline = %(pipeline)s WHERE pipeline = %(restored)s"
+"""What a restore of the whole database left: the first sink of that source goes on from there."""
+_MOVE = """
+UPDATE cdc_progress SET epoch = %s, txn_seq = %s, run = %s, position = %s, log_offset = %s, commit_ts_us = %s,
+  updated_at = NOW(6)
+WHERE pipeline = %s AND writer = %s AND epoch = %s AND txn_seq = %s
+"""
+_READ = "SELECT epoch, txn_seq, writer FROM cdc_progress WHERE pipeline = %s"
+
+_SETTINGS: dict[str, Setting] = {
+    "transaction_isolation": "READ-COMMITTED",
+    # Rows come in the order of commits, but a folded run may bring a child before its parent; the source has checked.
+    "foreign_key_checks": 0,
+    "unique_checks": 1,
+    # A frozen sink's transaction ends by it, and a vanished one's lock.
+    "wait_timeout": 600,
+}
+
+
+class Hold:
+    """A connection to the target and, once `try_lock` has it, the right to write as this sink."""
+
+    def __init__(self, server: Server, pipeline: str, source: str) -> None:
+        self.server, self.pipeline, self.source = server, pipeline, source
+        self.home = server.database
+        if not self.home:
+            raise server.refused("the URL names no database: mysql://USER@HOST/DATABASE")
+        self._writer = secrets.token_hex(8)
+        self._lock = hashlib.sha256(f"cdc sink {pipeline}\0{self.home}".encode()).hexdigest()
+        self.connection = server.connect(settings=_SETTINGS, multi_statements=True)
+        self.progress: Progress | None = None
+
+    def errors(self) -> AbstractContextManager[None]:
+        return self.server.errors()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return transaction(self.connection)
+
+    def try_lock(self) -> bool:
+        """Take the name if no other process has it."""
+        with self.errors():
+            return bool(self._one("SELECT GET_LOCK(%s, 0)", [self._lock])[0])
+
+    def holder(self) -> str:
+        """Who has the name, as far as we may know."""
+        with self.errors():
+            row = None
+            with suppress(pymysql.OperationalError):  # no right to look
+                row = self._one(_HOLDER, [self._lock])
+            if not row:
+                (row,) = (self._one("SELECT IS_USED_LOCK(%s)", [self._lock]) or (None,),)
+                return f"session {row[0]} of the server" if row and row[0] else "a process that has just left"
+        session, user, host, program = row
+        return f"{program or user}, connected from {host or 'an unknown host'} as session {session}"
+
+    def take(self) -> Progress | None:
+        """Become the writer; where the last one stopped. Makes the progress tables if they are not there."""
+        with self.errors():
+            if not self._one(_EXISTING)[0]:
+                for table in PROGRESS_TABLES:
+                    self._run(table)
+            with self.transaction():
+                facts = {"pipeline": self.pipeline, "source": self.source, "writer": self._writer}
+                if not self._one(_READ, [self.pipeline]):
+                    for name in ("cdc_table", "cdc_progress"):
+                        self._run(_ADOPT.format(name), {**facts, "restored": f"restored:{self.source}"})
+                self._run(_TAKE, facts)
+                source, epoch, txn_seq, run, position, log_offset, commit_ts_us = self._one(_TAKEN, [self.pipeline])
+        if log_offset is not None:
+            self.progress = Progress(epoch, txn_seq, run, position, log_offset, commit_ts_us)
+        if source != self.source:
+            raise CdcError(
+                PROGRESS_UNKNOWN,
+                source=self.source,
+                sink=self.pipeline,
+                epoch=epoch,
+                txn_seq=txn_seq,
+                run=run,
+                offset=log_offset,
+                problem=f"its progress is of source {source}, not of {self.source}",
+            )
+        return self.progress
+
+    def move(self, to: Progress) -> None:
+        """The guard: the first statement of an apply, in its transaction."""
+        where = [self.pipeline, self._writer, *self._at()]
+        moved = [to.epoch, to.txn_seq, to.run, to.position, to.log_offset, to.commit_ts_us]
+        if self._run(_MOVE, [*moved, *where]) != 1:
+            raise self._taken()
+
+    def check(self) -> None:
+        """The guard of what commits by itself: nobody moved the row, and the lock is this session's."""
+        if self._one(_READ, [self.pipeline]) != (*self._at(), self._writer):
+            raise self._taken()
+
+    def _taken(self) -> CdcError:
+        found = self._one(_READ, [self.pipeline]) or ("none", "none", "nobody")
+        epoch, txn_seq = self._at()
+        return CdcError(
+            PROGRESS_TAKEN,
+            source=self.source,
+            sink=self.pipeline,
+            epoch=found[0],
+            txn_seq=found[1],
+            writer=found[2],
+            expected=f"(epoch {epoch}, txn {txn_seq}) as {self._writer}",
+        )
+
+    def _at(self) -> tuple[int, int]:
+        return (self.progress.epoch, self.progress.txn_seq) if self.progress else (0, 0)
+
+    def _run(self, statement: str, parameters: Any = None) -> int:
+        with self.connection.cursor() as cursor:
+            return int(cursor.execute(statement, parameters))
+
+    def _one(self, statement: str, parameters: Any = None) -> tuple[Any, ...]:
+        """The first row; an empty one where there is none."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return tuple(cursor.fetchone() or ())
+
+    def close(self) -> None:
+        close(self.connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,383 @@
+"""The target's tables: made from shapes, checked against them, changed with them; state and shape of each.
+
+In: schema changes and ends of base copies. Out: the DDL, and the rows of `cdc_table`.
+Refuses: existing tables that do not fit, all of them at once (TARGET_MISMATCH); rows that no sink of this name
+brought (TARGET_NOT_EMPTY); a change that is not followed yet (SCHEMA_CHANGE_UNSUPPORTED).
+
+DDL commits by itself in MySQL, so it cannot be part of the transaction that the progress moves in. What adds room goes
+before (`prepare`), what takes it away after (`settle`), and a row of `cdc_table` says which, so that a process that is
+killed between any two of these steps leaves to the next one a table it can tell from a stranger's: `prepare` finds its
+own columns there already, `settle` is done by whoever comes. Each ALTER is one statement, which InnoDB makes whole or
+not at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from cdc.errors import SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_NOT_EMPTY, CdcError
+from cdc.event import Column, Table
+from cdc.failpoint import failpoint
+from cdc.log import Change, Chunk, End
+from sinks.across import TargetColumn, target_columns
+from sinks.mysql.existing import columns_of, exists, has_primary_key, misfits
+from sinks.mysql.names import database_of, listed, name_of, quoted
+from sinks.mysql.progress import Hold
+from sinks.mysql.statements import literal_of
+from sinks.target import ExistingRows
+
+_READY, _COPYING = "ready", "copying"
+_LOAD = "SELECT source_table, schema_id, state, copy_id, intent FROM cdc_table WHERE pipeline = %s"
+_SAVE = """
+INSERT INTO cdc_table (pipeline, source_table, target_table, schema_id, state, copy_id, intent)
+VALUES (%s, %s, %s, %s, %s, %s, %s) AS new
+ON DUPLICATE KEY UPDATE target_table = new.target_table, schema_id = new.schema_id, state = new.state,
+  copy_id = new.copy_id, intent = new.intent
+"""
+_STRING = r"'(?:[^'\\]|''|\\.)*'"
+_TYPE = re.compile(
+    rf"[a-z]+(?: precision)?(?:\((?:\d+(?:,\s*\d+)?|{_STRING}(?:,\s*{_STRING})*)\))?(?: unsigned)?(?: zerofill)?"
+    r"(?: CHARACTER SET \w+)?(?: COLLATE \w+)?",
+    re.DOTALL,
+)
+"""All that may stand as a type in a statement: the words are a source server's."""
+_FOLLOWED = ("copying", "add_column", "drop_column")
+
+
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    """DDL under way: to which shape. Once the rows are there, `drop` and `defaults` name the columns to settle."""
+
+    to: str
+    drop: tuple[str, ...] = ()
+    defaults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What `cdc_table` says of a table."""
+
+    schema_id: str
+    state: str
+    copy_id: str | None
+    intent: _Intent | None = None
+
+
+class Tables:
+    """The tables of one sink, on its hold's connection."""
+
+    def __init__(self, hold: Hold, shape_of: Callable[[str], Table], existing_rows: ExistingRows) -> None:
+        self._hold, self._connection, self._home = hold, hold.connection, hold.home
+        self._shape_of, self._existing_rows = shape_of, existing_rows
+        self._known: dict[str, _Known] = {}
+        self.load()
+
+    def load(self) -> None:
+        """Read what is known; after a rollback too."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(_LOAD, [self._hold.pipeline])
+            self._known = {
+                name: _Known(schema_id, state, copy_id, _intent_of(intent))
+                for name, schema_id, state, copy_id, intent in cursor.fetchall()
+            }
+
+    def exact(self, table: Table, schema_id: str, end: End) -> bool:
+        """Whether every row of this table is there: it is not being copied. Its shape must be the one we have."""
+        known = self._known.get(table.full_name)
+        if known is None:
+            raise self._unsupported(table.full_name, end, "no base copy has brought it")
+        if known.schema_id != schema_id:
+            before = self._shape_of(known.schema_id)
+            if _form(before) != _form(table):
+                raise self._unsupported(table.full_name, end, _difference(before, table))
+            self._save(table, schema_id, known.state, known.copy_id, known.intent)
+        return known.state == _READY
+
+    def truncate(self, names: Sequence[str], end: End) -> None:
+        """As DELETE: TRUNCATE would commit."""
+        for name in names:
+            if name not in self._known:
+                raise self._unsupported(name, end, "no base copy has brought it")
+            self._run(f"DELETE FROM {self._name(self._shape_of(self._known[name].schema_id))}")
+
+    # -- in the transaction --
+    def turn(self, end: End, changes: Sequence[Change | Chunk]) -> None:
+        """What holds at one point of a transaction. The tables themselves are prepared for it."""
+        for change in changes:
+            if isinstance(change, Chunk):
+                self._close_copy(change)
+            elif change.effect == "copying":
+                self._save(self._shape_of(change.new or ""), change.new or "", _COPYING, change.copy_id, None)
+            else:
+                self._turn(change, end)
+
+    def _close_copy(self, chunk: Chunk) -> None:
+        known = self._known.get(chunk.table)
+        if known is not None and known.copy_id == chunk.id:
+            self._save(self._shape_of(known.schema_id), known.schema_id, _READY, None, known.intent)
+
+    def _turn(self, change: Change, end: End) -> None:
+        before, known = self._before(change, end), self._known[change.table]
+        after = self._shape_of(change.new or "")
+        now = known.intent or _Intent(change.new or "")
+        old, new = ({c.attnum: c.name for c in t.columns} for t in (before, after))
+        gone, came = ([names[n] for n in names.keys() - others] for names, others in ((old, new), (new, old)))
+        intent = _Intent(now.to, (*now.drop, *gone), (*now.defaults, *came))
+        self._save(after, change.new or "", known.state, known.copy_id, intent)
+
+    def _before(self, change: Change, end: End) -> Table:
+        """The shape that a change starts from, if it is one that is followed."""
+        known = self._known.get(change.table)
+        if known is None or change.old is None or change.new is None:
+            raise self._unsupported(change.table, end, "no base copy has brought it")
+        before = self._shape_of(known.schema_id)
+        if _form(before) != _form(self._shape_of(change.old)):
+            raise self._unsupported(change.table, end, "it is not in the form that the change starts from")
+        return before
+
+    # -- before the transaction --
+    def prepare(self, end: End) -> None:
+        """Room for what a transaction changes. Once more after a kill, it finds what it did."""
+        self._hold.check()
+        for change in end.changes:
+            if change.effect not in _FOLLOWED:
+                raise self._unsupported(change.table, end, change.effect.replace("_", " "))
+        if copied := [change for change in end.changes if change.effect == "copying"]:
+            self._open_copy(copied)
+        altered = [change for change in end.changes if change.effect != "copying"]
+        for name in dict.fromkeys(change.table for change in altered):
+            self._make_room([change for change in altered if change.table == name], end)
+
+    def _make_room(self, changes: Sequence[Change], end: End) -> None:
+        """All that one transaction does to one table's columns."""
+        before = self._before(changes[0], end)
+        shapes = [before]
+        for change in changes:
+            after, last = self._shape_of(change.new or ""), shapes[-1]
+            kept = {column.attnum for column in last.columns} & {column.attnum for column in after.columns}
+            if _form(last, kept) != _form(after, kept):
+                raise self._unsupported(change.table, end, _difference(last, after))
+            shapes.append(after)
+        to = changes[-1].new or ""
+        old, new = ({column.attnum: column for column in t.columns} for t in (before, shapes[-1]))
+        every = {column.attnum: (column, shape) for shape in shapes for column in shape.columns}
+        added = {n: found for n, found in every.items() if n not in old}
+        gone = [column for n, (column, _) in every.items() if n not in new]
+        one_name_each = len({column.name for column, _ in every.values()}) == len(every)
+        if not dict(end.data_collections).get(before.full_name):
+            # Without rows of the table in the transaction, nothing needs a column that is gone at its end.
+            drop, add = self._dropping(gone, old), self._adding([f for n, f in added.items() if n in new])
+            if one_name_each:
+                self._alter_once(before, to, drop + add)
+            else:
+                # Whether a column of this name is the old one or the new one, only a step of its own can tell.
+                if self._intended(before) != to:
+                    self._alter_once(before, f"{to} drop", drop)
+                self._alter_once(before, to, add)
+        elif one_name_each:
+            types = {c.name: t.type_sql for c, t in zip(before.columns, target_columns(before, "mysql"), strict=True)}
+            optional = [c for c in gone if c.not_null and c.attnum in old]
+            loosen = [(f"MODIFY COLUMN {quoted(c.name)} {_type(types[c.name])} NULL", None) for c in optional]
+            self._alter_once(before, to, [*self._adding(added.values()), *loosen])
+        else:
+            raise self._unsupported(before.full_name, end, "a column takes another's name between changes of rows")
+
+    def _intended(self, table: Table) -> str | None:
+        intent = self._known[table.full_name].intent
+        return None if intent is None else intent.to
+
+    def _dropping(self, gone: Iterable[Column], old: dict[int, Column]) -> list[_Step]:
+        return [(f"DROP COLUMN {quoted(c.name)}", (c.name, False)) for c in gone if c.attnum in old]
+
+    def _adding(self, added: Iterable[tuple[Column, Table]]) -> list[_Step]:
+        steps: list[_Step] = []
+        for column, shape in added:
+            target = next(t for t in target_columns(shape, "mysql") if t.name == column.name)
+            default = ""
+            if column.missing is not None:
+                literal = literal_of(target)(target.from_source(column.missing))
+                default = f" DEFAULT {f'({literal})' if target.type in _DEFAULT_BY_EXPRESSION else literal}"
+            steps.append((f"ADD COLUMN {_defined(column, target)}{default}", (column.name, True)))
+        return steps
+
+    def _alter_once(self, table: Table, to: str, steps: Sequence[_Step]) -> None:
+        """What is there already is ours if we meant to do it; without our intent the server refuses it by name."""
+        known, there = self._known[table.full_name], columns_of(self._connection, table, self._home)
+        if self._intended(table) == to:
+            steps = [(sql, what) for sql, what in steps if what is None or (what[0] in there) != what[1]]
+        else:
+            self._save(table, known.schema_id, known.state, known.copy_id, _Intent(to))
+        failpoint("sink.after_intent")
+        if steps:
+            self._run(f"ALTER TABLE {self._name(table)} {', '.join(sql for sql, _ in steps)}")
+        failpoint("sink.after_ddl")
+
+    # -- after the transaction --
+    def settle(self) -> None:
+        """What the committed changes left: columns that are gone, and defaults that only old rows needed."""
+        for known in list(self._known.values()):
+            if known.intent is None or not (known.intent.drop or known.intent.defaults):
+                continue
+            table = self._shape_of(known.schema_id)
+            there, kept = columns_of(self._connection, table, self._home), {c.name for c in table.columns}
+            steps = [f"DROP COLUMN {quoted(c)}" for c in known.intent.drop if c in there and c not in kept]
+            steps += [
+                f"ALTER COLUMN {quoted(c)} DROP DEFAULT"
+                for c in known.intent.defaults
+                if c in kept and there[c].has_default
+            ]
+            if steps:
+                self._run(f"ALTER TABLE {self._name(table)} {', '.join(steps)}")
+            failpoint("sink.after_settled")
+            self._save(table, known.schema_id, known.state, known.copy_id, None)
+
+    # -- base copies --
+    def _open_copy(self, changes: Sequence[Change]) -> None:
+        """Empty tables of the right form, whether they were there or not."""
+        shapes = [self._shape_of(change.new or "") for change in changes]
+        self._refuse_collisions(shapes)
+        there = [shape for shape in shapes if exists(self._connection, shape, self._home)]
+        foreign = [shape for shape in there if shape.full_name not in self._known]
+        self._refuse_misfits(foreign)
+        if self._existing_rows != "truncate":
+            self._refuse_rows(foreign)
+        for shape in there:
+            self._run(f"TRUNCATE TABLE {self._name(shape)}")
+            if shape not in foreign:
+                self._reform(self._shape_of(self._known[shape.full_name].schema_id), shape)
+        for shape in shapes:
+            if shape not in there:
+                self._create(shape)
+        self._refuse_misfits([shape for shape in shapes if shape not in foreign])
+        failpoint("sink.after_ddl")
+
+    def _refuse_collisions(self, shapes: Sequence[Table]) -> None:
+        """Two tables of the source under one name."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT @@lower_case_table_names")
+            folded = cursor.fetchone()[0] != 0
+        names: dict[str, str] = {}
+        others = [self._shape_of(known.schema_id) for known in self._known.values()]
+        for shape in (*others, *shapes):
+            name = f"{database_of(shape, self._home)}.{shape.name}"
+            other = names.setdefault(name.lower() if folded else name, shape.full_name)
+            if other != shape.full_name:
+                raise self._mismatch(f"{shape.full_name}: it would be {name} on the target, as {other} is")
+
+    def _refuse_misfits(self, tables: Sequence[Table]) -> None:
+        problems = [p for table in tables for p in misfits(self._connection, table, self._home)]
+        if problems:
+            raise self._mismatch("\n".join(problems))
+
+    def _refuse_rows(self, tables: Sequence[Table]) -> None:
+        for table in tables:
+            if self._run(f"SELECT 1 FROM {self._name(table)} LIMIT 1"):
+                raise CdcError(
+                    TARGET_NOT_EMPTY, source=self._hold.source, table=table.full_name, sink=self._hold.pipeline
+                )
+
+    def _reform(self, before: Table, after: Table) -> None:
+        """A table of ours, empty by now, in the form that another copy brings; a stranger's columns stay."""
+        there = columns_of(self._connection, after, self._home)
+        targets = target_columns(after, "mysql")
+        gone = {column.name for column in before.columns} - {column.name for column in after.columns}
+        steps = [f"DROP COLUMN {quoted(name)}" for name in sorted(gone) if name in there]
+        for column, target in zip(after.columns, targets, strict=True):
+            found = there.get(column.name)
+            if found is None:
+                steps.append(f"ADD COLUMN {_defined(column, target)}")
+            elif found.type_sql != target.type_sql or (not found.nullable and not column.not_null):
+                steps.append(f"MODIFY COLUMN {_defined(column, target)}")
+        if before.key != after.key:
+            steps += ["DROP PRIMARY KEY"] if has_primary_key(self._connection, after, self._home) else []
+            steps += [f"ADD PRIMARY KEY ({listed(after.key)})"] if after.key else []
+        if steps:
+            self._run(f"ALTER TABLE {self._name(after)} {', '.join(steps)}")
+
+    def _create(self, table: Table) -> None:
+        database = database_of(table, self._home)
+        # CREATE DATABASE IF NOT EXISTS asks for the right to make one even where there is nothing to make.
+        with self._connection.cursor() as cursor:
+            if not cursor.execute("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", [database]):
+                cursor.execute(f"CREATE DATABASE {quoted(database)}")
+        columns = zip(table.columns, target_columns(table, "mysql"), strict=True)
+        parts = [_defined(column, target) for column, target in columns]
+        if table.key:
+            parts.append(f"PRIMARY KEY ({listed(table.key)})")
+        self._run(
+            f"CREATE TABLE {self._name(table)} ({', '.join(parts)})"
+            " ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin"
+        )
+
+    # -- the rest --
+    def _name(self, table: Table) -> str:
+        return name_of(table, self._home)
+
+    def _run(self, statement: str) -> int:
+        with self._connection.cursor() as cursor:
+            return int(cursor.execute(statement))
+
+    def _save(self, table: Table, schema_id: str, state: str, copy_id: str | None, intent: _Intent | None) -> None:
+        name, target = table.full_name, f"{database_of(table, self._home)}.{table.name}"
+        kept = None if intent is None else orjson.dumps(intent).decode()
+        with self._connection.cursor() as cursor:
+            cursor.execute(_SAVE, [self._hold.pipeline, name, target, schema_id, state, copy_id, kept])
+        self._known[name] = _Known(schema_id, state, copy_id, intent)
+
+    def _mismatch(self, problems: str) -> CdcError:
+        return CdcError(TARGET_MISMATCH, source=self._hold.source, problems=problems)
+
+    def _unsupported(self, table: str, end: End, change: str) -> CdcError:
+        return CdcError(
+            SCHEMA_CHANGE_UNSUPPORTED, source=self._hold.source, table=table, position=end.position, change=change
+        )
+
+
+_Step = tuple[str, tuple[str, bool] | None]
+"""Part of an ALTER, and the column that it makes (True) or drops."""
+_DEFAULT_BY_EXPRESSION = ("tinytext", "text", "mediumtext", "longtext", "json",
+                          "tinyblob", "blob", "mediumblob", "longblob")  # fmt: skip
+
+
+def _defined(column: Column, target: TargetColumn) -> str:
+    return f"{quoted(column.name)} {_type(target.type_sql)} {'NOT NULL' if column.not_null else 'NULL'}"
+
+
+def _type(type_sql: str) -> str:
+    if _TYPE.fullmatch(type_sql) is None:
+        raise ValueError(f"{type_sql} is no type of MySQL")
+    return type_sql
+
+
+def _intent_of(text: str | None) -> _Intent | None:
+    if text is None:
+        return None
+    kept = orjson.loads(text)
+    return _Intent(kept["to"], tuple(kept["drop"]), tuple(kept["defaults"]))
+
+
+_Form = tuple[object, ...]
+
+
+def _column_form(column: Column) -> _Form:
+    return column.type_expression, column.not_null, column.enum_values, column.charset, column.collation
+
+
+def _form(table: Table, attnums: set[int] | None = None) -> _Form:
+    """What must be equal for two shapes to hold the same rows; of these columns only, if they are given."""
+    columns = tuple(
+        (c.attnum, c.name, *_column_form(c)) for c in table.columns if attnums is None or c.attnum in attnums
+    )
+    return table.key, columns
+
+
+def _difference(before: Table, after: Table) -> str:
+    old, new = ({c.name: _column_form(c) for c in t.columns} for t in (before, after))
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    if names:
+        return f"columns {', '.join(names)}"
+    return "its key" if before.key != after.key else "its columns were made anew"
