@@ -22,7 +22,7 @@ from cdc.errors import ROW_IMAGE_PARTIAL, VALUE_UNREPRESENTABLE, CdcError
 from cdc.event import UNAVAILABLE, Column, Table
 from cdc.mysql.cells import Cell
 from cdc.mysql.plan import NOT_PLAIN, Plan
-from cdc.mysql.rows import ColumnError, parse_rows, whole_image
+from cdc.mysql.rows import ColumnError, parse_rows, whole_heads
 from cdc.mysql.tablemap import TableMap, cell
 from cdc.mysql.values import encoder
 from cdc.mysql.wire import DELETE_ROWS, UPDATE_ROWS, WRITE_ROWS, Header
@@ -63,7 +63,7 @@ class TableStream:
         self._transaction: MySqlTransaction | None = None
         self._template = b""
         self._cells: list[Cell] = []
-        self._heads: dict[int, bytes] = {}
+        self._heads: dict[int, tuple[bytes, ...]] = {}
         if table_map is not None:
             self._map(table_map, names)
 
@@ -72,10 +72,8 @@ class TableStream:
             raise ValueError(f"the columns of {self._name} are not those of its TABLE_MAP")
         self._cells = [cell(column) for column in table_map.columns]
         self._plan = Plan(names, self._key_at, table_map.columns)
-        whole = whole_image(len(names))
-        self._null_size = len(whole)
-        head = (len(names).to_bytes(1) if len(names) < 251 else b"\xfc" + len(names).to_bytes(2, "little")) + whole
-        self._heads = {WRITE_ROWS: head, UPDATE_ROWS: head + whole, DELETE_ROWS: head}
+        self._null_size = (len(names) + 7) // 8
+        self._heads = {kind: whole_heads(kind, len(names)) for kind in _OPS}
 
     # -- what the log says --------------------------------------------------------------------------------------
     def rows(self, txn: MySqlTransaction, header: Header, body: bytes) -> list[Record]:
@@ -106,11 +104,11 @@ class TableStream:
     # -- in one pass --------------------------------------------------------------------------------------------
     def _plain(self, txn: MySqlTransaction, kind: int, body: bytes, pos: int) -> list[Record] | None:
         """None, or any of `NOT_PLAIN`, if it takes more than one look; the transaction is then as it was."""
-        head = self._heads[kind]
+        heads = self._heads[kind]
         at = 8 + body[8] + (body[9] << 8)
-        if not body.startswith(head, at):
+        if not body.startswith(heads, at):
             return None
-        at += len(head)
+        at += len(heads[0])
         end, size, topic, template, row = len(body), self._null_size, self.topic, self._template, 0
         functions, function = self._plan.functions, self._plan.function
         ordinal, count = txn.ordinal, txn.counts.get(self._name, 0)

@@ -56,9 +56,15 @@ def parse_head(kind: int, body: bytes) -> RowsHead:
     return RowsHead(table, columns, first, cursor.take(size) if kind == UPDATE_ROWS else b"", cursor.at)
 
 
-def whole_image(columns: int) -> bytes:
-    """The bitmap of an image with every column."""
-    return ((1 << columns) - 1).to_bytes((columns + 7) // 8, "little")
+def whole_heads(kind: int, columns: int) -> tuple[bytes, ...]:
+    """What stands between extra data and rows if the images are whole; bits of no column may have any value.
+
+    Servers set them all or none.
+    """
+    size = (columns + 7) // 8
+    count = columns.to_bytes(1, "little") if columns < 251 else b"\xfc" + columns.to_bytes(2, "little")
+    images = 2 if kind == UPDATE_ROWS else 1
+    return tuple(count + ((1 << bits) - 1).to_bytes(size, "little") * images for bits in (8 * size, columns))
 
 
 def parse_rows(kind: int, body: bytes, cells: Sequence[Cell]) -> Iterator[tuple[Row | None, Row | None]]:
