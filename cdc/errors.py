@@ -191,6 +191,37 @@ SOURCE_FORK = _code(
     "a standby was promoted that had not received them. Copy everything again: cdc source run {source} --reopen "
     "copy-again",
 )
+LOG_PURGED = _code(
+    "LOG_PURGED",
+    Kind.STOP,
+    "the server has removed parts of its binary log that were not read yet: {problem}",
+    "copy everything again: cdc source run {source} --reopen copy-again; raise binlog_expire_logs_seconds before that",
+)
+HISTORY_FORKED = _code(
+    "HISTORY_FORKED",
+    Kind.STOP,
+    "the log holds transactions that this server has never executed: {missing}; they exist only downstream",
+    "another server took over that had not received them, or this one lost them in a crash. Copy everything again: "
+    "cdc source run {source} --reopen copy-again",
+)
+NOT_ADOPTABLE = _code(
+    "NOT_ADOPTABLE",
+    Kind.USAGE,
+    "there is nothing to adopt: MySQL keeps no position for its readers",
+    "copy everything again: cdc source run {source} --reopen copy-again",
+)
+TABLE_CASCADES = _code(
+    "TABLE_CASCADES",
+    Kind.STOP,
+    "foreign key {key} of table {table} is ON {actions}: MySQL changes rows by it that are not in its log",
+    "leave the table out (exclude in [source.{source}]), or make the key RESTRICT and let the application delete",
+)
+TABLE_NOT_TRANSACTIONAL = _code(
+    "TABLE_NOT_TRANSACTIONAL",
+    Kind.STOP,
+    "table {table} has engine {engine}: a ROLLBACK leaves its rows changed",
+    "ALTER TABLE {table} ENGINE = InnoDB, or leave it out: exclude in [source.{source}]",
+)
 PUBLICATION_MISSING = _code(
     "PUBLICATION_MISSING",
     Kind.STOP,
@@ -243,6 +274,13 @@ COPY_TORN = _code(
     "table {table} was rewritten while the copy began",
     "nothing: the copy begins again by itself",
 )
+COPY_LOCKED = _code(
+    "COPY_LOCKED",
+    Kind.TRANSIENT,
+    "the lock under which a copy begins was not to be had within {seconds} s: a long statement or transaction is in "
+    "its way",
+    "nothing: the copy begins again by itself; SHOW PROCESSLIST on the server shows what it waits for",
+)
 NOTHING_TO_CAPTURE = _code(
     "NOTHING_TO_CAPTURE",
     Kind.STOP,
@@ -291,6 +329,19 @@ RELATION_MISMATCH = _code(
     "table {table} changed before {position} and the stream did not say how: {change}",
     "copy again: cdc source run {source} --reopen copy-again. The event triggers of cdc setup carry schema changes; "
     "cdc check {source} says whether they are there",
+)
+STATEMENT_NOT_ROWS = _code(
+    "STATEMENT_NOT_ROWS",
+    Kind.STOP,
+    "at {position} rows of {table} were changed by a statement, and the log does not hold them: {statement}",
+    "see that every session has binlog_format = ROW, then copy again: cdc source run {source} --reopen copy-again",
+)
+EVENT_UNSUPPORTED = _code(
+    "EVENT_UNSUPPORTED",
+    Kind.STOP,
+    "event {event} of the binary log at {position} cannot be carried: {problem}",
+    "change what makes the server write it (cdc check {source} names it where it is a setting), then copy again: "
+    "cdc source run {source} --reopen copy-again",
 )
 STREAM_OUT_OF_ORDER = _code(
     "STREAM_OUT_OF_ORDER",

@@ -175,6 +175,11 @@ class End:
         """Whether it is a transaction to readers. A heartbeat only repeats the last number."""
         return self.kind != "heartbeat"
 
+    @property
+    def copying(self) -> bool:
+        """Whether a base copy was open behind it: a closed one ends with a heartbeat."""
+        return self.kind == "snapshot" or any(change.effect == "copying" for change in self.changes)
+
     def to_bytes(self) -> bytes:
         record: dict[str, Any] = {
             "status": "END",

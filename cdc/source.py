@@ -24,13 +24,14 @@ from cdc.config import Kafka
 from cdc.config import Source as Settings
 from cdc.copy import Copy
 from cdc.decoded import Captured, Decoded, Lone, NewShapes, Statement, Transaction
-from cdc.engine import postgres
 from cdc.errors import LOG_TRUNCATED, SOURCE_HELD, CdcError, Kind
 from cdc.event import Table
 from cdc.failpoint import failpoint
 from cdc.kafka import Admin, Options, Producer, Reader
 from cdc.log import Start, log_key
 from cdc.logtail import LogState, read_log
+from cdc.mysql.session import Server as MySqlServer
+from cdc.mysql.upstream import MySqlUpstream
 from cdc.position import Position
 from cdc.postgres.upstream import PostgresUpstream
 from cdc.provision import Provision, Wanted
@@ -370,4 +371,6 @@ class Run:
 def upstream(settings: Settings, observer: Observer) -> Upstream:
     """The database of a `[source.NAME]`, by its engine."""
     server = settings.server()
-    return PostgresUpstream(settings, postgres(server), observer.waiting, observer.lacking)
+    if isinstance(server, MySqlServer):
+        return MySqlUpstream(settings, server, observer.waiting, observer.lacking)
+    return PostgresUpstream(settings, server, observer.waiting, observer.lacking)

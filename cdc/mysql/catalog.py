@@ -17,12 +17,12 @@ from cdc.mysql.tables import Definition, foreign_key, table_of
 from cdc.position import GtidSet
 
 Row = tuple[Any, ...]
-SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
 HEARTBEATS = ("cdc", "heartbeat")
 """The table that a source writes its token to."""
 
 _TABLES = """
-SELECT table_schema, table_name, engine FROM information_schema.tables
+SELECT table_schema AS table_schema, table_name AS table_name, engine AS engine, auto_increment AS auto_increment
+FROM information_schema.tables
 WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')
 ORDER BY 1, 2
 """
@@ -82,7 +82,8 @@ class Catalog:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.connection = server.connect()
+        # Numbers of tables as they are, not as they were a day ago.
+        self.connection = server.connect(settings={"information_schema_stats_expiry": 0})
 
     def close(self) -> None:
         close(self.connection)
@@ -113,6 +114,11 @@ class Catalog:
         file, position = self.rows("SHOW MASTER STATUS")[0][:2]
         return str(file), int(position)
 
+    def bytes_behind(self, file: str, position: int) -> int:
+        """Log behind this place."""
+        sizes = {str(row[0]): int(row[1]) for row in self.rows("SHOW BINARY LOGS")}
+        return max(0, sum(size for name, size in sizes.items() if name >= file) - position)
+
     def try_lock(self, source: str) -> bool:
         return bool(self.rows("SELECT GET_LOCK(%s, 0)", lock_name(source))[0][0])
 
@@ -131,7 +137,7 @@ class Catalog:
     def publication(
         self, name: str, patterns: tuple[tuple[str, ...], tuple[str, ...]], wanted: Callable[[str, str], bool]
     ) -> Publication:
-        found = [FoundTable(*map(str, row)) for row in self.rows(_TABLES)]
+        found = [FoundTable(*map(str, row[:3])) for row in self.rows(_TABLES)]
         return Publication(name, patterns, tuple(t for t in found if wanted(t.schema, t.name)))
 
     def shape(self, schema: str, name: str) -> Table | None:
@@ -149,6 +155,11 @@ class Catalog:
     def shapes(self, tables: Sequence[FoundTable]) -> list[Table]:
         found = [self.shape(table.schema, table.name) for table in tables]
         return [shape for shape in found if shape is not None]
+
+    def auto_increments(self) -> dict[str, int]:
+        """The next number of every table that has one."""
+        query = f"SELECT table_schema, table_name, auto_increment FROM ({_TABLES}) t WHERE auto_increment IS NOT NULL"
+        return {f"{schema}.{name}": int(number) for schema, name, number in self.rows(query)}
 
     def with_triggers(self) -> set[str]:
         """Tables whose statements change rows elsewhere."""

@@ -65,7 +65,7 @@ def decide(source: str, state: LogState, slot: Slot | None, here: Here, reopen: 
     checkpoint = state.checkpoint
     if checkpoint is None or state.start.epoch > checkpoint.epoch:
         return _unfinished_epoch(source, state, slot, here)
-    if _copying(checkpoint):
+    if checkpoint.copying:
         return Plan(True, checkpoint.epoch, checkpoint.txn_seq, None, PgPosition.parse(checkpoint.position))
     return _continued(source, state, checkpoint, slot, here)
 
@@ -124,11 +124,6 @@ def _reopened(source: str, state: LogState, slot: Slot | None, here: Here, reope
     at = PgPosition(here.identity.timeline, slot.confirmed)
     gap = Gap("adopted", last, str(at), (), "operator")
     return Plan(False, epoch, 0, at, None, Opened("adopt", str(at)), (gap,))
-
-
-def _copying(checkpoint: End) -> bool:
-    """Whether the base copy that the checkpoint belongs to was still open: a closed one ends with a heartbeat."""
-    return checkpoint.kind == "snapshot" or any(change.effect == "copying" for change in checkpoint.changes)
 
 
 def _usable(source: str, slot: Slot, here: Here) -> None:

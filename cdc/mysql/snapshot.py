@@ -1,0 +1,126 @@
+"""The base copy: rows of tables as they stood behind one set of transactions, in chunks. I/O; rows as in the stream.
+
+In: a server, tables. Out: the position, shapes, chunks of rows as lists of source text. Refuses: a role that may lock
+neither the server nor its tables (SOURCE_PREREQUISITE); locks that are not to be had for a while (COPY_LOCKED).
+
+    lock → read what is executed → begin a consistent snapshot → touch every table → unlock
+
+The lock lasts for the time of these few statements. What is touched cannot be altered until the copy is over: the
+server makes ALTER and TRUNCATE wait, rows can be written all the while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import pymysql
+from pymysql.cursors import SSCursor
+
+from cdc.errors import COPY_LOCKED, SOURCE_PREREQUISITE, CdcError
+from cdc.event import Table
+from cdc.mysql.catalog import Catalog, FoundTable
+from cdc.mysql.session import Server, close, number_of
+from cdc.mysql.values import select_expression
+from cdc.position import GtidSet
+from cdc.rowevents import Row
+
+CHUNK_ROWS = 10_000
+CHUNK_BYTES = 8 << 20
+
+_PATIENCE_S = 10
+_DENIED = (1044, 1142, 1227)
+_TIMED_OUT = (1205, 3024)
+
+
+class BaseCopy:
+    """One session under a consistent snapshot. `executed` are the transactions that it shows."""
+
+    def __init__(self, server: Server, tables: Sequence[FoundTable]) -> None:
+        self._server = server
+        self._connection = server.connect(
+            settings={"transaction_isolation": "REPEATABLE-READ", "max_execution_time": 0}, raw=True
+        )
+        catalog = Catalog(server)
+        try:
+            self._lock(catalog, tables)
+            self.executed: GtidSet = catalog.executed()
+            self.file, self.position = catalog.end_of_log()
+            self.shapes: list[Table] = catalog.shapes(tables)
+            self._run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            for table in tables:
+                self._run(f"SELECT 1 FROM {_quoted(table)} LIMIT 0")
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            # Closing it gives the locks back, whatever they were.
+            catalog.close()
+
+    def _lock(self, catalog: Catalog, tables: Sequence[FoundTable]) -> None:
+        """No commit of these tables from here on: of all, where we may, or else of each."""
+        try:
+            with catalog.connection.cursor() as cursor:
+                cursor.execute(f"SET SESSION lock_wait_timeout = {_PATIENCE_S}")
+                try:
+                    cursor.execute("FLUSH TABLES WITH READ LOCK")
+                except pymysql.MySQLError as error:
+                    if number_of(error) not in _DENIED:
+                        raise
+                    cursor.execute("LOCK TABLES " + ", ".join(f"{_quoted(table)} READ" for table in tables))
+        except pymysql.MySQLError as error:
+            raise self._not_locked(error) from None
+
+    def _not_locked(self, error: pymysql.MySQLError) -> CdcError:
+        if number_of(error) in _TIMED_OUT:
+            return CdcError(COPY_LOCKED, source=self._server.name, seconds=_PATIENCE_S)
+        if number_of(error) in _DENIED:
+            user = self._server.address.user
+            return CdcError(
+                SOURCE_PREREQUISITE,
+                source=self._server.name,
+                problem=f"the role may lock neither the server nor its tables: {self._server.problem(error)}",
+                fix=f"GRANT RELOAD ON *.* TO '{user}'; where that is not to be had, LOCK TABLES on the databases",
+            )
+        return self._server.error(error)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        close(self._connection)
+
+    def _run(self, statement: str) -> None:
+        with self._server.errors(), self._connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    def chunks(self, table: Table) -> Iterator[list[Row]]:
+        """The table's rows, in no order; nothing for an empty table."""
+        columns = ", ".join(select_expression(column, _name(column.name)) for column in table.columns)
+        rows: list[Row] = []
+        size = 0
+        with self._server.errors(), self._connection.cursor(SSCursor) as cursor:
+            cursor.execute(f"SELECT {columns} FROM {_quoted(table)}")
+            for found in cursor:
+                row: list[Any] = list(found)
+                rows.append(row)
+                size += sum(len(value) for value in row if value is not None)
+                if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
+                    yield rows
+                    rows, size = [], 0
+        if rows:
+            yield rows
+
+
+def _name(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _quoted(table: FoundTable | Table) -> str:
+    return f"{_name(table.schema)}.{_name(table.name)}"

@@ -1,0 +1,122 @@
+"""What a start does: go on, copy, or refuse. One pure decision from the log and the server.
+
+In: the log's state, the server's executed and purged transactions, what the operator allowed (`--reopen`). Out: a
+`Plan`. Refuses: every sign that changes may be missing, by name, with the ways out (CORRECTNESS 4-6, 14, 17).
+
+The invariant behind it: the last END's set is executed here, and what the server has purged is in it. Then whatever the
+server sends behind that set continues the log, whichever server it is: a replica that took over has the same history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cdc.errors import (
+    HISTORY_FORKED,
+    LOG_PURGED,
+    NOT_ADOPTABLE,
+    NOTHING_TO_CAPTURE,
+    PUBLICATION_CHANGED,
+    SOURCE_IDENTITY,
+    TABLE_CASCADES,
+    TABLE_NOT_TRANSACTIONAL,
+    CdcError,
+)
+from cdc.event import Table
+from cdc.log import End, Identity, Opened
+from cdc.logtail import LogState
+from cdc.mysql.catalog import FoundTable, Publication
+from cdc.position import GtidSet
+from cdc.upstream import Plan
+
+_KEEPS_CHILDREN = ("NO ACTION", "RESTRICT")
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The server as it is now."""
+
+    identity: Identity
+    executed: GtidSet
+    purged: GtidSet
+    publication: str
+    now_ms: int
+
+
+def identity_of(state: LogState, here: Identity) -> Identity:
+    """As the log has named the server's history from its epoch's beginning: GTIDs tell whether it is the same."""
+    before = state.checkpoint_start or state.start
+    if before is None or before.source.connector != here.connector:
+        return here
+    return Identity(here.connector, before.source.system_id, 0, here.database, here.slot)
+
+
+def decide(source: str, state: LogState, here: Here, reopen: str | None) -> Plan:
+    """The plan of a run that holds the source."""
+    if reopen == "adopt":
+        raise CdcError(NOT_ADOPTABLE, source=source)
+    if reopen is not None:
+        epoch = max(here.now_ms, (state.start.epoch if state.start else 0) + 1)
+        return Plan(True, epoch, 0, None, None, Opened("copy_again", None))
+    if state.start is None:
+        return Plan(True, here.now_ms, 0, None, None, Opened("first", None))
+    checkpoint = state.checkpoint
+    if checkpoint is None or state.start.epoch > checkpoint.epoch:
+        return Plan(True, state.start.epoch, 0, None, None)
+    if checkpoint.copying:
+        return Plan(True, checkpoint.epoch, checkpoint.txn_seq, None, GtidSet.parse(checkpoint.position))
+    return _continued(source, state, checkpoint, here)
+
+
+def _continued(source: str, state: LogState, checkpoint: End, here: Here) -> Plan:
+    """The ordinary start: everything must fit together."""
+    assert state.checkpoint_start is not None
+    _same_source(source, state.checkpoint_start.source, here.identity)
+    last = GtidSet.parse(checkpoint.position)
+    if not last <= here.executed:
+        raise CdcError(HISTORY_FORKED, source=source, missing=last - here.executed)
+    if not here.purged <= last:
+        raise CdcError(LOG_PURGED, source=source, problem=f"transactions {here.purged - last}")
+    if state.checkpoint_start.publication != here.publication:
+        raise CdcError(
+            PUBLICATION_CHANGED, source=source, publication="tables = …", last=last,
+            change="tables or exclude in the configuration are others than the log's",
+        )  # fmt: skip
+    return Plan(False, checkpoint.epoch, checkpoint.txn_seq, last, last)
+
+
+def _same_source(source: str, before: Identity, now: Identity) -> None:
+    if (before.connector, before.database) != (now.connector, now.database):
+        was = f"{before.connector}, database {before.database}"
+        raise CdcError(SOURCE_IDENTITY, source=source, before=was, now=f"{now.connector}, database {now.database}")
+
+
+def refuse_uncapturable(source: str, publication: Publication) -> None:
+    """Tables whose changes the log cannot carry whole."""
+    if not publication.tables:
+        patterns = ", ".join(publication.patterns[0])
+        raise CdcError(NOTHING_TO_CAPTURE, source=source, publication=publication.name, patterns=patterns)
+    for table in publication.tables:
+        if not transactional(table):
+            raise CdcError(TABLE_NOT_TRANSACTIONAL, source=source, table=table.full_name, engine=table.engine)
+
+
+def transactional(table: FoundTable) -> bool:
+    return table.engine.lower() == "innodb"
+
+
+def refuse_cascades(source: str, shapes: Sequence[Table]) -> None:
+    for table, key, actions in cascades(shapes):
+        raise CdcError(TABLE_CASCADES, source=source, table=table, key=key, actions=actions)
+
+
+def cascades(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
+    """Table, foreign key and what it does by itself, of every key that changes rows below the log."""
+    return [
+        (table.full_name, key.name, ", ".join(actions))
+        for table in shapes
+        for key in table.foreign_keys
+        if (actions := [f"{event} {action}" for event, action in (("DELETE", key.on_delete), ("UPDATE", key.on_update))
+                        if action not in _KEEPS_CHILDREN])
+    ]  # fmt: skip

@@ -1,0 +1,212 @@
+"""MySQL as the source loop sees it: lock, snapshot, dump. I/O; implements `cdc.upstream.Upstream`.
+
+A lock of the server's holds the source while the run lasts; a server that is taken over by another has none, and there
+the log's own rule keeps a second run out. Nothing is acknowledged: the server keeps its log by its own settings, and a
+start whose log is gone says so.
+
+Heartbeats are rows of a table of ours. Where it may not be written (a replica), they carry the position alone, and the
+commit time of the last transaction that was read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from cdc.config import Source as Settings
+from cdc.decoded import Decoded, Transaction
+from cdc.errors import SOURCE_HELD, SOURCE_PREREQUISITE, CdcError
+from cdc.event import Engine, Table
+from cdc.log import Identity
+from cdc.logtail import LogState
+from cdc.mysql.catalog import HEARTBEATS, Catalog, Publication
+from cdc.mysql.decode import Decoder, Surroundings
+from cdc.mysql.events import MySqlTransaction, TableStream
+from cdc.mysql.prerequisites import first_failing
+from cdc.mysql.sequences import AutoIncrements
+from cdc.mysql.session import Server
+from cdc.mysql.snapshot import BaseCopy
+from cdc.mysql.startup import Here, decide, identity_of, refuse_cascades, refuse_uncapturable
+from cdc.mysql.stream import BinlogStream
+from cdc.position import GtidSet, Position
+from cdc.rowevents import Record, Row, RunFacts
+from cdc.upstream import Plan, Resumed
+
+
+class MySqlUpstream:
+    """One run's connections. `waiting` and `lacking` are told what holds it up and what is missing."""
+
+    engine: Engine = "mysql"
+    foreign_messages = 0
+
+    def __init__(
+        self, settings: Settings, server: Server, waiting: Callable[[str], None], lacking: Callable[[str], None]
+    ) -> None:
+        self._settings, self._server, self._name = settings, server, settings.name
+        self._tell_waiting, self._tell_lacking = waiting, lacking
+        self._catalog: Catalog | None = None
+        self._stream = BinlogStream(server)
+        self._decoder: Decoder | None = None
+        self._beat_due = False
+        self._beaten: GtidSet | None = None
+        self._behind_bytes = 0
+        self.identity = Identity("mysql", "", 0, server.database, "")
+
+    # -- connections --------------------------------------------------------------------------------------------
+    def connect(self) -> None:
+        self._catalog = Catalog(self._server)
+        failing = first_failing(self._catalog)
+        if failing is not None:
+            raise CdcError(SOURCE_PREREQUISITE, source=self._name, problem=failing.what, fix=failing.fix)
+        self._samples = AutoIncrements(self._catalog)
+        self._writes = self._catalog.may_beat()
+        if not self._writes:
+            self._tell_lacking(
+                "table cdc.heartbeat is not there or may not be written: heartbeats carry the position alone"
+            )
+
+    def close(self) -> None:
+        self._stream.close()
+        if self._catalog is not None:
+            self._catalog.close()
+
+    @property
+    def _now(self) -> Catalog:
+        assert self._catalog, "connect() first"
+        return self._catalog
+
+    # -- a start ------------------------------------------------------------------------------------------------
+    def publication(self) -> Publication:
+        self._held = self._publication()
+        refuse_uncapturable(self._name, self._held)
+        refuse_cascades(self._name, self._now.shapes(self._held.tables))
+        return self._held
+
+    def _publication(self) -> Publication:
+        patterns = self._settings.tables, self._settings.exclude
+        return self._now.publication(self._settings.topic_prefix, patterns, self._settings.wanted)
+
+    def refuse_changed(self, last: Position) -> None:
+        """What is captured is what the configuration says. The lock goes with its connection."""
+        if not self._now.holds_lock(self._name):
+            raise self._server.unreachable("the lock of the source is lost: its connection was renewed")
+
+    def hold(self) -> None:
+        if not self._now.try_lock(self._name):
+            raise CdcError(SOURCE_HELD, source=self._name, holder=self._now.lock_holder(self._name))
+
+    def decide(self, state: LogState, reopen: str | None) -> Plan:
+        here = Identity("mysql", self._now.uuid(), 0, self._server.database, "")
+        self.identity = here if reopen else identity_of(state, here)
+        if self._writes:
+            self._now.heartbeat(self._name, "-")
+        now = Here(
+            self.identity, self._now.executed(), self._now.purged(), self._held.fingerprint, time.time_ns() // 1_000_000
+        )
+        return decide(self._name, state, now, reopen)
+
+    def keep_alive(self) -> None:
+        """The server waits for nobody."""
+
+    def uncopied(self) -> list[str]:
+        return []
+
+    def adopted(self, known: Mapping[str, Table]) -> list[Table]:
+        return []
+
+    # -- a base copy --------------------------------------------------------------------------------------------
+    @contextmanager
+    def snapshot(self) -> Iterator[MySqlSnapshot]:
+        self._tell_waiting("for the lock under which the snapshot begins")
+        with BaseCopy(self._server, self._held.tables) as copy:
+            yield MySqlSnapshot(copy)
+
+    # -- the stream ---------------------------------------------------------------------------------------------
+    def begin(self, resumed: Resumed) -> None:
+        assert isinstance(resumed.after, GtidSet)
+        captured = resumed.captured
+        for table in self._held.tables:
+            if table.full_name not in captured.shapes:
+                self._tell_waiting(f"for a copy of {table.full_name}, which came later")
+        self._decoder = Decoder(
+            resumed.facts,
+            captured,
+            Surroundings(frozenset(self._now.with_triggers()), HEARTBEATS),
+            after=resumed.after,
+            last_seq=resumed.last_seq,
+            tokens=resumed.tokens,
+            clock_ns=time.time_ns,
+        )
+        self._stream.start(resumed.after)
+
+    def read(self, timeout_s: float) -> Iterator[Decoded]:
+        decoder = self._decoder
+        assert decoder, "begin() first"
+        for event in self._stream.read(timeout_s):
+            yield from decoder.feed(event)
+        if self._beat_due and not decoder.inside:
+            self._beat_due = False
+            if decoder.executed != self._beaten:
+                self._beaten = decoder.executed
+                yield Transaction(
+                    "", None, decoder.last_seq, decoder.executed, decoder.committed_us, 0, (), (), heartbeat=True
+                )
+
+    def acknowledge(self, durable: Position) -> None:
+        """The server does not ask."""
+
+    def finish(self, durable: Position) -> None:
+        """Nor wait for a last word."""
+
+    def heartbeat(self, token: str) -> None:
+        if self._writes:
+            self._now.heartbeat(self._name, token)
+        else:
+            self._beat_due = True
+        self._samples.look()
+        if self._decoder is not None and self._decoder.file:
+            self._behind_bytes = self._now.bytes_behind(self._decoder.file, self._decoder.position)
+
+    def sequences(self) -> tuple[tuple[str, int], ...]:
+        return self._samples.take()
+
+    @property
+    def last_seq(self) -> int:
+        return self._decoder.last_seq if self._decoder else 0
+
+    def behind_bytes(self, durable: Position | None) -> int:
+        """As of the last heartbeat."""
+        return self._behind_bytes
+
+
+class MySqlSnapshot:
+    """Every captured table under one consistent snapshot."""
+
+    def __init__(self, copy: BaseCopy) -> None:
+        self._copy = copy
+        self.position, self.tables = copy.executed, copy.shapes
+
+    def rows(self, table: Table) -> Iterator[list[Row]]:
+        return self._copy.chunks(table)
+
+    def stream(self, table: Table, schema_id: str, topic: str, facts: RunFacts) -> MySqlCopyStream:
+        stream = TableStream(table, None, schema_id, topic, facts)
+        return MySqlCopyStream(stream, self._copy.file, self._copy.position)
+
+
+class MySqlCopyStream:
+    """One table's copied rows: all stand behind the same transactions."""
+
+    def __init__(self, stream: TableStream, file: str, position: int) -> None:
+        self._stream, self._file, self._position = stream, file, position
+        self._now_ns = time.time_ns()
+
+    def open(self, seq: int) -> MySqlTransaction:
+        return MySqlTransaction(
+            commit_ts_us=self._now_ns // 1000, seq=seq, now_ns=self._now_ns, snapshot=True, gtid=None, file=self._file,
+            pos=self._position, server_id=0, thread=None,
+        )  # fmt: skip
+
+    def read(self, txn: MySqlTransaction, row: Row, marker: bytes) -> list[Record]:
+        return self._stream.read(txn, row, marker)
