@@ -30,7 +30,8 @@ Fidelity = Literal["exact", "widened"]
 NAMES: Mapping[Engine, str] = {"postgresql": "Postgres", "mysql": "MySQL"}
 INDEX_BYTES = 3072
 """Of an index entry in InnoDB, all its columns together."""
-_ROW_BYTES = 65535
+_ROW_BYTES = 65535 - 512
+"""What a row may count for, less a bit for each column that may be NULL."""
 _VARCHAR_CHARACTERS = 16383
 _POINTER_BYTES = 12
 """What a row of MySQL counts for a value that is stored apart."""
@@ -113,7 +114,8 @@ def _same(column: Column, engine: Engine) -> TargetColumn:
     charset = f" CHARACTER SET {column.charset}" if column.charset else ""
     collation = f" COLLATE {column.collation}" if column.collation else ""
     type_sql = f"{column.type_expression}{charset}{collation}"
-    return TargetColumn(column.name, column.type, type_sql, "exact", "", source_text(column, engine), _same_text)
+    keep, note = (_keeping_numbers, _NO_DECIMALS) if (engine, column.type) == ("mysql", "json") else (None, "")
+    return _across(column, engine, TargetType(column.type, type_sql, "exact", note, keep))
 
 
 def _across(column: Column, source: Engine, found: TargetType) -> TargetColumn:
@@ -135,6 +137,26 @@ def _across(column: Column, source: Engine, found: TargetType) -> TargetColumn:
 
 def _same_text(text: str) -> str:
     return text
+
+
+_NO_DECIMALS = "numbers that are DECIMAL inside, and would become another as DOUBLE, are refused: 1.50"
+_JSON_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?\d+(?:\.\d+)?(?:e-?\d+)?)')
+
+
+def _keeping_numbers(text: str) -> str:
+    """JSON that MySQL reads as it was. A DECIMAL that SQL put into it is printed like a DOUBLE, and read as one."""
+    for match in _JSON_NUMBER.finditer(text):
+        number = match[1]
+        if number and number != _read_back(number):
+            raise UnfitError(f"MySQL reads the number {number} of a JSON text as {_read_back(number)}")
+    return text
+
+
+def _read_back(number: str) -> str:
+    if number.lstrip("-").isdigit() and -(2**63) <= int(number) < 2**64:
+        return number
+    text = cdc.mysql.values.double_text(float(number))
+    return text if "." in text or "e" in text else f"{text}.0"
 
 
 def numbers(column: Column) -> tuple[int, ...]:

@@ -109,8 +109,8 @@ class Tables:
         existing = {c.table: oid for c, shape in shapes if (oid := find(self._connection, shape)) is not None}
         there = [shape for change, shape in shapes if change.table in existing]
         foreign = [shape for shape in there if shape.full_name not in self._known]
-        self._refuse([problem for _, shape in shapes for problem in problems(shape, "postgresql")])
-        self._refuse_misfits(foreign, existing)
+        names = [problem for _, shape in shapes for problem in problems(shape, "postgresql")]
+        self._refuse([*names, *self._misfits(foreign, existing)])
         if self._existing_rows != "truncate":
             self._refuse_rows(foreign)
         self._truncate(there)
@@ -125,12 +125,12 @@ class Tables:
             if change.table not in existing:
                 self._create(shape)
                 existing[change.table] = find(self._connection, shape) or 0
-        self._refuse_misfits([shape for _, shape in shapes if shape not in foreign], existing)
+        self._refuse(self._misfits([shape for _, shape in shapes if shape not in foreign], existing))
         for change, shape in shapes:
             self._save(shape, change.new or "", _COPYING, change.copy_id)
 
-    def _refuse_misfits(self, tables: Sequence[Table], existing: Mapping[str, int]) -> None:
-        self._refuse([p for table in tables for p in misfits(self._connection, table, existing[table.full_name])])
+    def _misfits(self, tables: Sequence[Table], existing: Mapping[str, int]) -> list[str]:
+        return [p for table in tables for p in misfits(self._connection, table, existing[table.full_name])]
 
     def _refuse(self, found: Sequence[str]) -> None:
         if found:
