@@ -13,7 +13,7 @@ import structlog
 from cdc.errors import CdcError
 from cdc.logs import Seldom
 from cdc.metrics import SinkMetrics
-from cdc.position import PgPosition
+from cdc.position import parse_position
 from sinks.consumer import Applied
 from sinks.transaction import Progress
 
@@ -50,7 +50,7 @@ class SinkObserver:
         metrics.buffered_bytes.set(applied.buffered_bytes)
         metrics.ignored.set(applied.ignored)
         metrics.txn_seq.set(applied.progress.txn_seq)
-        metrics.position.set(PgPosition.parse(applied.progress.position).lsn)
+        metrics.position.set(parse_position(applied.progress.position).number)
         if applied.progress.commit_ts_us is not None:
             metrics.committed_at(applied.progress.commit_ts_us / 1e6)
         self._log = self._log.bind(position=applied.progress.position)

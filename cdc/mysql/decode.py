@@ -75,6 +75,8 @@ class Surroundings:
 
     triggers: frozenset[str]
     heartbeats: tuple[str, str]
+    checksum: bool
+    """Of events that come before the log says it itself."""
 
 
 class Decoder:
@@ -102,7 +104,7 @@ class Decoder:
         self._txn: MySqlTransaction | None = None
         self._began = self._heartbeat = self._prepared = False
         self._changes: list[Change] = []
-        self._checksum = False
+        self._checksum = around.checksum
         self.file = ""
         self.position = 0
         self.committed_us: int | None = None

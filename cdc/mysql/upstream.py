@@ -132,7 +132,9 @@ class MySqlUpstream:
         self._decoder = Decoder(
             resumed.facts,
             captured,
-            Surroundings(frozenset(self._now.with_triggers()), HEARTBEATS),
+            Surroundings(
+                frozenset(self._now.with_triggers()), HEARTBEATS, self._now.variable("binlog_checksum") != "NONE"
+            ),
             after=resumed.after,
             last_seq=resumed.last_seq,
             tokens=resumed.tokens,

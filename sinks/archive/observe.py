@@ -14,7 +14,7 @@ import structlog
 from cdc.errors import CdcError
 from cdc.logs import Seldom
 from cdc.metrics import ArchiveMetrics
-from cdc.position import PgPosition
+from cdc.position import parse_position
 from sinks.archive.newest import Newest
 from sinks.archive.schedule import Job
 from sinks.archive.writer import Archived
@@ -90,7 +90,7 @@ class ArchiveObserver:
         if progress is None:
             return
         self._metrics.txn_seq.set(progress.txn_seq)
-        self._metrics.position.set(PgPosition.parse(progress.position).lsn)
+        self._metrics.position.set(parse_position(progress.position).number)
         if progress.commit_ts_us is not None:
             self._metrics.archived_to(progress.commit_ts_us / 1e6)
 
