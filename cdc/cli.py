@@ -227,11 +227,11 @@ def verify(
     (tables, lacking), prefix = verifying.captured_tables(captured_from), captured_from.topic_prefix
     with closing(Reader(loaded.kafka_options(), client="cdc-verify")) as reader:
 
-        def last_up_to(lsn: Lsn) -> tuple[int, int] | None:
-            return read_tail(reader, prefix).up_to(lsn)
+        def last_up_to(position: Position) -> tuple[int, int] | None:
+            return read_tail(reader, prefix).up_to(position)
 
-        servers = postgres(captured_from.server()), postgres(replica.server())
-        verdict = verifying.settle(partial(compare, *servers, tables, last_up_to, wait))
+        sides = partial(reading_of, captured_from.server()), partial(reading_of, replica.server())
+        verdict = verifying.settle(partial(compare, *sides, sink, tables, last_up_to, wait))
     (verifying.show_json if as_json else verifying.show)(verdict, lacking)
     if not verdict.equal:
         raise typer.Exit(1)
@@ -276,7 +276,7 @@ def sink_run(
         SinkSettings(
             name=name,
             source=loaded.source(settings.source).topic_prefix,
-            server=postgres(settings.server()),
+            server=settings.server(),
             kafka=loaded.kafka_options(),
             existing_rows="truncate" if settings.existing_rows == "truncate" else "refuse",
             no_wait=no_wait,

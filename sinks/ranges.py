@@ -91,7 +91,8 @@ def _row_event(event: dict[str, Any], source: dict[str, Any]) -> RowEvent:
     if op == "m":
         return RowEvent("", op, source["ordinal"], "", None, event["message"])
     table, ordinal, schema_id = (
-        f"{source['schema']}.{source['table']}",
+        # MySQL has databases where others have schemas.
+        f"{source['schema'] if 'schema' in source else source['db']}.{source['table']}",
         source["ordinal"],
         source["schema_id"],
     )
