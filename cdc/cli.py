@@ -34,15 +34,15 @@ from cdc.commands.sections import chosen
 from cdc.commands.stopping import stop_on_signals
 from cdc.commands.terminal import say, tell, tell_error
 from cdc.config import DEFAULT_FILE, Config
-from cdc.engine import postgres
 from cdc.errors import ARGUMENT_INVALID, CdcError
 from cdc.kafka import Reader
 from cdc.observe import SourceObserver
-from cdc.position import Lsn
+from cdc.position import Position
 from cdc.source import Source
 from cdc.status import read_tail
 from sinks import Progress, TransactionReader
 from sinks.consumer import Sink, SinkSettings
+from sinks.engines import reading_of
 from sinks.observe import SinkObserver
 from sinks.postgres.progress import PROGRESS_TABLES
 from sinks.verify import verify as compare

@@ -17,7 +17,7 @@ from typing import Any
 from cdc.errors import CORRUPT_LOG, CdcError
 from cdc.kafka import Reader
 from cdc.log import End, Start, Validity, parse
-from cdc.position import Lsn, PgPosition
+from cdc.position import PgPosition, Position, parse_position
 from cdc.postgres.status import SourceFacts, TargetFacts
 from cdc.topics import log_topic
 
@@ -39,9 +39,9 @@ class Tail:
     def last(self) -> End | None:
         return self.ends[-1] if self.ends else None
 
-    def up_to(self, lsn: Lsn) -> tuple[int, int] | None:
+    def up_to(self, position: Position) -> tuple[int, int] | None:
         """(epoch, number) of the last transaction at or before a position; None where that is out of sight."""
-        behind = [end for end in self.ends if PgPosition.parse(end.position).lsn <= lsn]
+        behind = [end for end in self.ends if parse_position(end.position) <= position]
         return (behind[-1].epoch, behind[-1].txn_seq) if behind else None
 
     @property

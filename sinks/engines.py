@@ -1,6 +1,6 @@
 """Which engine a target is: the one place of a sink that knows them all.
 
-In: a server. Out: the hold on it, and what writes there.
+In: a server. Out: the hold on it, and what writes there; what compares it with another.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from collections.abc import Callable
 import cdc.mysql.session
 import cdc.postgres.session
 import sinks.mysql
+import sinks.mysql.reading
 import sinks.postgres
+import sinks.postgres.reading
 from cdc.event import Table
 from sinks.target import ExistingRows, Hold, Target, Writer
+from sinks.verify import Reading
 
 Server = cdc.postgres.session.Server | cdc.mysql.session.Server
 
@@ -34,3 +37,10 @@ def _writer(hold: Hold, shape_of: Callable[[str], Table], existing_rows: Existin
         return sinks.mysql.Writer(hold, shape_of, existing_rows)
     assert isinstance(hold, sinks.postgres.Hold)
     return sinks.postgres.Writer(hold, shape_of, existing_rows)
+
+
+def reading_of(server: Server) -> Reading:
+    """A connection that only reads; a sink's name is its server's."""
+    if isinstance(server, cdc.mysql.session.Server):
+        return sinks.mysql.reading.Reading(server)
+    return sinks.postgres.reading.Reading(server)

@@ -7,9 +7,10 @@ from contextlib import closing
 
 from cdc.commands.terminal import say, say_json
 from cdc.config import Source
-from cdc.engine import postgres
 from cdc.errors import PUBLICATION_MISSING, CdcError
 from cdc.event import Table
+from cdc.mysql.catalog import Catalog as MySqlCatalog
+from cdc.mysql.session import Server as MySqlServer
 from cdc.postgres.catalog import Catalog
 from cdc.verdict import Verdict
 
@@ -18,8 +19,14 @@ _COMPARISONS = 3
 
 
 def captured_tables(source: Source) -> tuple[list[Table], list[str]]:
-    """What the publication holds of the wanted tables, and the names of those that it lacks."""
-    with closing(Catalog(postgres(source.server()))) as catalog:
+    """What is captured of the wanted tables, and the names of those that a publication lacks."""
+    server = source.server()
+    if isinstance(server, MySqlServer):
+        # Every row change is in its log: what is wanted is captured.
+        with closing(MySqlCatalog(server)) as mysql:
+            wanted = mysql.publication(source.topic_prefix, (source.tables, source.exclude), source.wanted)
+            return mysql.shapes(wanted.tables), []
+    with closing(Catalog(server)) as catalog:
         publication = catalog.publication(source.publication, source.wanted)
         if publication is None:
             raise CdcError(PUBLICATION_MISSING, source=source.name, publication=source.publication)

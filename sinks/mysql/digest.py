@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from cdc.event import Column, Engine, Table
 from cdc.mysql.values import select_expression
+from sinks.mysql.names import name_of, quoted
 
 _DIGEST = """
 SELECT LEFT(key_hash, 2), COUNT(*), SUM({first}), SUM({second}) FROM (
@@ -42,12 +43,8 @@ def _parts(table: Table, at: str | None) -> dict[str, str]:
     return {
         "row": _line(table.columns, table.engine),
         "key": _line([columns[name] for name in table.key] or table.columns, table.engine),
-        "table": at or f"{quoted(table.schema)}.{quoted(table.name)}",
+        "table": at or name_of(table, table.schema),
     }
-
-
-def quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 def _part(start: int) -> str:
