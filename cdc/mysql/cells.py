@@ -80,6 +80,8 @@ class Group(NamedTuple):
 
 def decimal_groups(precision: int, scale: int) -> tuple[list[Group], list[Group]]:
     """Before the point (the short group first) and behind it (the short group last)."""
+    if not 0 <= scale <= precision <= 65 or precision == 0:
+        raise ValueError(f"decimal({precision},{scale})")
     before, after = precision - scale, scale
     sizes = [before % 9] * (before % 9 > 0) + [9] * (before // 9) + [9] * (after // 9) + [after % 9] * (after % 9 > 0)
     groups: list[Group] = []
@@ -114,8 +116,6 @@ def decimal_text(precision: int, scale: int) -> Text:
 
 
 def decimal(precision: int, scale: int) -> Cell:
-    if not 0 <= scale <= precision <= 65 or precision == 0:
-        raise ValueError(f"decimal({precision},{scale})")
     return fixed(decimal_size(precision, scale), decimal_text(precision, scale))
 
 

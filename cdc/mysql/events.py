@@ -90,7 +90,7 @@ class TableStream:
 
     def read(self, txn: MySqlTransaction, row: Row, marker: bytes) -> list[Record]:
         """A row of a base copy, in source text. `marker`: Debezium's word for its place in the copy."""
-        key = self._key(row) if self._key else None
+        key = self._key_of(row, txn)
         value = self._event(txn, NULL, self._image(row, txn), txn.pos, 0, b"r")
         if marker != b"true":
             # Behind the row stands no other member of this name, whatever the columns are called.
@@ -156,12 +156,12 @@ class TableStream:
 
     def _insert(self, txn: MySqlTransaction, row: Row, pos: int, number: int) -> list[Record]:
         self._demand(txn, "an insert", row, range(len(row)))
-        key = self._key(row) if self._key else None
+        key = self._key_of(row, txn)
         return [Record(self.topic, key, self._event(txn, NULL, self._image(row, txn), pos, number, b"c"))]
 
     def _delete(self, txn: MySqlTransaction, row: Row, pos: int, number: int) -> list[Record]:
         row, absent = self._before(txn, "a delete", row)
-        key = self._key(row) if self._key else None
+        key = self._key_of(row, txn)
         value = self._event(txn, self._image(row, txn), NULL, pos, number, b"d", absent)
         return [Record(self.topic, key, value), Record(self.topic, key, None)]
 
@@ -170,8 +170,8 @@ class TableStream:
         after = [was if now is UNCHANGED else now for was, now in zip(old, new, strict=True)]
         unchanged = [column.name for column, value in zip(self.table.columns, after, strict=True) if value is UNCHANGED]
         extra = tail({"unchanged": name_list(unchanged)}) if unchanged else b""
-        key = self._key(after) if self._key else None
-        old_key = self._key(before) if self._key else None
+        key = self._key_of(after, txn)
+        old_key = self._key_of(before, txn)
         gone, came = self._image(before, txn), self._partial(after, txn) if unchanged else self._image(after, txn)
         if key is None or old_key is None or key == old_key:
             return [Record(self.topic, key, self._event(txn, gone, came, pos, number, b"u", extra + absent))]
@@ -260,6 +260,13 @@ class TableStream:
                 b',"commit_ts_us":%d}',
             )
         )
+
+    def _key_of(self, row: Row, txn: MySqlTransaction) -> bytes | None:
+        try:
+            return self._key(row) if self._key else None
+        except (ValueError, TypeError):
+            self._partial(row, txn)
+            raise
 
     def _image(self, row: Row, txn: MySqlTransaction) -> bytes:
         try:

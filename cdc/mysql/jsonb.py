@@ -18,7 +18,7 @@ from base64 import b64encode
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - struct calls its exception like a module
 
-from cdc.mysql.cells import datetime_text, decimal_text, time_text
+from cdc.mysql.cells import datetime_text, decimal_size, decimal_text, time_text
 from cdc.mysql.values import double_text
 
 _MAX_DEPTH = 100
@@ -119,7 +119,10 @@ def _take(data: bytes, at: int, size: int) -> bytes:
 
 def _opaque(kind: int, data: bytes) -> str:
     if kind == _NEWDECIMAL:
-        return decimal_text(data[0], data[1])(data[2:]).decode()
+        precision, scale, digits = data[0], data[1], data[2:]
+        if len(digits) != decimal_size(precision, scale):
+            raise ValueError(f"JSON with {len(digits)} bytes of a decimal({precision},{scale})")
+        return decimal_text(precision, scale)(digits).decode()
     if kind in (_DATETIME, _TIMESTAMP, _DATE, _TIME):
         packed = _i64(data, 0)[0]
         if kind == _TIME:
