@@ -12,6 +12,7 @@ import orjson
 
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, CdcError, Code
 from cdc.event import RowEvent, Table
+from sinks.across import UnfitError
 from sinks.fold import Key, carried, key_of, new_key
 from sinks.mysql.rows import RefusedRow, Rows
 from sinks.mysql.statements import Statements
@@ -29,7 +30,7 @@ class Replay:
         """One row. Not `exact`: the table is being copied."""
         try:
             found = self._apply(event, table, exact=exact)
-        except RefusedRow as error:
+        except (RefusedRow, UnfitError) as error:
             raise self._stop(APPLY_FAILED, event, table, txn_seq, problem=str(error)) from None
         except (KeyError, TypeError, ValueError) as error:
             problem = f"the event does not have the table's form: {error!r}"

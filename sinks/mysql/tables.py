@@ -246,7 +246,8 @@ class Tables:
         if self._existing_rows != "truncate":
             self._refuse_rows(foreign)
         for shape in there:
-            self._run(f"TRUNCATE TABLE {self._name(shape)}")
+            if self._has_rows(shape):
+                self._run(f"TRUNCATE TABLE {self._name(shape)}")
             if shape not in foreign:
                 self._reform(self._shape_of(self._known[shape.full_name].schema_id), shape)
         for shape in shapes:
@@ -275,10 +276,13 @@ class Tables:
 
     def _refuse_rows(self, tables: Sequence[Table]) -> None:
         for table in tables:
-            if self._run(f"SELECT 1 FROM {self._name(table)} LIMIT 1"):
+            if self._has_rows(table):
                 raise CdcError(
                     TARGET_NOT_EMPTY, source=self._hold.source, table=table.full_name, sink=self._hold.pipeline
                 )
+
+    def _has_rows(self, table: Table) -> bool:
+        return self._run(f"SELECT 1 FROM {self._name(table)} LIMIT 1") > 0
 
     def _reform(self, before: Table, after: Table) -> None:
         """A table of ours, empty by now, in the form that another copy brings; a stranger's columns stay."""

@@ -9,25 +9,40 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import sinks.mysql.rows
 import sinks.postgres.rows
 from cdc.event import Table
 from cdc.position import Lsn
-from cdc.postgres.session import Server, Side
 from sinks.digest import Digests
-from sinks.postgres.rows import Rows
+from sinks.engines import Server
 from sinks.target import Mismatch
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
 from tests.system.pipeline import Pipeline, wait_until
-from tests.system.replica import ACCOUNTS, NOTES, Replica
+from tests.system.replica import ACCOUNTS, NOTES, AnyDatabase, Replica, server_of
 from tests.system.test_archive_restore import SCHEMA, at_source, work
 from tests.system.test_archive_writer import logged
 
 
 @pytest.fixture
-def target_server(target_database: Database) -> Server:
-    return Server(Side.TARGET, "eu", target_database.url(), target_database.server.password)
+def target_engine(request: pytest.FixtureRequest) -> str:
+    """What is replicated into; a test that is for every engine is parametrized by it (`BOTH`)."""
+    return str(getattr(request, "param", "postgres"))
+
+
+@pytest.fixture
+def target(target_engine: str, request: pytest.FixtureRequest) -> AnyDatabase:
+    """A fresh database to replicate into."""
+    found: AnyDatabase = request.getfixturevalue(
+        {"postgres": "target_database", "mysql": "mysql_database"}[target_engine]
+    )
+    return found
+
+
+@pytest.fixture
+def target_server(target: AnyDatabase) -> Server:
+    return server_of(target)
 
 
 @pytest.fixture
@@ -57,12 +72,14 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The three ways rows go to the server."""
     if request.param == "staged":
         monkeypatch.setattr(sinks.postgres.rows, "FEW", 0)
+        monkeypatch.setattr(sinks.mysql.rows, "FEW", 0)
     if request.param == "replayed":
 
         def never(*_: object, **__: object) -> None:
             raise Mismatch
 
-        monkeypatch.setattr(Rows, "write", never)
+        monkeypatch.setattr(sinks.postgres.rows.Rows, "write", never)
+        monkeypatch.setattr(sinks.mysql.rows.Rows, "write", never)
     return str(request.param)
 
 

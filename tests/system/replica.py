@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+import cdc.mysql.session
+import cdc.postgres.session
 from cdc.errors import CdcError, Code
 from cdc.event import UNAVAILABLE, Table
 from cdc.log import Change, Chunk, Opened
+from cdc.server import Side
 from cdc.shape import schema_id
 from cdc.topics import log_topic
 from sinks.assemble import Assembler
@@ -20,12 +23,16 @@ from sinks.engines import Server, hold_of, target_of
 from sinks.target import ExistingRows
 from sinks.transaction import ChangeTransaction
 from tests.log_writer import Event, Run, Topics, column, table
+from tests.servers.mysql import MySQLDatabase
 from tests.servers.postgres import Database
 
 ACCOUNTS = table("public.accounts", {"id": "int4", "v": "text", "n": "int4"}, ["id"])
 NOTES = table("public.notes", {"v": "text", "f": "float8"})
 WIDER = replace(ACCOUNTS, columns=(*ACCOUNTS.columns, column("x", "text", 4, missing="it's", not_null=True)))
 Content = list[tuple[Any, ...]]
+AnyDatabase = Database | MySQLDatabase
+BOTH = pytest.mark.parametrize("target_engine", ["postgres", "mysql"], indirect=True)
+"""For tests that hold whatever is replicated into."""
 
 
 class Replica:
@@ -42,12 +49,15 @@ class Replica:
         self._positions = itertools.count(1)
         self._existing_rows = existing_rows
         self.hold = hold_of(server, "eu", "shop")
-        self.open()
+        self._begin()
 
     def open(self) -> None:
         """As a new process would: hold, progress, target."""
         self.hold.close()
         self.hold = hold_of(self.server, "eu", "shop")
+        self._begin()
+
+    def _begin(self) -> None:
         assert self.hold.try_lock()
         self.hold.take()
         self.target = target_of(self.hold, self.shapes.__getitem__, self._existing_rows)
@@ -126,12 +136,31 @@ def note(v: str | None, f: float | str | None = None) -> Event:
     return Event(NOTES, "c", after={"v": v, "f": f})
 
 
-def accounts(database: Database) -> Content:
-    return database.execute("SELECT id, v, n FROM public.accounts ORDER BY id")
+def server_of(database: AnyDatabase) -> Server:
+    """As the sink `eu` has it."""
+    kind = cdc.mysql.session.Server if isinstance(database, MySQLDatabase) else cdc.postgres.session.Server
+    return kind(Side.TARGET, "eu", database.url(), database.server.password)
 
 
-def progress(database: Database) -> Content:
-    return database.execute("SELECT epoch, txn_seq, position, log_offset, writer FROM cdc.cdc_progress")
+def kept(database: AnyDatabase, table: str) -> str:
+    """The name of one of our own tables there."""
+    return table if isinstance(database, MySQLDatabase) else f"cdc.{table}"
+
+
+def make_unique(database: AnyDatabase, table: str, column: str) -> None:
+    """A second unique index, on a column that is text."""
+    length = "(40)" if isinstance(database, MySQLDatabase) else ""
+    database.execute(f"CREATE UNIQUE INDEX another ON {table} ({column}{length})")
+
+
+def accounts(database: AnyDatabase) -> Content:
+    return database.execute("SELECT id, v, n FROM accounts ORDER BY id")
+
+
+def progress(database: AnyDatabase) -> Content:
+    return database.execute(
+        f"SELECT epoch, txn_seq, position, log_offset, writer FROM {kept(database, 'cdc_progress')}"
+    )
 
 
 def refusal(act: Callable[[], object]) -> tuple[Code, str]:
