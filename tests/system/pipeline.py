@@ -17,14 +17,15 @@ from typing import Any
 from cdc.errors import CdcError
 from cdc.kafka import Admin, Producer, Reader
 from cdc.log import End, Start, Validity, parse
-from cdc.position import Lsn, PgPosition
-from cdc.postgres.messages import EVENT_TRIGGER
+from cdc.position import Lsn, PgPosition, Position, parse_position
 from cdc.secret import new_key, parse_key
 from cdc.topics import log_topic
 from sinks.archive.archive import Archive
 from sinks.archive.chain import read_tail
+from tests.servers.mysql import MySQLDatabase
 from tests.servers.postgres import Database, Postgres
 from tests.servers.process import Process
+from tests.system.ends import AnyDatabase, end_of
 
 CDC = Path(sys.executable).with_name("cdc")
 TIMEOUT_S = 60.0
@@ -39,14 +40,14 @@ def wait_until(met: Callable[[], bool], what: str, timeout_s: float = TIMEOUT_S)
         time.sleep(0.05)
 
 
-class Pipeline:
+class AnyPipeline:
     """Source section `name`, sink section `eu`. Options are lines of the sections, as TOML values."""
 
     def __init__(
         self,
         directory: Path,
-        source: Database,
-        target: Database,
+        source: AnyDatabase,
+        target: AnyDatabase,
         bootstrap: str,
         *,
         source_options: Mapping[str, Any] | None = None,
@@ -56,7 +57,10 @@ class Pipeline:
         source_port: int | None = None,
         archive_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.directory, self.source, self.target = directory, source, target
+        self.directory = directory
+        self.source: AnyDatabase = source
+        self.target: AnyDatabase = target
+        self.from_, self.into = end_of(source), end_of(target)
         self.name = source.name
         self.bootstrap = bootstrap
         self.config = directory / "cdc.toml"
@@ -67,7 +71,7 @@ class Pipeline:
             f"source.{self.name}": {
                 "url": source.url(port=source_port),
                 "password": "${SOURCE_PASSWORD}",
-                "tables": ["public.*"],
+                "tables": [self.from_.tables],
                 "heartbeat_every": "1s",
                 **(source_options or {}),
             },
@@ -97,9 +101,7 @@ class Pipeline:
 
     def publish(self, tables: str = "FOR TABLES IN SCHEMA public") -> None:
         """What `cdc setup` makes, made by the superuser."""
-        self.source.execute("CREATE SCHEMA IF NOT EXISTS cdc")
-        self.source.execute(EVENT_TRIGGER)
-        self.source.execute(f"CREATE PUBLICATION cdc_{self.name} {tables}")
+        self.from_.publish(self.name, tables)
 
     # -- processes ----------------------------------------------------------------------------------------------
     def run(self, *arguments: str, failpoint: str | None = None, env: Mapping[str, str] | None = None) -> Process:
@@ -148,15 +150,15 @@ class Pipeline:
 
     def wait_archived(self, timeout_s: float = TIMEOUT_S) -> None:
         """Until everything that is committed now is durable in the archive."""
-        (at,) = self.source.execute("SELECT pg_current_wal_insert_lsn()::text")[0]
+        now = self.from_.now()
 
         def archived() -> bool:
             with suppress(CdcError):
                 tail = read_tail(self.archive())
-                return tail is not None and PgPosition.parse(tail.progress.position).lsn >= Lsn.parse(at)
+                return tail is not None and now <= parse_position(tail.progress.position)
             return False
 
-        wait_until(archived, f"archive at {at}", timeout_s)
+        wait_until(archived, f"archive at {now}", timeout_s)
 
     @contextmanager
     def _running(self, *arguments: str, failpoint: str | None) -> Iterator[Process]:
@@ -171,46 +173,38 @@ class Pipeline:
                 process.kill9()
 
     # -- what it came to ----------------------------------------------------------------------------------------
-    def progress(self) -> PgPosition | None:
+    def progress(self) -> Position | None:
         """The replica's position; None before there is one."""
-        if self.target.execute("SELECT to_regclass('cdc.cdc_progress') IS NULL")[0][0]:
-            return None
-        rows = self.target.execute("SELECT position FROM cdc.cdc_progress WHERE pipeline = 'eu'")
-        return PgPosition.parse(rows[0][0]) if rows and rows[0][0] else None
+        return self.into.progress()
 
     def wait_caught_up(self, timeout_s: float = TIMEOUT_S) -> None:
         """Until the replica is beyond everything that the source has committed by now; a heartbeat takes it there."""
-        now = Lsn.parse(self.source.execute("SELECT pg_current_wal_insert_lsn()::text")[0][0])
+        now = self.from_.now()
         wait_until(
-            lambda: (position := self.progress()) is not None and position.lsn >= now and not self.copying(),
+            lambda: (position := self.progress()) is not None and now <= position and not self.copying(),
             f"replica at {now} (it is at {self.progress()})",
             timeout_s,
         )
 
     def copying(self) -> list[str]:
-        rows = self.target.execute("SELECT source_table FROM cdc.cdc_table WHERE pipeline = 'eu' AND state <> 'ready'")
-        return [row[0] for row in rows]
-
-    def rows(self, database: Database, table: str) -> list[str]:
-        return [row[0] for row in database.execute(f"SELECT t::text FROM {table} t ORDER BY 1")]
+        return self.into.copying()
 
     def tables(self) -> list[str]:
-        rows = self.source.execute(
-            "SELECT format('%%I.%%I', schemaname, tablename) FROM pg_publication_tables WHERE pubname = %s ORDER BY 1",
-            [f"cdc_{self.name}"],
-        )
-        return [row[0] for row in rows]
+        return self.from_.published(self.name)
 
     def assert_equal(self) -> None:
         """Replica = source, the log dense, the slot not beyond it."""
         for table in self.tables():
-            assert self.rows(self.target, table) == self.rows(self.source, table), table
+            assert self.into.rows(table) == self.from_.rows(table), table
         ends = self.valid_ends()
         numbered = [end.txn_seq for end in ends if end.numbered and end.epoch == ends[-1].epoch]
         assert numbered == list(range(1, len(numbered) + 1))
         self.assert_not_acknowledged_beyond_the_log()
 
     def assert_not_acknowledged_beyond_the_log(self) -> None:
+        """Of a server that keeps its log for us."""
+        if isinstance(self.source, MySQLDatabase):
+            return
         rows = self.source.execute(
             "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = %s", [f"cdc_{self.name}"]
         )
@@ -245,3 +239,13 @@ class Pipeline:
     def valid_ends(self) -> list[End]:
         validity = Validity()
         return [record for record in self.log() if validity.admit(record) and isinstance(record, End)]
+
+
+class Pipeline(AnyPipeline):
+    """From Postgres to Postgres."""
+
+    source: Database
+    target: Database
+
+    def rows(self, database: Database, table: str) -> list[str]:
+        return [row[0] for row in database.execute(f"SELECT t::text FROM {table} t ORDER BY 1")]

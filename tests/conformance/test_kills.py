@@ -1,0 +1,50 @@
+"""SIGKILL at every edge between two durable steps, between any engines: replica = source, the log has no hole."""
+
+import pytest
+
+from tests.conformance.conftest import NEW_PAIRS, Shop
+from tests.system.pipeline import wait_until
+
+SOURCE_EDGES = ["source.after_start", "source.in_copy", "source.before_end:5", "source.after_end:6"]
+SINK_EDGES = ["sink.before_commit:3", "sink.after_rows:2", "sink.after_commit:2"]
+
+
+@pytest.mark.parametrize("pair", [("mysql", "postgres")], indirect=True, ids=["mysql-postgres"])
+@pytest.mark.parametrize("edge", SOURCE_EDGES)
+def test_the_source_killed(shop: Shop, edge: str) -> None:
+    with shop.sink_running(), shop.source_running(failpoint=edge) as doomed:
+        wait_until(lambda: not doomed.running or bool(shop.progress() and not shop.copying()), "a first pass")
+        shop.work()
+        wait_until(lambda: not doomed.running, f"death at {edge}")
+        assert doomed.returncode == -9
+        with shop.source_running():
+            shop.wait_caught_up()
+            shop.assert_equal()
+
+
+@pytest.mark.parametrize("pair", [("postgres", "mysql")], indirect=True, ids=["postgres-mysql"])
+@pytest.mark.parametrize("edge", SINK_EDGES)
+def test_the_sink_killed(shop: Shop, edge: str) -> None:
+    with shop.source_running(), shop.sink_running(failpoint=edge) as doomed:
+        wait_until(lambda: not doomed.running or bool(shop.progress() and not shop.copying()), "a first pass")
+        shop.work()
+        wait_until(lambda: not doomed.running, f"death at {edge}")
+        assert doomed.returncode == -9
+        with shop.sink_running():
+            shop.wait_caught_up()
+            shop.assert_equal()
+
+
+@pytest.mark.parametrize("pair", NEW_PAIRS, indirect=True)
+def test_both_killed_again_and_again(shop: Shop) -> None:
+    for number in range(4):
+        with shop.source_running() as source, shop.sink_running() as sink:
+            if number:
+                shop.work(3 * (number - 1), 3 * number)
+                wait_until(lambda: shop.progress() is not None, "some progress")
+            source.kill9()
+            sink.kill9()
+    with shop.source_running(), shop.sink_running():
+        shop.work(9)
+        shop.wait_caught_up()
+        shop.assert_equal()
