@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cdc.engine import Server
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, SCHEMA_CHANGE_UNSUPPORTED, SINK_HELD, TARGET_MISMATCH, CdcError
 from cdc.retry import keep_trying, sleep
-from sinks.engines import Server, hold_of, target_of
+from sinks.engines import hold_of, target_of
 from sinks.reader import TransactionReader
 from sinks.target import ExistingRows, Hold
 from sinks.transaction import ChangeTransaction, Progress

@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import cdc.mysql.session
-import cdc.postgres.session
 import sinks.mysql
 import sinks.mysql.reading
 import sinks.postgres
 import sinks.postgres.reading
+from cdc.engine import Server
 from cdc.event import Table
 from sinks.target import ExistingRows, Hold, Target, Writer
 from sinks.verify import Reading
-
-Server = cdc.postgres.session.Server | cdc.mysql.session.Server
 
 
 def hold_of(server: Server, pipeline: str, source: str) -> Hold:

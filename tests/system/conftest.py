@@ -11,10 +11,10 @@ import pytest
 
 import sinks.mysql.rows
 import sinks.postgres.rows
+from cdc.engine import Server
 from cdc.event import Table
 from cdc.position import Lsn
 from sinks.digest import Digests
-from sinks.engines import Server
 from sinks.target import Mismatch
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka

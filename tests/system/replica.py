@@ -12,6 +12,7 @@ import pytest
 
 import cdc.mysql.session
 import cdc.postgres.session
+from cdc.engine import Server
 from cdc.errors import CdcError, Code
 from cdc.event import UNAVAILABLE, Table
 from cdc.log import Change, Chunk, Opened
@@ -19,7 +20,7 @@ from cdc.server import Side
 from cdc.shape import schema_id
 from cdc.topics import log_topic
 from sinks.assemble import Assembler
-from sinks.engines import Server, hold_of, target_of
+from sinks.engines import hold_of, target_of
 from sinks.target import ExistingRows
 from sinks.transaction import ChangeTransaction
 from tests.log_writer import Event, Run, Topics, column, table

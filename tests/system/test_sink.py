@@ -3,14 +3,15 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
+import pymysql
 import pytest
 
 from cdc.errors import LOG_LOST, SINK_HELD, CdcError
 from cdc.event import Table
 from cdc.log import Change, Chunk, Opened
-from cdc.postgres.session import Server, Side
 from cdc.shape import schema_id
 from sinks.consumer import Applied, Sink, SinkSettings
 from sinks.transaction import Progress
@@ -19,6 +20,7 @@ from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database
 from tests.system.cluster import Cluster, run_of
 from tests.system.pipeline import wait_until
+from tests.system.replica import BOTH, AnyDatabase, kept, server_of
 
 ACCOUNTS = table("public.accounts", {"id": "int4", "v": "text"}, ["id"])
 NOTES = table("public.notes", {"v": "text"})
@@ -118,13 +120,12 @@ def shop(kafka: Kafka, unique_name: str) -> Shop:
 
 
 @pytest.fixture
-def run(shop: Shop, target_database: Database) -> Iterator[Callable[..., Running]]:
+def run(shop: Shop, target: AnyDatabase) -> Iterator[Callable[..., Running]]:
     """Starts sinks of the name `eu`, which end with the test."""
     running: list[Running] = []
 
     def start(**facts: Any) -> Running:
-        server = Server(Side.TARGET, "eu", target_database.url(), target_database.server.password)
-        given: dict[str, Any] = {"name": "eu", "server": server} | facts
+        given: dict[str, Any] = {"name": "eu", "server": server_of(target)} | facts
         running.append(Running(SinkSettings(source=shop.topics.prefix, kafka=shop.cluster.options, **given)))
         return running[-1]
 
@@ -133,64 +134,79 @@ def run(shop: Shop, target_database: Database) -> Iterator[Callable[..., Running
         sink.stop()
 
 
-def count(database: Database) -> tuple[int, int]:
+def count(database: AnyDatabase) -> tuple[int, int]:
     """Rows of both tables in one snapshot."""
-    if database.execute("SELECT to_regclass('public.accounts')") == [(None,)]:
+    made = (
+        "SELECT count(*) FROM information_schema.tables WHERE table_name IN ('accounts', 'notes') AND table_schema = "
+    )
+    if database.execute(made + ("'public'" if isinstance(database, Database) else "DATABASE()")) != [(2,)]:
         return 0, 0
-    query = "SELECT (SELECT count(*) FROM public.accounts), (SELECT count(*) FROM public.notes)"
+    query = "SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM notes)"
     ((accounts, notes),) = database.execute(query)
     return accounts, notes
 
 
-def settled(database: Database, rows: int) -> None:
+def settled(database: AnyDatabase, rows: int) -> None:
     wait_until(lambda: count(database) == (rows, rows), f"{rows} rows in both tables")
 
 
-def test_applies_what_there_is_and_what_comes(
-    shop: Shop, run: Callable[..., Running], target_database: Database
-) -> None:
+def end_sessions(database: AnyDatabase) -> None:
+    """Those of the sink."""
+    if isinstance(database, Database):
+        database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cdc sink eu'"
+        )
+        return
+    query = "SELECT processlist_id FROM performance_schema.session_connect_attrs WHERE attr_value = 'cdc sink eu'"
+    for (session,) in database.execute(query):
+        with suppress(pymysql.OperationalError):  # it has just gone
+            database.execute(f"KILL {session}")
+
+
+@BOTH
+def test_applies_what_there_is_and_what_comes(shop: Shop, run: Callable[..., Running], target: AnyDatabase) -> None:
     shop.transfers(0, 50)
     sink = run()
-    settled(target_database, 50)
+    settled(target, 50)
     for key in range(50, 60):
         shop.transfers(key, 1)
-        settled(target_database, key + 1)
+        settled(target, key + 1)
     assert sink.seen.transactions == 63
     assert len(sink.seen.applications) <= 30
     shop.run.heartbeat(position="1:0/FFFF")
     shop.cluster.publish()
-    position = "SELECT position FROM cdc.cdc_progress"
-    wait_until(lambda: target_database.execute(position) == [("1:0/FFFF",)], "the heartbeat's position")
+    position = f"SELECT position FROM {kept(target, 'cdc_progress')}"
+    wait_until(lambda: target.execute(position) == [("1:0/FFFF",)], "the heartbeat's position")
     assert sink.seen.applications[-1].transactions == 0
 
 
-def test_never_shows_half_a_transaction(shop: Shop, run: Callable[..., Running], target_database: Database) -> None:
+@BOTH
+def test_never_shows_half_a_transaction(shop: Shop, run: Callable[..., Running], target: AnyDatabase) -> None:
     run(batch_events=3)
     for first in range(0, 300, 20):
         shop.transfers(first, 20)
-        accounts, notes = count(target_database)
+        accounts, notes = count(target)
         assert accounts == notes
-    settled(target_database, 300)
+    settled(target, 300)
 
 
-def test_a_restart_goes_on_behind_the_progress(
-    shop: Shop, run: Callable[..., Running], target_database: Database
-) -> None:
+def test_a_restart_goes_on_behind_the_progress(shop: Shop, run: Callable[..., Running], target: AnyDatabase) -> None:
     for first in range(0, 100, 25):
         shop.transfers(first, 25)
         sink = run()
-        settled(target_database, first + 25)
+        settled(target, first + 25)
         sink.stop()
         assert sink.error is None
         assert sink.seen.transactions == (28 if first == 0 else 25)
 
 
+@BOTH
 def test_a_second_process_stands_by_and_takes_over(
-    shop: Shop, run: Callable[..., Running], target_database: Database
+    shop: Shop, run: Callable[..., Running], target: AnyDatabase
 ) -> None:
     shop.transfers(0, 10)
     first = run()
-    settled(target_database, 10)
+    settled(target, 10)
     second = run()
     wait_until(lambda: bool(second.seen.holders), "the second stands by")
     assert "cdc sink eu" in second.seen.holders[0]
@@ -200,24 +216,24 @@ def test_a_second_process_stands_by_and_takes_over(
     assert impatient.error.code is SINK_HELD
     first.stop()
     shop.transfers(10, 10)
-    settled(target_database, 20)
+    settled(target, 20)
     assert second.seen.transactions == 10
 
 
+@BOTH
 def test_sessions_that_the_target_ends_are_opened_again(
-    shop: Shop, run: Callable[..., Running], target_database: Database
+    shop: Shop, run: Callable[..., Running], target: AnyDatabase
 ) -> None:
     sink = run(batch_events=5)
-    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cdc sink eu'"
     for first in range(0, 200, 40):
         shop.transfers(first, 40)
-        target_database.execute(end)
-    settled(target_database, 200)
+        end_sessions(target)
+    settled(target, 200)
     assert sink.alive
     assert {error.code.name for error in sink.seen.retries} == {"TARGET_UNREACHABLE"}
 
 
-def test_a_loss_ends_the_sink_by_name(shop: Shop, run: Callable[..., Running], target_database: Database) -> None:
+def test_a_loss_ends_the_sink_by_name(shop: Shop, run: Callable[..., Running], target: AnyDatabase) -> None:
     shop.transfers(0, 10)
     run().stop()
     shop.cluster.expire(f"{shop.topics.prefix}.public.notes", 5)
@@ -225,11 +241,12 @@ def test_a_loss_ends_the_sink_by_name(shop: Shop, run: Callable[..., Running], t
     wait_until(lambda: not sink.alive, "the sink has stopped")
     assert sink.error is not None
     assert sink.error.code is LOG_LOST
-    assert count(target_database) == (0, 0)
+    assert count(target) == (0, 0)
 
 
+@BOTH
 def test_a_transaction_larger_than_a_batch_is_one_commit(
-    shop: Shop, run: Callable[..., Running], target_database: Database, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, run: Callable[..., Running], target: AnyDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sinks.assemble.STREAMED_EVENTS", 50)
     monkeypatch.setattr("sinks.target.PIECE_EVENTS", 10)
@@ -239,9 +256,9 @@ def test_a_transaction_larger_than_a_batch_is_one_commit(
     shop.transfers(500, 5)
     seen = set()
     deadline = time.monotonic() + 30
-    while (rows := count(target_database)) != (505, 505) and time.monotonic() < deadline:
+    while (rows := count(target)) != (505, 505) and time.monotonic() < deadline:
         seen.add(rows)
     assert {accounts - notes for accounts, notes in seen} == {0}
     assert {accounts for accounts, _ in seen} <= {0, *range(6), *range(500, 505)}
-    settled(target_database, 505)
+    settled(target, 505)
     assert sink.error is None

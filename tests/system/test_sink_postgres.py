@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import sinks.mysql.rows
 import sinks.postgres.rows
+from cdc.engine import Server
 from cdc.errors import (
     APPLY_FAILED,
     PROGRESS_TAKEN,
@@ -25,7 +26,7 @@ from cdc.errors import (
 from cdc.event import RowEvent
 from cdc.postgres.session import Server as PostgresServer
 from cdc.server import Side
-from sinks.engines import Server, hold_of
+from sinks.engines import hold_of
 from tests.log_writer import Event, column, table
 from tests.servers.postgres import Database
 from tests.system.pipeline import wait_until
