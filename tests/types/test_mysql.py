@@ -77,7 +77,7 @@ def check(shape: Table, described: TableMap, header: Header, body: bytes, expect
     assert rows == expected, described.name
     txn = MySqlTransaction(commit_ts_us=1, seq=1, now_ns=1, gtid="g:1", file="f", pos=4, server_id=1, thread=1)
     records = TableStream(shape, described, "5" * 16, "topic", RunFacts("s", "d", "a" * 16, 1)).rows(txn, header, body)
-    encoders, backs = [[rule(c) for c in shape.columns] for rule in (encoder, to_text)]
+    encoders, backs = [encoder(c) for c in shape.columns], [to_text(c) for c in shape.columns]
     for record, row in zip(records, expected, strict=True):
         assert record.value is not None
         after = b"{%b}" % b",".join(
