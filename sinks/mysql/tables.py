@@ -168,8 +168,8 @@ class Tables:
         added = {n: found for n, found in every.items() if n not in old}
         gone = [column for n, (column, _) in every.items() if n not in new]
         one_name_each = len({column.name for column, _ in every.values()}) == len(every)
-        if not dict(end.data_collections).get(before.full_name):
-            # Without rows of the table in the transaction, nothing needs a column that is gone at its end.
+        if not end.event_count:
+            # Without rows in the transaction, nothing needs a column that is gone at its end.
             drop, add = self._dropping(gone, old), self._adding([f for n, f in added.items() if n in new])
             if one_name_each:
                 self._alter_once(before, to, drop + add)

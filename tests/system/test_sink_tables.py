@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import psycopg
+import pymysql
 import pytest
 
 from cdc.errors import (
@@ -20,14 +21,18 @@ from tests.log_writer import Event, column, table
 from tests.servers.postgres import Database
 from tests.system.replica import (
     ACCOUNTS,
+    BOTH,
     NOTES,
     WIDER,
+    AnyDatabase,
     Replica,
     account,
     accounts,
     changed,
     delete,
     insert,
+    kept,
+    make_unique,
     refusal,
     update,
 )
@@ -60,7 +65,8 @@ def test_a_copy_makes_the_tables_it_needs(make: Callable[..., Replica], target_d
         target_database.execute("""INSERT INTO "far away"."T" VALUES (1, 'sad', 1)""")
 
 
-def test_a_copy_that_starts_again_voids_what_the_old_one_brought(replica: Replica, target_database: Database) -> None:
+@BOTH
+def test_a_copy_that_starts_again_voids_what_the_old_one_brought(replica: Replica, target: AnyDatabase) -> None:
     replica.copy(ACCOUNTS, NOTES, copy_id="first", close=False)
     chunk = Chunk("first", "public.accounts", 1, None, None, "1:0/1", last=False)
     replica.commit(Event(ACCOUNTS, "r", after=account(1)), copy=chunk)
@@ -68,14 +74,15 @@ def test_a_copy_that_starts_again_voids_what_the_old_one_brought(replica: Replic
     replica.copy(ACCOUNTS, NOTES, copy_id="second", close=False)
     replica.commit(copy=replace(chunk, last=True))
     replica.sync()
-    assert accounts(target_database) == []
-    states = target_database.execute("SELECT state, copy_id FROM cdc.cdc_table ORDER BY 1")
+    assert accounts(target) == []
+    states = target.execute(f"SELECT state, copy_id FROM {kept(target, 'cdc_table')} ORDER BY 1")
     assert states == [("copying", "second")] * 2
 
 
+@BOTH
 @pytest.mark.usefixtures("way")
 def test_while_copying_a_missing_row_is_nothing_and_a_present_one_is_replaced(
-    replica: Replica, target_database: Database
+    replica: Replica, target: AnyDatabase
 ) -> None:
     replica.copy(ACCOUNTS, close=False)
     replica.commit(update(1, "missing"), delete(2), insert(3, "old"))
@@ -83,7 +90,7 @@ def test_while_copying_a_missing_row_is_nothing_and_a_present_one_is_replaced(
     replica.sync()
     replica.commit(Event(ACCOUNTS, "r", after=account(3, "new")), copy=chunk)
     replica.sync()
-    assert accounts(target_database) == [(3, "new", 0)]
+    assert accounts(target) == [(3, "new", 0)]
     replica.commit(delete(4))
     assert refusal(replica.sync)[0] is ROW_DIVERGED
 
@@ -128,11 +135,13 @@ def test_every_misfit_of_every_table_is_listed_at_once(make: Callable[..., Repli
     assert target_database.execute("SELECT count(*) FROM cdc.cdc_table") == [(0,)]
 
 
+@BOTH
 def test_rows_that_nobody_of_ours_brought_are_not_overwritten(
-    make: Callable[..., Replica], target_database: Database
+    make: Callable[..., Replica], target: AnyDatabase
 ) -> None:
-    target_database.execute("CREATE TABLE public.accounts (id integer PRIMARY KEY, v text, n integer)")
-    target_database.execute("INSERT INTO public.accounts VALUES (7, 'mine', 0)")
+    text = "text" if isinstance(target, Database) else "longtext COLLATE utf8mb4_0900_bin"
+    target.execute(f"CREATE TABLE accounts (id integer PRIMARY KEY, v {text}, n integer)")
+    target.execute("INSERT INTO accounts VALUES (7, 'mine', 0)")
     replica = make(ACCOUNTS)
     replica.copy(ACCOUNTS)
     assert refusal(replica.sync)[0] is TARGET_NOT_EMPTY
@@ -140,7 +149,7 @@ def test_rows_that_nobody_of_ours_brought_are_not_overwritten(
     allowed = make(ACCOUNTS, existing_rows="truncate")
     allowed.copy(ACCOUNTS)
     allowed.sync()
-    assert accounts(target_database) == []
+    assert accounts(target) == []
 
 
 def test_a_type_expression_is_never_run_as_sql(make: Callable[..., Replica], target_database: Database) -> None:
@@ -154,41 +163,45 @@ def test_a_type_expression_is_never_run_as_sql(make: Callable[..., Replica], tar
 
 
 # -- schema changes --
+@BOTH
 @pytest.mark.usefixtures("way")
-def test_a_column_is_added_where_the_source_added_it(replica: Replica, target_database: Database) -> None:
+def test_a_column_is_added_where_the_source_added_it(replica: Replica, target: AnyDatabase) -> None:
     replica.commit(insert(1))
     replica.sync()
     change = changed(replica, 1, "add_column", ACCOUNTS, WIDER)
     replica.commit(insert(2), Event(WIDER, "c", after={**account(3), "x": "own"}), changes=[change])
     replica.sync()
-    assert target_database.execute("SELECT id, x FROM public.accounts ORDER BY id") == [
+    assert target.execute("SELECT id, x FROM accounts ORDER BY id") == [
         (1, "it's"), (2, "it's"), (3, "own"),
     ]  # fmt: skip
-    with pytest.raises(psycopg.errors.NotNullViolation):
-        target_database.execute("INSERT INTO public.accounts VALUES (9, '', 0)")
-    assert schema_id(WIDER) in [row[0] for row in target_database.execute("SELECT schema_id FROM cdc.cdc_table")]
+    with pytest.raises((psycopg.errors.NotNullViolation, pymysql.MySQLError)):
+        target.execute("INSERT INTO accounts VALUES (9, '', 0)")
+    assert schema_id(WIDER) in [row[0] for row in target.execute(f"SELECT schema_id FROM {kept(target, 'cdc_table')}")]
 
 
+@BOTH
 @pytest.mark.usefixtures("way")
-def test_a_column_is_dropped(replica: Replica, target_database: Database) -> None:
+def test_a_column_is_dropped(replica: Replica, target: AnyDatabase) -> None:
     narrow = replace(ACCOUNTS, columns=ACCOUNTS.columns[:2])
     replica.commit(insert(1, "x"), changes=[changed(replica, 1, "drop_column", ACCOUNTS, narrow)])
     replica.commit(Event(narrow, "u", after={"id": 1, "v": "y"}))
     replica.sync()
-    assert target_database.execute("SELECT * FROM public.accounts") == [(1, "y")]
+    assert target.execute("SELECT * FROM accounts") == [(1, "y")]
 
 
-def test_a_change_survives_a_restart(replica: Replica, target_database: Database) -> None:
+@BOTH
+def test_a_change_survives_a_restart(replica: Replica, target: AnyDatabase) -> None:
     replica.commit(changes=[changed(replica, 0, "add_column", ACCOUNTS, WIDER)])
     replica.sync()
     replica.open()
     replica.commit(Event(WIDER, "c", after={**account(3), "x": "own"}))
     replica.sync()
-    assert target_database.execute("SELECT id, x FROM public.accounts") == [(3, "own")]
+    assert target.execute("SELECT id, x FROM accounts") == [(3, "own")]
 
 
-def test_a_change_in_a_batch_that_is_replayed_is_made_again(replica: Replica, target_database: Database) -> None:
-    target_database.execute("CREATE UNIQUE INDEX ON public.accounts (v)")
+@BOTH
+def test_a_change_in_a_batch_that_is_replayed_is_made_again(replica: Replica, target: AnyDatabase) -> None:
+    make_unique(target, "accounts", "v")
     replica.commit(insert(1, "x"), insert(2, "y"), changes=[changed(replica, 2, "add_column", ACCOUNTS, WIDER)])
     rows = [(1, "z"), (2, "x"), (1, "y")]
     replica.commit(*[Event(WIDER, "u", after={**account(*row), "x": "new"}) for row in rows])
@@ -197,9 +210,10 @@ def test_a_change_in_a_batch_that_is_replayed_is_made_again(replica: Replica, ta
     replica.commit(changes=[changed(replica, 0, "drop_column", WIDER, ACCOUNTS)])
     replica.commit(update(1, "q"), update(2, "r"))
     replica.sync()
-    assert target_database.execute("SELECT * FROM public.accounts ORDER BY id") == [(1, "q", 0), (2, "r", 0)]
+    assert target.execute("SELECT * FROM accounts ORDER BY id") == [(1, "q", 0), (2, "r", 0)]
 
 
+@BOTH
 def test_a_change_from_another_form_than_ours_stops(replica: Replica) -> None:
     wrong = changed(replica, 0, "drop_column", WIDER, ACCOUNTS)
     replica.shapes[schema_id(WIDER)] = WIDER
@@ -209,6 +223,7 @@ def test_a_change_from_another_form_than_ours_stops(replica: Replica) -> None:
     assert "not in the form" in text
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("effect", "after"),
     [
@@ -225,17 +240,19 @@ def test_a_change_that_is_not_followed_stops_by_name(replica: Replica, effect: s
     assert "public.accounts" in text
 
 
-def test_a_shape_that_differs_only_in_what_rows_do_not_show_goes_on(
-    replica: Replica, target_database: Database
-) -> None:
+@BOTH
+def test_a_shape_that_differs_only_in_what_rows_do_not_show_goes_on(replica: Replica, target: AnyDatabase) -> None:
     indexed = replace(ACCOUNTS, unique=(("v",),))
     replica.shapes[schema_id(indexed)] = indexed
     replica.commit(insert(1, "x"), Event(indexed, "u", after=account(1, "y")))
     replica.sync()
-    assert accounts(target_database) == [(1, "y", 0)]
-    assert schema_id(indexed) in [row[0] for row in target_database.execute("SELECT schema_id FROM cdc.cdc_table")]
+    assert accounts(target) == [(1, "y", 0)]
+    assert schema_id(indexed) in [
+        row[0] for row in target.execute(f"SELECT schema_id FROM {kept(target, 'cdc_table')}")
+    ]
 
 
+@BOTH
 def test_a_shape_that_differs_without_a_change_stops(replica: Replica) -> None:
     replica.shapes[schema_id(WIDER)] = WIDER
     replica.commit(Event(WIDER, "c", after={**account(1), "x": ""}))
@@ -244,6 +261,7 @@ def test_a_shape_that_differs_without_a_change_stops(replica: Replica) -> None:
     assert "columns x" in text
 
 
+@BOTH
 def test_a_table_that_no_copy_brought_stops(replica: Replica) -> None:
     other = table("public.other", {"id": "int4"}, ["id"])
     replica.shapes[schema_id(other)] = other
