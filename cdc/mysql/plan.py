@@ -118,9 +118,9 @@ _from = int.from_bytes
 
 
 def _fraction(digits: int) -> tuple[int, int, bytes, int]:
-    """Bits, mask, pattern and divisor of a second's fraction."""
+    """Bits, mask and divisor of a second's fraction; the pattern of what stands around the time, that, and it."""
     bits = 8 * cells.fraction_bytes(digits)
-    return bits, (1 << bits) - 1, b".%%0%dd" % digits, 10 ** (bits // 4 - digits)
+    return bits, (1 << bits) - 1, b"%%b%%b.%%0%dd%%b" % digits, 10 ** (bits // 4 - digits)
 
 
 def _datetime(digits: int) -> Rule:
@@ -135,7 +135,7 @@ def _datetime(digits: int) -> Rule:
     def broken(raw: bytes) -> bytes:
         packed = _from(raw, "big") - zero
         before, behind = _days[packed >> bits + 17]
-        return before + _clocks[packed >> bits & 0x1FFFF] + pattern % ((packed & mask) // divisor) + behind
+        return pattern % (before, _clocks[packed >> bits & 0x1FFFF], (packed & mask) // divisor, behind)
 
     return broken if digits else whole
 
@@ -147,17 +147,20 @@ def _timestamp(digits: int) -> Rule:
         days, second = divmod(_from(raw, "big"), 86400)
         if not days and not second:
             return b'"0000-00-00 00:00:00"'
-        return _epoch_days[days] + _seconds[second] + b'Z"'
+        return b'%b%bZ"' % (_epoch_days[days], _seconds[second])
 
     def broken(raw: bytes) -> bytes:
         packed = _from(raw, "big")
         days, second = divmod(packed >> bits, 86400)
-        fraction = pattern % ((packed & mask) // divisor)
         if not days and not second:
-            return b'"0000-00-00 00:00:00%b"' % fraction
-        return _epoch_days[days] + _seconds[second] + fraction + b'Z"'
+            return pattern % (b'"0000-00-00 ', b"00:00:00", (packed & mask) // divisor, b'"')
+        return pattern % (_epoch_days[days], _seconds[second], (packed & mask) // divisor, b'Z"')
 
     return broken if digits else whole
+
+
+# Whole seconds come again, in both images of an update and in rows of one time.
+_datetimes, _timestamps = _Texts(_datetime(0)), _Texts(_timestamp(0))
 
 
 def _time(digits: int) -> Rule:
@@ -228,7 +231,8 @@ def kind(column: MappedColumn) -> Kind:
         return _integer(column, size)
     of_type = _KINDS.get(column.type)
     if of_type is None:
-        return Kind(f"{size}s", 0, _LOOK_UP if column.type in _KEPT else _CALL, rule=_RULES[column.type](column))
+        rule = _RULES[column.type](column)
+        return Kind(f"{size}s", 0, _LOOK_UP if isinstance(rule, _Texts) else _CALL, rule=rule)
     return of_type(column)
 
 
@@ -279,13 +283,10 @@ _RULES: dict[int, Callable[[MappedColumn], Any]] = {
     DATE: lambda _: _dates,
     SET: lambda column: _Texts(_set_json(utf8_labels(column))),
     DECIMAL: lambda column: _decimal(column.metadata & 0xFF, column.metadata >> 8),
-    DATETIME2: lambda column: _datetime(column.metadata),
-    TIMESTAMP2: lambda column: _timestamp(column.metadata),
+    DATETIME2: lambda column: _datetime(column.metadata) if column.metadata else _datetimes,
+    TIMESTAMP2: lambda column: _timestamp(column.metadata) if column.metadata else _timestamps,
     TIME2: lambda column: _time(column.metadata),
 }
-_KEPT = frozenset({DATE, SET})
-
-
 # -- code -----------------------------------------------------------------------------------------------------------
 _LENGTHS = {
     1: "data[at]",
@@ -312,7 +313,7 @@ class Plan:
         self.functions[nulls] = function = self._compile(there)
         return function
 
-    def _template(self, columns: Sequence[int], there: Sequence[int]) -> bytes:
+    def _template(self, columns: Sequence[int], there: frozenset[int]) -> bytes:
         members = (
             b"%b:%b" % (quoted(self._names[at]), self._kinds[at].place if at in there else b"null") for at in columns
         )
@@ -320,9 +321,9 @@ class Plan:
 
     def _templates(self, there: Sequence[int]) -> tuple[bytes | None, bytes, list[int]]:
         """Of key and image, and which of the values the key has."""
-        key_there = [at for at in self._key_at if at in there]
-        key = self._template(self._key_at, there) if self._key_at else None
-        return key, self._template(range(len(self._names)), there), key_there
+        known = frozenset(there)
+        key = self._template(self._key_at, known) if self._key_at else None
+        return key, self._template(range(len(self._names)), known), [at for at in self._key_at if at in known]
 
     def _compile(self, there: list[int]) -> ReadImage:
         key, image, key_there = self._templates(there)

@@ -15,6 +15,7 @@ import io
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 from uuid import UUID
@@ -189,6 +190,11 @@ _GTID = Struct("<B16sqBqq")
 _ORIGINAL_FOLLOWS = 1 << 55
 
 
+@lru_cache(maxsize=256)
+def _uuid(sid: bytes) -> str:
+    return str(UUID(bytes=sid))
+
+
 def parse_gtid(body: bytes) -> Gtid:
     """Of GTID (33); what newer servers add behind the transaction's length is passed over."""
     if len(body) < _GTID.size:
@@ -196,7 +202,7 @@ def parse_gtid(body: bytes) -> Gtid:
     _, sid, number, kind, last, sequence = _GTID.unpack_from(body)
     if kind != 2:
         raise corrupt("GTID", 25, f"unknown kind of logical clock {kind}")
-    gtid = Gtid(str(UUID(bytes=sid)), number, last, sequence)
+    gtid = Gtid(_uuid(sid), number, last, sequence)
     if len(body) > _GTID.size:
         cursor = Cursor(body, "GTID", _GTID.size)
         stamp = cursor.number(7)
@@ -212,7 +218,10 @@ def parse_gtid(body: bytes) -> Gtid:
 
 @dataclass(slots=True)
 class Query:
-    """A statement in text: BEGIN, COMMIT, DDL, or rows changed by STATEMENT. `sql_mode` is its session's, as bits."""
+    """A statement in text: BEGIN, COMMIT, DDL, or rows changed by STATEMENT. `sql_mode` is its session's, as bits.
+
+    Of BEGIN, the thread alone is told.
+    """
 
     thread: int
     error: int
@@ -229,6 +238,9 @@ _SQL_MODE, _CATALOG, _CHARSET, _TIME_ZONE, _CATALOG_NZ, _INVOKER = 1, 2, 4, 5, 6
 def parse_query(body: bytes) -> Query:
     cursor = Cursor(body, "QUERY")
     thread, _, schema_size, error, status_size = _QUERY.unpack(cursor.take(_QUERY.size))
+    if body.endswith(b"\0BEGIN") and cursor.left == status_size + schema_size + 6:
+        # Nearly every statement: where rows begin, nothing else of it matters.
+        return Query(thread, error, "", "BEGIN")
     sql_mode, collation = _status(cursor.inner(status_size, "QUERY status"))
     schema = cursor.text(schema_size)
     cursor.zero()
