@@ -68,7 +68,7 @@ class TableStream:
             self._map(table_map, names)
 
     def _map(self, table_map: TableMap, names: list[str]) -> None:
-        if [column.name or name for column, name in zip(table_map.columns, names, strict=True)] != names:
+        if [column.name for column in table_map.columns] != names:
             raise ValueError(f"the columns of {self._name} are not those of its TABLE_MAP")
         self._cells = [cell(column) for column in table_map.columns]
         self._plan = Plan(names, self._key_at, table_map.columns)
