@@ -92,11 +92,15 @@ def _same_source(source: str, before: Identity, now: Identity) -> None:
         raise CdcError(SOURCE_IDENTITY, source=source, before=was, now=f"{now.connector}, database {now.database}")
 
 
-def refuse_uncapturable(source: str, publication: Publication) -> None:
-    """Tables whose changes the log cannot carry whole."""
+def refuse_nothing(source: str, publication: Publication) -> None:
+    """A copy needs a table."""
     if not publication.tables:
         patterns = ", ".join(publication.patterns[0])
         raise CdcError(NOTHING_TO_CAPTURE, source=source, publication=publication.name, patterns=patterns)
+
+
+def refuse_uncapturable(source: str, publication: Publication) -> None:
+    """Tables whose changes the log cannot carry whole."""
     for table in publication.tables:
         if not transactional(table):
             raise CdcError(TABLE_NOT_TRANSACTIONAL, source=source, table=table.full_name, engine=table.engine)

@@ -27,7 +27,7 @@ from cdc.mysql.prerequisites import first_failing
 from cdc.mysql.sequences import AutoIncrements
 from cdc.mysql.session import Server
 from cdc.mysql.snapshot import BaseCopy
-from cdc.mysql.startup import Here, decide, identity_of, refuse_cascades, refuse_uncapturable
+from cdc.mysql.startup import Here, decide, identity_of, refuse_cascades, refuse_nothing, refuse_uncapturable
 from cdc.mysql.stream import BinlogStream
 from cdc.position import GtidSet, Position
 from cdc.rowevents import Record, Row, RunFacts
@@ -118,6 +118,7 @@ class MySqlUpstream:
     # -- a base copy --------------------------------------------------------------------------------------------
     @contextmanager
     def snapshot(self) -> Iterator[MySqlSnapshot]:
+        refuse_nothing(self._name, self._held)
         self._tell_waiting("for the lock under which the snapshot begins")
         with BaseCopy(self._server, self._held.tables) as copy:
             yield MySqlSnapshot(copy)

@@ -19,17 +19,18 @@ NEW_PAIRS = PAIRS[1:]
 
 _SHOP: Mapping[str, str] = {
     "postgres": """
-        CREATE TABLE accounts (id int PRIMARY KEY, owner varchar(40) NOT NULL, balance numeric(12,2) NOT NULL, notes text,
-          code varchar(20) UNIQUE);
+        CREATE TABLE accounts (id int PRIMARY KEY, owner varchar(40) NOT NULL, balance numeric(12,2) NOT NULL,
+          notes text, code varchar(20) UNIQUE);
         ALTER TABLE accounts ALTER COLUMN notes SET STORAGE EXTERNAL;
         CREATE TABLE visits (at timestamptz(6), page varchar(40), raw bytea);
         ALTER TABLE visits REPLICA IDENTITY FULL;
-        INSERT INTO accounts SELECT i, 'owner ' || i, 100, repeat(md5(i::text), 100), 'c' || i FROM generate_series(1, 50) i;
+        INSERT INTO accounts SELECT i, 'owner ' || i, 100, repeat(md5(i::text), 100), 'c' || i
+          FROM generate_series(1, 50) i;
         INSERT INTO visits SELECT '2024-05-06 07:08:09.123456+00', 'start', '\\x00ff' FROM generate_series(1, 3);
     """,
     "mysql": """
-        CREATE TABLE accounts (id int PRIMARY KEY, owner varchar(40) NOT NULL, balance decimal(12,2) NOT NULL, notes text,
-          code varchar(20) COLLATE utf8mb4_0900_bin UNIQUE);
+        CREATE TABLE accounts (id int PRIMARY KEY, owner varchar(40) NOT NULL, balance decimal(12,2) NOT NULL,
+          notes text, code varchar(20) COLLATE utf8mb4_0900_bin UNIQUE);
         CREATE TABLE visits (at timestamp(6) NULL, page varchar(40), raw varbinary(9));
         INSERT INTO accounts WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)
           SELECT i, CONCAT('owner ', i), 100, REPEAT(MD5(i), 100), CONCAT('c', i) FROM n;
@@ -40,8 +41,8 @@ _SHOP: Mapping[str, str] = {
 _WORK: Sequence[str | Mapping[str, str]] = [
     "UPDATE accounts SET balance = balance - 1 WHERE id = 1; UPDATE accounts SET balance = balance + 1 WHERE id = 2",
     "UPDATE accounts SET id = id + 1000 WHERE id BETWEEN 3 AND 5; DELETE FROM accounts WHERE id = 6",
-    "INSERT INTO visits VALUES (CURRENT_TIMESTAMP, 'a', NULL), (NULL, 'a', NULL); "
-    "UPDATE visits SET page = 'é\U0001f600' WHERE page = 'start'",
+    ("INSERT INTO visits VALUES (CURRENT_TIMESTAMP, 'a', NULL), (NULL, 'a', NULL); "
+     "UPDATE visits SET page = 'é\U0001f600' WHERE page = 'start'"),
     {"postgres": "INSERT INTO accounts SELECT i, 'new', 0, NULL, NULL FROM generate_series(2000, 2200) i",
      "mysql": "INSERT INTO accounts WITH RECURSIVE n(i) AS (SELECT 2000 UNION ALL SELECT i + 1 FROM n WHERE i < 2200) "
               "SELECT i, 'new', 0, NULL, NULL FROM n"},
@@ -50,8 +51,8 @@ _WORK: Sequence[str | Mapping[str, str]] = [
     "ALTER TABLE accounts ADD COLUMN tier int NOT NULL DEFAULT 3",
     "UPDATE accounts SET tier = 4, owner = 'é' WHERE id % 7 = 0",
     # A unique value that moves between rows: folded, its order is gone.
-    "UPDATE accounts SET code = 'x' WHERE id = 7; UPDATE accounts SET code = 'c7' WHERE id = 8; "
-    "UPDATE accounts SET code = 'c8' WHERE id = 7",
+    ("UPDATE accounts SET code = 'x' WHERE id = 7; UPDATE accounts SET code = 'c7' WHERE id = 8; "
+     "UPDATE accounts SET code = 'c8' WHERE id = 7"),
     {"postgres": "TRUNCATE visits", "mysql": "TRUNCATE TABLE visits"},
     "INSERT INTO visits VALUES (CURRENT_TIMESTAMP, 'after', NULL)",
     "ALTER TABLE accounts DROP COLUMN notes",

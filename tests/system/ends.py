@@ -5,6 +5,7 @@ In: a database of any engine. Out: positions, rows as values that compare across
 """
 
 import datetime as dt
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Protocol
@@ -127,5 +128,7 @@ def _plain(row: Row) -> Iterator[Any]:
                 yield value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo else value
             case memoryview():
                 yield bytes(value)
+            case dict() | list():  # of json, which the other driver leaves a text
+                yield json.dumps(value, ensure_ascii=False)
             case _:
                 yield value

@@ -1,0 +1,215 @@
+"""A MySQL source on a real server: what its sessions may do, what stops it, and what a new start goes on from."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cdc.log import End, Start
+from tests.conformance.conftest import Shop
+from tests.servers.kafka import Kafka
+from tests.servers.mysql import MySQL, MySQLDatabase
+from tests.servers.postgres import Database
+from tests.servers.process import Process
+from tests.servers.proxy import Proxy
+from tests.system.pipeline import AnyPipeline, wait_until
+
+STOPPED, HELD = 5, 4
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, a int DEFAULT 7, b text, j json); INSERT INTO t (id, b) VALUES (1, 'x')"
+pytest_plugins = ["tests.conformance.conftest"]
+
+
+@pytest.fixture
+def shop(make_shop: Callable[..., Shop]) -> Shop:
+    return make_shop("mysql", "postgres")
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, mysql_database: MySQLDatabase, target_database: Database, kafka: Kafka) -> AnyPipeline:
+    """One table, nothing runs yet."""
+    return piped(tmp_path, mysql_database, target_database, kafka)
+
+
+def piped(directory: Path, source: MySQLDatabase, target: Database, kafka: Kafka, **options: object) -> AnyPipeline:
+    source.execute(TABLE)
+    made = AnyPipeline(directory, source, target, kafka.bootstrap, **options)  # type: ignore[arg-type]
+    made.publish()
+    return made
+
+
+def stopped(process: Process) -> str:
+    assert process.wait(60) == STOPPED, process.log.read_text()
+    return process.log.read_text()
+
+
+def ends(pipeline: AnyPipeline) -> list[End]:
+    try:
+        return pipeline.valid_ends()
+    except Exception:  # noqa: BLE001 - before its first start the topic is not there
+        return []
+
+
+def copied(pipeline: AnyPipeline) -> None:
+    wait_until(lambda: "snapshot" in [end.kind for end in ends(pipeline)], "the copy")
+
+
+# -- sessions ---------------------------------------------------------------------------------------------------
+def test_rows_come_whatever_a_session_sets(pipeline: AnyPipeline) -> None:
+    """Compressed transactions, images without what did not change, hostile settings of text and time."""
+    with pipeline.source_running(), pipeline.sink_running():
+        copied(pipeline)
+        pipeline.source.execute(
+            "SET SESSION binlog_transaction_compression = ON; START TRANSACTION;"
+            "INSERT INTO t VALUES (2, 2, 'two', '{}'), (3, 3, 'three', NULL); UPDATE t SET a = 4 WHERE id = 2; COMMIT;"
+            "SET SESSION binlog_row_image = MINIMAL; UPDATE t SET b = NULL WHERE id = 3;"
+            "UPDATE t SET id = 9 WHERE id = 2;"
+            "DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (4, 4, 'four', '[1]');"
+            "SET SESSION binlog_row_image = NOBLOB; UPDATE t SET a = 5 WHERE id = 9;"
+            "SET SESSION sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES', time_zone = '+05:00', NAMES latin1;"
+            "SAVEPOINT s; INSERT INTO t VALUES (5, NULL, 'x\\\\', NULL)"
+        )
+        pipeline.wait_caught_up()
+        pipeline.assert_equal()
+
+
+def test_what_cannot_be_carried_stops_by_name(pipeline: AnyPipeline) -> None:
+    """One of them; all are in the decoder's tests. What was committed before it has arrived."""
+    with pipeline.source_running() as source:
+        copied(pipeline)
+        pipeline.source.execute(
+            "INSERT INTO t VALUES (77, 1, 'before', NULL); SET SESSION binlog_format = STATEMENT; UPDATE t SET a = 8"
+        )
+        output = stopped(source)
+    assert all(word in output for word in ("STATEMENT_NOT_ROWS", ".t", "UPDATE t SET a = 8", "binlog.0")), output
+    assert [end.event_count for end in pipeline.valid_ends() if end.kind == "data"] == [1]
+    assert "STATEMENT_NOT_ROWS" in stopped(pipeline.run("source", "run", pipeline.name))
+    with pipeline.source_running("--reopen", "copy-again"), pipeline.sink_running():
+        pipeline.wait_caught_up()
+        pipeline.assert_equal()
+
+
+def test_others_may_do_all_that(pipeline: AnyPipeline) -> None:
+    """Statements, XA and DDL on tables that are not captured; what concerns no row of captured ones."""
+    with pipeline.source_running() as source, pipeline.sink_running():
+        copied(pipeline)
+        pipeline.source.server.execute(
+            f"CREATE DATABASE other_{pipeline.name}; USE other_{pipeline.name}; CREATE TABLE o (id int PRIMARY KEY);"
+            "XA START 'o'; INSERT INTO o VALUES (1); XA END 'o'; XA PREPARE 'o'; XA COMMIT 'o';"
+            "SET SESSION binlog_format = STATEMENT; INSERT INTO o VALUES (2); ALTER TABLE o ADD COLUMN g geometry;"
+            f"DROP DATABASE other_{pipeline.name}"
+        )
+        pipeline.source.execute(
+            "ALTER TABLE t ADD INDEX (a), COMMENT = 'x'; ALTER TABLE t ENGINE = InnoDB; ANALYZE TABLE t;"
+            "CREATE VIEW v AS SELECT 1; CREATE TEMPORARY TABLE tt (id int); INSERT INTO tt VALUES (1);"
+            "INSERT INTO t VALUES (2, 2, 'two', NULL)"
+        )
+        pipeline.wait_caught_up()
+        assert pipeline.into.rows(f"{pipeline.name}.t") == pipeline.from_.rows(f"{pipeline.name}.t")
+        assert source.running
+
+
+# -- starts -----------------------------------------------------------------------------------------------------
+def test_a_second_source_of_one_name_waits(pipeline: AnyPipeline) -> None:
+    with pipeline.source_running() as first:
+        copied(pipeline)
+        refused = pipeline.run("source", "run", pipeline.name, "--no-wait")
+        assert refused.wait(30) == HELD, refused.log.read_text()
+        with pipeline.source_running() as second, pipeline.sink_running():
+            time.sleep(1)
+            first.kill9()
+            pipeline.source.execute("INSERT INTO t VALUES (2, 2, 'two', NULL)")
+            pipeline.wait_caught_up()
+            pipeline.assert_equal()
+            assert second.running
+
+
+def test_without_its_table_heartbeats_carry_the_position(
+    tmp_path: Path, mysql_database: MySQLDatabase, target_database: Database, kafka: Kafka
+) -> None:
+    """As on a replica, where nobody may write."""
+    mysql_database.execute(TABLE)
+    pipeline = AnyPipeline(tmp_path, mysql_database, target_database, kafka.bootstrap)
+    mysql_database.execute(
+        f"CREATE USER IF NOT EXISTS {pipeline.name} IDENTIFIED BY 'p'; GRANT REPLICATION SLAVE, REPLICATION CLIENT, "
+        f"RELOAD ON *.* TO {pipeline.name}; GRANT SELECT ON {pipeline.name}.* TO {pipeline.name}"
+    )
+    config = pipeline.config.read_text().replace("mysql://root@", f"mysql://{pipeline.name}@")
+    pipeline.config.write_text(config)
+    environment = {"SOURCE_PASSWORD": "p"}
+    source = pipeline.run("source", "run", pipeline.name, env=environment)
+    copied(pipeline)
+    mysql_database.execute("CREATE TABLE cdc_unseen (id int PRIMARY KEY); INSERT INTO cdc_unseen VALUES (1)")
+    now = pipeline.from_.now()
+    wait_until(lambda: str(now) == ends(pipeline)[-1].position, "a heartbeat at the server's end")
+    assert "cdc.heartbeat is not there" in source.log.read_text()
+    source.kill9()
+
+
+def test_a_network_that_is_cut(tmp_path: Path, mysql_database: MySQLDatabase, target_database: Database,
+                               kafka: Kafka) -> None:  # fmt: skip
+    with Proxy(mysql_database.server.port) as proxy:
+        pipeline = piped(tmp_path, mysql_database, target_database, kafka, source_port=proxy.port)
+        with pipeline.source_running() as source, pipeline.sink_running():
+            copied(pipeline)
+            for number in range(3):
+                proxy.cut()
+                mysql_database.execute(f"INSERT INTO t (id) VALUES ({10 + number}); UPDATE t SET a = a + 1")
+                proxy.restore()
+                time.sleep(0.5)
+            pipeline.wait_caught_up()
+            pipeline.assert_equal()
+            assert source.running
+    assert len([record for record in pipeline.log() if isinstance(record, Start)]) >= 2
+
+
+# -- servers ----------------------------------------------------------------------------------------------------
+@pytest.mark.timeout(300)
+def test_restart_fail_over_purge_and_fork(tmp_path: Path, target_database: Database, kafka: Kafka) -> None:
+    """Two real servers: the log goes on by GTID, whatever the files are called; what is missing is named."""
+    with (
+        MySQL(tmp_path / "one") as one,
+        MySQL(tmp_path / "two", {"log_bin": "other", "log_replica_updates": "ON"}) as two,
+    ):
+        pipeline = piped(tmp_path, one.create_database("shop"), target_database, kafka)
+        follow(two, one)
+        with pipeline.source_running(), pipeline.sink_running():
+            copied(pipeline)
+            one.execute("INSERT INTO shop.t (id) VALUES (2)")
+            one.restart()
+            one.execute("INSERT INTO shop.t (id) VALUES (3)")
+            pipeline.wait_caught_up()
+            pipeline.assert_equal()
+        one.execute("INSERT INTO shop.t (id) VALUES (4)")
+        wait_until(lambda: two.gtids() == one.gtids(), "the replica")
+        two.execute("STOP REPLICA; SET GLOBAL read_only = OFF")
+        # The first server writes on alone: nobody but a source that reads it will know.
+        moved = AnyPipeline(tmp_path, MySQLDatabase(two, "shop"), target_database, kafka.bootstrap)
+        two.execute("INSERT INTO shop.t (id) VALUES (5)")
+        with moved.source_running(), moved.sink_running():
+            moved.wait_caught_up()
+            moved.assert_equal()
+        assert [row[0] for row in target_database.execute("SELECT id FROM shop.t ORDER BY 1")] == [1, 2, 3, 4, 5]
+        assert len({record.source.system_id for record in moved.log() if isinstance(record, Start)}) == 1
+
+        back = AnyPipeline(tmp_path, MySQLDatabase(one, "shop"), target_database, kafka.bootstrap)
+        output = stopped(back.run("source", "run", back.name, env={"SOURCE_PASSWORD": one.password}))
+        assert "HISTORY_FORKED" in output
+        assert two.execute("SELECT @@server_uuid")[0][0] in output
+
+        two.execute("INSERT INTO shop.t (id) VALUES (6); FLUSH BINARY LOGS; FLUSH BINARY LOGS")
+        two.execute(f"PURGE BINARY LOGS TO '{two.execute('SHOW MASTER STATUS')[0][0]}'")
+        moved = AnyPipeline(tmp_path, MySQLDatabase(two, "shop"), target_database, kafka.bootstrap)
+        assert "LOG_PURGED" in stopped(moved.run("source", "run", moved.name))
+        with moved.source_running("--reopen", "copy-again"), moved.sink_running():
+            moved.wait_caught_up()
+            moved.assert_equal()
+
+
+def follow(replica: MySQL, primary: MySQL) -> None:
+    primary.execute("CREATE USER repl IDENTIFIED BY 'repl'; GRANT REPLICATION SLAVE ON *.* TO repl")
+    replica.execute(
+        "RESET MASTER; CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = %s, SOURCE_USER = 'repl', "
+        "SOURCE_PASSWORD = 'repl', SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1; SET GLOBAL read_only = ON; "
+        "START REPLICA", [primary.port],
+    )  # fmt: skip
