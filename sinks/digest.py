@@ -27,7 +27,7 @@ def digests(rows: Iterable[Sequence[Any]], table: str = "", source: str = "") ->
     found = {}
     for bucket, count, first, second in rows:
         if bucket is None:
-            problem = f"{count} rows pass max_allowed_packet, bytes counted as hex"
+            problem = f"{count} rows are longer than the server's max_allowed_packet lets a text be"
             raise CdcError(ROW_TOO_LARGE, source=source, table=table, problem=problem)
         found[str(bucket)] = int(count), int(first), int(second)
     return found

@@ -17,7 +17,7 @@ from cdc.mysql.values import select_expression
 from sinks.mysql.names import name_of, quoted
 
 _DIGEST = """
-SELECT LEFT(key_hash, 2), COUNT(*), SUM({first}), SUM({second}) FROM (
+SELECT IF(hash IS NULL, NULL, LEFT(key_hash, 2)), COUNT(*), SUM({first}), SUM({second}) FROM (
   SELECT SHA2({row}, 256) AS hash, SHA2({key}, 256) AS key_hash FROM {table} t
 ) hashed GROUP BY 1
 """

@@ -55,7 +55,7 @@ def _all(connection: psycopg.Connection, table: Table, oid: int) -> Iterator[str
             continue
         type_name, not_null, _, identity, generated = there[column.name]
         if type_name != column.type_expression:
-            yield f"column {column.name} is {type_name}, the source has {column.type_expression}"
+            yield f"column {column.name} is {type_name}, it must be {column.type_expression}"
         elif missing := lacks_labels(connection, column):
             name = column.type_expression.removesuffix("[]")
             yield f"column {column.name}: ALTER TYPE {name} ADD VALUE for {', '.join(map(repr, missing))}"

@@ -116,5 +116,5 @@ def test_tables_that_do_not_fit(make: Callable[..., Replica], target_database: D
     code, said = refusal(replica.sync)
     assert code is TARGET_MISMATCH
     assert f"the name {long.name} is longer than Postgres' 63 bytes" in said
-    assert "billing.bills: column n is integer, the source has bigint" in said
+    assert "billing.bills: column n is integer, it must be bigint" in said
     assert "billing.bills: column state (text) is missing" in said

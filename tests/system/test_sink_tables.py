@@ -122,7 +122,7 @@ def test_every_misfit_of_every_table_is_listed_at_once(make: Callable[..., Repli
     code, text = refusal(replica.sync)
     assert code is TARGET_MISMATCH
     for problem in (
-        "accounts: column id is bigint, the source has integer",
+        "accounts: column id is bigint, it must be integer",
         "accounts: column n is NOT NULL",
         "accounts: column v is generated",
         "accounts: column more is not the source's",

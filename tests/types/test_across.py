@@ -9,6 +9,7 @@ import re
 import struct
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +22,7 @@ from psycopg import sql
 import cdc.mysql.session as mysql
 import cdc.mysql.values
 import cdc.postgres.values
+from cdc.errors import ROW_TOO_LARGE, CdcError
 from cdc.event import Table
 from cdc.mysql.tables import Definition, table_of
 from cdc.postgres.catalog import Catalog
@@ -30,6 +32,7 @@ from cdc.types import TYPES
 from sinks.across import TargetColumn, UnfitError, target_columns
 from sinks.digest import differing, digests
 from sinks.mysql import digest as on_mysql
+from sinks.mysql.reading import Reading
 from sinks.postgres import digest as on_postgres
 from tests.servers.mysql import MySQLDatabase, quoted
 from tests.servers.postgres import Database
@@ -265,3 +268,14 @@ def compare(at_postgres: psycopg.Connection[Any], at_mysql: Any, table: Table, w
         cursor.execute(f"SELECT count(*) FROM {table.name}")
         ((rows,),) = cursor.fetchall()
     assert sum(count for count, _, _ in theirs.values()) == rows > 1
+
+
+def test_a_row_that_mysql_cannot_write_as_a_line(mysql_database: MySQLDatabase) -> None:
+    """Its functions give NULL then, and a warning: a digest of it would be one of nothing."""
+    mysql_database.execute("CREATE TABLE t (id int PRIMARY KEY, v longblob)")
+    mysql_database.execute("INSERT INTO t VALUES (1, NULL), (2, REPEAT('x', 40 << 20))")
+    server = mysql.Server(Side.SOURCE, "shop", mysql_database.url(), mysql_database.server.password)
+    with server.connect() as connection, closing(Reading(server)) as reading, pytest.raises(CdcError) as refused:
+        reading.digests(shape(connection, mysql_database.name, "t"), only=True)
+    assert refused.value.code is ROW_TOO_LARGE
+    assert f"{mysql_database.name}.t" in str(refused.value)
