@@ -23,7 +23,7 @@ from cdc.errors import SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_NOT_EM
 from cdc.event import Column, Table
 from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk, End
-from sinks.across import TargetColumn, target_columns
+from sinks.across import TargetColumn, UnfitError, target_columns
 from sinks.mysql.existing import columns_of, exists, has_primary_key, misfits
 from sinks.mysql.names import database_of, listed, name_of, quoted
 from sinks.mysql.progress import Hold
@@ -150,7 +150,10 @@ class Tables:
             self._open_copy(copied)
         altered = [change for change in end.changes if change.effect != "copying"]
         for name in dict.fromkeys(change.table for change in altered):
-            self._make_room([change for change in altered if change.table == name], end)
+            try:
+                self._make_room([change for change in altered if change.table == name], end)
+            except UnfitError as error:
+                raise self._unsupported(name, end, f"the value of rows that were there: {error}") from None
 
     def _make_room(self, changes: Sequence[Change], end: End) -> None:
         """All that one transaction does to one table's columns."""
@@ -162,6 +165,7 @@ class Tables:
             if _form(last, kept) != _form(after, kept):
                 raise self._unsupported(change.table, end, _difference(last, after))
             shapes.append(after)
+        self._refuse_types(shapes)
         to = changes[-1].new or ""
         old, new = ({column.attnum: column for column in t.columns} for t in (before, shapes[-1]))
         every = {column.attnum: (column, shape) for shape in shapes for column in shape.columns}
@@ -181,7 +185,7 @@ class Tables:
         elif one_name_each:
             types = {c.name: t.type_sql for c, t in zip(before.columns, target_columns(before, "mysql"), strict=True)}
             optional = [c for c in gone if c.not_null and c.attnum in old]
-            loosen = [(f"MODIFY COLUMN {quoted(c.name)} {_type(types[c.name])} NULL", None) for c in optional]
+            loosen = [(f"MODIFY COLUMN {quoted(c.name)} {types[c.name]} NULL", None) for c in optional]
             self._alter_once(before, to, [*self._adding(added.values()), *loosen])
         else:
             raise self._unsupported(before.full_name, end, "a column takes another's name between changes of rows")
@@ -239,6 +243,7 @@ class Tables:
     def _open_copy(self, changes: Sequence[Change]) -> None:
         """Empty tables of the right form, whether they were there or not."""
         shapes = [self._shape_of(change.new or "") for change in changes]
+        self._refuse_types(shapes)
         self._refuse_collisions(shapes)
         there = [shape for shape in shapes if exists(self._connection, shape, self._home)]
         foreign = [shape for shape in there if shape.full_name not in self._known]
@@ -268,6 +273,16 @@ class Tables:
             other = names.setdefault(name.lower() if folded else name, shape.full_name)
             if other != shape.full_name:
                 raise self._mismatch(f"{shape.full_name}: it would be {name} on the target, as {other} is")
+
+    def _refuse_types(self, shapes: Iterable[Table]) -> None:
+        problems = [
+            f"{shape.full_name}: column {column.name}: {column.type_sql} is no type of MySQL"
+            for shape in shapes
+            for column in target_columns(shape, "mysql")
+            if _TYPE.fullmatch(column.type_sql) is None
+        ]
+        if problems:
+            raise self._mismatch("\n".join(problems))
 
     def _refuse_misfits(self, tables: Sequence[Table]) -> None:
         problems = [p for table in tables for p in misfits(self._connection, table, self._home)]
@@ -348,13 +363,7 @@ _DEFAULT_BY_EXPRESSION = ("tinytext", "text", "mediumtext", "longtext", "json",
 
 
 def _defined(column: Column, target: TargetColumn) -> str:
-    return f"{quoted(column.name)} {_type(target.type_sql)} {'NOT NULL' if column.not_null else 'NULL'}"
-
-
-def _type(type_sql: str) -> str:
-    if _TYPE.fullmatch(type_sql) is None:
-        raise ValueError(f"{type_sql} is no type of MySQL")
-    return type_sql
+    return f"{quoted(column.name)} {target.type_sql} {'NOT NULL' if column.not_null else 'NULL'}"
 
 
 def _intent_of(text: str | None) -> _Intent | None:

@@ -44,7 +44,7 @@ class Replica:
         self.topics = Topics("shop", partitions=1)
         self.run = Run(self.topics, "a" * 16)
         self.run.start(copy="initial", opened=Opened("first", None))
-        self.shapes = {schema_id(shape): shape for shape in shapes}
+        self.shapes = shapes_of(*shapes)
         self.assembler = Assembler("shop")
         self._read: dict[tuple[str, int], int] = {(log_topic("shop"), 0): 0}
         self._positions = itertools.count(1)
@@ -168,6 +168,10 @@ def refusal(act: Callable[[], object]) -> tuple[Code, str]:
     with pytest.raises(CdcError) as error:
         act()
     return error.value.code, str(error.value)
+
+
+def shapes_of(*shapes: Table) -> dict[str, Table]:
+    return {schema_id(shape): shape for shape in shapes}
 
 
 def changed(replica: Replica, at: int, effect: str, before: Table, after: Table) -> Change:
