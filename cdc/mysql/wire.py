@@ -35,6 +35,8 @@ PARTIAL_UPDATE_ROWS, TRANSACTION_PAYLOAD, HEARTBEAT_V2, GTID_TAGGED = 39, 40, 41
 _HEADER = Struct("<IBIIIH")
 HEADER_SIZE = _HEADER.size
 _CHECKSUM_SIZE = 4
+_RESIDUE = 0x2144DF1C
+"""The CRC32 of whatever ends with its own CRC32."""
 _IN_USE = 1
 _POST_HEADERS = {QUERY: 13, ROTATE: 8, TABLE_MAP: 8, WRITE_ROWS: 10, UPDATE_ROWS: 10, DELETE_ROWS: 10, GTID: 42}
 """Sizes of the fixed parts that we read; a server that has others speaks another format."""
@@ -68,13 +70,13 @@ def parse_event(data: bytes, *, checksum: bool) -> tuple[Header, bytes]:
     end = len(data) - _CHECKSUM_SIZE
     if end < HEADER_SIZE:
         raise corrupt(f"event {header.type}", len(data), "truncated")
-    _compare_checksum(header.type, data, end)
+    if crc32(data) != _RESIDUE:
+        raise _mismatch(header)
     return header, data[HEADER_SIZE:end]
 
 
-def _compare_checksum(kind: int, data: bytes, end: int) -> None:
-    if crc32(memoryview(data)[:end]) != int.from_bytes(data[end:], "little"):
-        raise corrupt(f"event {kind}", end, "its checksum does not match")
+def _mismatch(header: Header) -> CdcError:
+    return corrupt(f"event {header.type}", header.size - _CHECKSUM_SIZE, "its checksum does not match")
 
 
 class Cursor:
@@ -159,8 +161,8 @@ def parse_format_description(data: bytes) -> FormatDescription:
     if algorithm:
         # The checksum was made before the file was marked as in use.
         flags = (header.flags & ~_IN_USE).to_bytes(2, "little")
-        end = len(data) - _CHECKSUM_SIZE
-        _compare_checksum(header.type, data[: HEADER_SIZE - 2] + flags + data[HEADER_SIZE:], end)
+        if crc32(data[: HEADER_SIZE - 2] + flags + data[HEADER_SIZE:]) != _RESIDUE:
+            raise _mismatch(header)
     for kind, expected in _POST_HEADERS.items():
         if lengths[kind - 1] != expected:
             raise corrupt(cursor.what, 57 + kind - 1, f"event {kind} of {server} has another form")
