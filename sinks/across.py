@@ -15,7 +15,7 @@ depend on the columns beside it. docs/TYPES.md is written from this module.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -167,18 +167,14 @@ def numbers(column: Column) -> tuple[int, ...]:
 
 # -- Postgres → MySQL -------------------------------------------------------------------------------------------
 def _on_mysql(table: Table) -> list[TargetType]:
-    """The columns' types; the room of an index entry goes in equal parts to the key columns without a length."""
-    key = set(table.key)
-    sized = {c.name: _mysql_key_bytes(c) for c in table.columns if c.name in key}
-    open_ended = [name for name, size in sized.items() if size is None]
-    taken = sum(size for size in sized.values() if size is not None)
-    room = max(INDEX_BYTES - taken, 4 * len(open_ended)) // len(open_ended) if open_ended else 0
-    found = [_mysql_key(c, room) if c.name in key else _mysql(c) for c in table.columns]
+    """The columns' types, within the limits of a table."""
+    key = _key_types([column for column in table.columns if column.name in table.key])
+    found = [key.get(column.name) or _mysql(column) for column in table.columns]
     widest = sorted(range(len(found)), key=lambda at: -found[at].row_bytes)
     for at in widest:
         if sum(one.row_bytes for one in found) <= _ROW_BYTES:
             break
-        if found[at].type == "varchar" and table.columns[at].name not in key:
+        if found[at].type == "varchar" and table.columns[at].name not in table.key:
             found[at] = _LONG_TEXT
     return found
 
@@ -287,30 +283,31 @@ _MYSQL: dict[str, TargetType] = {
 }  # fmt: skip
 
 
-def _mysql_key_bytes(column: Column) -> int | None:
-    """Of an index entry; None where the type sets no bound that an entry holds."""
-    found = _mysql(column)
-    if found.type == "varchar":
-        size = found.row_bytes - 2
-        return size if size <= INDEX_BYTES // 4 else None
-    return None if found.type in ("longtext", "longblob") else found.row_bytes
+def _key_types(columns: Sequence[Column]) -> dict[str, TargetType]:
+    """Of a key's columns. What room an index entry has goes to those first that need little; MySQL refuses by name a
+    value for which there is none.
+    """
+    found = {column.name: _mysql(column) for column in columns}
+    texts = [name for name, of in found.items() if of.type in ("varchar", "longtext", "longblob")]
+    room = INDEX_BYTES - sum(of.row_bytes for name, of in found.items() if name not in texts)
+    wanted = {name: found[name].row_bytes - 2 if found[name].type == "varchar" else INDEX_BYTES + 1 for name in texts}
+    texts.sort(key=wanted.__getitem__)
+    for at, name in enumerate(texts):
+        share = max(room // (len(texts) - at), 4)
+        if wanted[name] > share:
+            found[name] = _bounded(found[name], share)
+        room -= min(wanted[name], share)
+    return found
 
 
-def _mysql_key(column: Column, room: int) -> TargetType:
-    """A key is as long as the room in an index entry; MySQL refuses a longer one by name."""
-    if _mysql_key_bytes(column) is not None:
-        return _mysql(column)
-    found = _mysql(column)
-    if found.type == "longblob":
-        return TargetType("varbinary", f"varbinary({room})", note=f"up to {room} bytes",
-                          from_source=found.from_source, row_bytes=room + 2)  # fmt: skip
-    ascii_only = _ASCII in found.sql
-    length = room if ascii_only else room // 4
-    if found.type == "varchar":
-        length = min(length, *numbers(column))
-    note = "; ".join(filter(None, (found.note, f"up to {length} characters")))
-    return TargetType("varchar", f"varchar({length}) {_ASCII if ascii_only else _UTF8}", found.fidelity, note,
-                      found.from_source, length * (1 if ascii_only else 4) + 2)  # fmt: skip
+def _bounded(of: TargetType, size: int) -> TargetType:
+    """A text or bytes of at most this size."""
+    if of.type == "longblob":
+        note = f"up to {size} bytes"
+        return replace(of, type="varbinary", sql=f"varbinary({size})", note=note, row_bytes=size + 2)
+    charset, length = (_ASCII, size) if _ASCII in of.sql else (_UTF8, size // 4)
+    note = "; ".join(filter(None, (of.note, f"up to {length} characters")))
+    return replace(of, type="varchar", sql=f"varchar({length}) {charset}", note=note, row_bytes=size + 2)
 
 
 # -- MySQL → Postgres -------------------------------------------------------------------------------------------

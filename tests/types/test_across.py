@@ -23,7 +23,7 @@ import cdc.mysql.session as mysql
 import cdc.mysql.values
 import cdc.postgres.values
 from cdc.errors import ROW_TOO_LARGE, CdcError
-from cdc.event import Table
+from cdc.event import Column, Table
 from cdc.mysql.tables import Definition, table_of
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.session import Server
@@ -149,6 +149,32 @@ def through(column: TargetColumn, encode: Encode, texts: Mapping[int, str | None
         except UnfitError:
             refused[number] = str(text)
     return found, refused
+
+
+def text(name: str, declared: str, **facts: Any) -> Column:
+    kind = {"character varying": "varchar"}.get(declared.partition("(")[0], declared.partition("(")[0])
+    return Column(name, kind, declared, 0, -1, 1, not_null=True, **facts)
+
+
+LIMITS = {
+    "open ends share a key": ([text("a", "text"), text("b", "text"), text("c", "bytea"), text("d", "numeric"),
+                               text("e", "int8"), text("f", "uuid"), text("g", "timestamptz")], True),
+    "lengths exceed a key": ([text(f"k{at}", "character varying(190)") for at in range(5)], True),
+    "other types in a key": ([text("a", "float8"), text("b", "numeric(65,30)"), text("c", "bool"), text("d", "time"),
+                              text("e", "int4[]"), text("f", "jsonb")], True),
+    "lengths exceed a row": ([text(f"c{at}", f"character varying({300 + at})") for at in range(100)], False),
+    "many labels": ([text("a", "enum", enum_values=tuple(f"label {at} é" for at in range(3000)))], True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LIMITS)
+def test_mysql_takes_the_table(mysql_database: MySQLDatabase, what: str) -> None:
+    columns, keyed = LIMITS[what]
+    key = tuple(column.name for column in columns) if keyed else ()
+    table = Table("s", "t", 0, tuple(columns), key, "d" if keyed else "f", ())
+    parts = [f"{there.name} {there.type_sql} NOT NULL" for there in target_columns(table, "mysql")]
+    parts += [f"PRIMARY KEY ({', '.join(key)})"] if keyed else []
+    mysql_database.execute(f"CREATE TABLE t ({', '.join(parts)})")
 
 
 # -- MySQL → Postgres -------------------------------------------------------------------------------------------

@@ -54,9 +54,12 @@ def test_key_columns_share_the_room_of_an_index_entry() -> None:
         "a": "bigint", "b": "varchar(768)", "c": f"varbinary({INDEX_BYTES})", "d": "varchar(768)", "e": "varchar(20)",
     }  # fmt: skip
     together = types(shape(*columns, key=tuple("abcde")), "mysql")
-    room = (INDEX_BYTES - 8 - 80) // 3
-    assert together == {"a": "bigint", "b": f"varchar({room // 4})", "c": f"varbinary({room})",
-                        "d": f"varchar({room // 4})", "e": "varchar(20)"}  # fmt: skip
+    assert together == {"a": "bigint", "b": "varchar(248)", "c": "varbinary(995)", "d": "varchar(248)",
+                        "e": "varchar(20)"}  # fmt: skip
+    names = [column(f"k{at}", "varchar", "character varying(190)") for at in range(5)]
+    room = INDEX_BYTES // 5 // 4
+    bounded = types(shape(*names, key=tuple(c.name for c in names)), "mysql")
+    assert set(bounded.values()) == {f"varchar({room})"}
 
 
 def test_the_longest_columns_give_way_where_a_row_is_too_long() -> None:
