@@ -4,7 +4,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.mysql.jsonb import json_text
@@ -82,6 +82,7 @@ def printed(value: Any) -> str:
     return str(value)
 
 
+@settings(deadline=None)
 @given(Json, st.booleans())
 def test_any_value(value: Any, large: bool) -> None:  # noqa: FBT001 - drawn
     kind, packed = pack(value, large=large)
@@ -92,6 +93,7 @@ def test_no_bytes_are_null() -> None:
     assert json_text(b"") == b"null"
 
 
+@settings(deadline=None)
 @given(Json, st.booleans(), st.data())
 def test_any_bytes_are_read_or_refused(value: Any, large: bool, data: st.DataObject) -> None:  # noqa: FBT001 - drawn
     kind, packed = pack(value, large=large)
@@ -108,6 +110,7 @@ def test_any_bytes_are_read_or_refused(value: Any, large: bool, data: st.DataObj
     assert refused
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_cut_opaque_values_are_refused(data: bytes) -> None:
     for kind in (246, 10, 11, 12, 7, 252):

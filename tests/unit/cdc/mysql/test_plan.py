@@ -181,7 +181,7 @@ def by_plan(columns: Sequence[Column], mapped: Sequence[MappedColumn], key: Sequ
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_random_tables_and_rows(data: st.DataObject) -> None:
     kinds = data.draw(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=12))
     columns, mapped = zip(*(shapes(kind, at) for at, kind in enumerate(kinds)), strict=True)
@@ -200,7 +200,7 @@ def test_random_tables_and_rows(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 def test_random_values_of_each_type(kind: str, data: st.DataObject) -> None:
     column, mapped = shapes(kind, 0)
     images = [(b"\0", value) for value in data.draw(st.lists(KINDS[kind], min_size=1))]

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.event import Column
@@ -82,6 +82,7 @@ def both_ways(expression: str, text: str) -> None:
     assert to_text(shape)(orjson.loads(encoder(shape)(text.encode()))) == text
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_doubles(value: float) -> None:
     text = double_text(value)
@@ -89,6 +90,7 @@ def test_doubles(value: float) -> None:
     both_ways("double", text)
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
 def test_floats(value: float) -> None:
     assert to_single(value) == value
@@ -99,22 +101,26 @@ def test_floats(value: float) -> None:
     assert len(digits) <= 9
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_text(value: str) -> None:
     for expression in ("varchar(9)", "text", "enum('a')", "set('a')", "json"):
         both_ways(expression, value)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_bytes(value: bytes) -> None:
     both_ways("blob", value.hex())
 
 
+@settings(deadline=None)
 @given(st.integers(1, 64), st.data())
 def test_bits(bits: int, data: st.DataObject) -> None:
     both_ways(f"bit({bits})", str(data.draw(st.integers(0, 2**bits - 1))))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9999), st.integers(0, 12), st.integers(0, 31), st.times(), st.integers(0, 6))
 def test_moments(year: int, month: int, day: int, time: Any, digits: int) -> None:
     text = f"{year:04d}-{month:02d}-{day:02d}"
@@ -129,6 +135,7 @@ def test_moments(year: int, month: int, day: int, time: Any, digits: int) -> Non
     assert encoder(column("date"))(text.encode()).endswith(b'Z"') is real
 
 
+@settings(deadline=None)
 @given(st.integers(-838, 838), st.integers(0, 59), st.integers(0, 59), st.booleans())
 def test_times(hours: int, minutes: int, seconds: int, fraction: bool) -> None:  # noqa: FBT001 - drawn
     text = f"{'-' if hours < 0 else ''}{abs(hours):02d}:{minutes:02d}:{seconds:02d}" + (".000100" if fraction else "")

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.errors import CORRUPT_WIRE, CdcError
@@ -233,6 +233,7 @@ def test_cut_rows_are_refused(recorded: RecordedType) -> None:
         list(parse_rows(header.type, body, cells[:1]))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(EVENTS), st.data())
 def test_any_bytes_are_read_or_refused_by_name(event: tuple[Header, bytes], data: st.DataObject) -> None:
     header, body = event
