@@ -299,7 +299,7 @@ def compare(at_postgres: psycopg.Connection[Any], at_mysql: Any, table: Table, w
 def test_a_row_that_mysql_cannot_write_as_a_line(mysql_database: MySQLDatabase) -> None:
     """Its functions give NULL then, and a warning: a digest of it would be one of nothing."""
     mysql_database.execute("CREATE TABLE t (id int PRIMARY KEY, v longblob)")
-    mysql_database.execute("INSERT INTO t VALUES (1, NULL), (2, REPEAT('x', 40 << 20))")
+    mysql_database.execute("INSERT INTO t VALUES (1, NULL), (2, REPEAT('x', 34 << 20))")
     server = mysql.Server(Side.SOURCE, "shop", mysql_database.url(), mysql_database.server.password)
     with server.connect() as connection, closing(Reading(server)) as reading, pytest.raises(CdcError) as refused:
         reading.digests(shape(connection, mysql_database.name, "t"), only=True)
