@@ -1,6 +1,6 @@
 """What is wrong with a table that is there already: every reason it cannot hold a shape's rows.
 
-In: a shape and a target. Out: one line per misfit, none if it fits.
+In: a shape, and the place where it belongs. Out: one line per misfit, none if it fits.
 It fits if it has every column with exactly the type that we would give it, is no stricter than the source, can
 identify rows by the same key, needs no value that the source does not send, and takes part in transactions.
 """
@@ -14,7 +14,7 @@ from pymysql.connections import Connection
 
 from cdc.event import Table
 from sinks.across import target_columns
-from sinks.mysql.names import database_of
+from sinks.mysql.names import Place, place_of
 
 _TABLE = """
 SELECT table_type, engine FROM information_schema.tables
@@ -44,19 +44,19 @@ class Found(NamedTuple):
     extra: str
 
 
-def exists(connection: Connection, table: Table, home: str) -> bool:
+def exists(connection: Connection, place: Place) -> bool:
     """Whether anything has this table's name on the target."""
-    return bool(_rows(connection, _TABLE, table, home))
+    return bool(_rows(connection, _TABLE, place))
 
 
-def has_primary_key(connection: Connection, table: Table, home: str) -> bool:
-    return bool(_rows(connection, _PRIMARY, table, home))
+def has_primary_key(connection: Connection, place: Place) -> bool:
+    return bool(_rows(connection, _PRIMARY, place))
 
 
-def columns_of(connection: Connection, table: Table, home: str) -> dict[str, Found]:
+def columns_of(connection: Connection, place: Place) -> dict[str, Found]:
     """Its columns there, in their order."""
     found = {}
-    for name, kind, charset, collation, nullable, default, extra in _rows(connection, _COLUMNS, table, home):
+    for name, kind, charset, collation, nullable, default, extra in _rows(connection, _COLUMNS, place):
         words = f" CHARACTER SET {charset} COLLATE {collation}" if charset and collation else ""
         has_default = default is not None or "auto_increment" in extra or "DEFAULT_GENERATED" in extra
         found[str(name)] = Found(f"{_text(kind)}{words}", nullable == "YES", has_default, str(extra))
@@ -65,15 +65,16 @@ def columns_of(connection: Connection, table: Table, home: str) -> dict[str, Fou
 
 def misfits(connection: Connection, table: Table, home: str) -> Iterator[str]:
     """Every reason, each with the table's name."""
-    kind, engine = _rows(connection, _TABLE, table, home)[0]
+    place = place_of(table, home)
+    kind, engine = _rows(connection, _TABLE, place)[0]
     if kind != "BASE TABLE":
         yield f"{table.full_name}: it is no table"
         return
     if engine != "InnoDB":
         yield f"{table.full_name}: its engine {engine} has no transactions"
-    for problem in _of_columns(table, columns_of(connection, table, home)):
+    for problem in _of_columns(table, columns_of(connection, place)):
         yield f"{table.full_name}: {problem}"
-    unique = [str(row[0]).split("\0") for row in _rows(connection, _UNIQUE, table, home)]
+    unique = [str(row[0]).split("\0") for row in _rows(connection, _UNIQUE, place)]
     if table.key and sorted(table.key) not in unique:
         yield f"{table.full_name}: no primary key or unique index on ({', '.join(table.key)})"
 
@@ -97,9 +98,9 @@ def _of_columns(table: Table, there: Mapping[str, Found]) -> Iterator[str]:
             yield f"column {name} is not the source's, and is NOT NULL without a default"
 
 
-def _rows(connection: Connection, query: str, table: Table, home: str) -> list[tuple[Any, ...]]:
+def _rows(connection: Connection, query: str, place: Place) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(query, [database_of(table, home), table.name])
+        cursor.execute(query, place)
         return list(cursor.fetchall())
 
 

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 
 from cdc.event import Table
 
+Place = tuple[str, str]
+"""A database of the target, and a table's name in it."""
+
 
 def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
@@ -23,5 +26,13 @@ def database_of(table: Table, home: str) -> str:
     return home if table.engine == "postgresql" and table.schema == "public" else table.schema
 
 
+def place_of(table: Table, home: str) -> Place:
+    return database_of(table, home), table.name
+
+
+def at(place: Place) -> str:
+    return ".".join(map(quoted, place))
+
+
 def name_of(table: Table, home: str) -> str:
-    return f"{quoted(database_of(table, home))}.{quoted(table.name)}"
+    return at(place_of(table, home))

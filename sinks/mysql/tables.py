@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -25,7 +25,7 @@ from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk, End
 from sinks.across import TargetColumn, UnfitError, target_columns
 from sinks.mysql.existing import columns_of, exists, has_primary_key, misfits
-from sinks.mysql.names import database_of, listed, name_of, quoted
+from sinks.mysql.names import Place, at, database_of, listed, name_of, place_of, quoted
 from sinks.mysql.progress import Hold
 from sinks.mysql.statements import literal_of
 from sinks.target import ExistingRows
@@ -50,8 +50,12 @@ _FOLLOWED = ("copying", "add_column", "drop_column")
 
 @dataclass(frozen=True, slots=True)
 class _Intent:
-    """DDL under way: to which shape. Once the rows are there, `drop` and `defaults` name the columns to settle."""
+    """DDL under way: where, to which shape. Once the rows are there, `drop` and `defaults` are to be settled.
 
+    A process that begins settles before it knows any shape, so all of it stands here.
+    """
+
+    place: Place
     to: str
     drop: tuple[str, ...] = ()
     defaults: tuple[str, ...] = ()
@@ -84,6 +88,10 @@ class Tables:
                 name: _Known(schema_id, state, copy_id, _intent_of(intent))
                 for name, schema_id, state, copy_id, intent in cursor.fetchall()
             }
+
+    def shapes(self) -> list[Table]:
+        """Every table that there is, in the form it has now."""
+        return [self._shape_of(known.schema_id) for known in self._known.values()]
 
     def exact(self, table: Table, schema_id: str, end: End) -> bool:
         """Whether every row of this table is there: it is not being copied. Its shape must be the one we have."""
@@ -123,10 +131,12 @@ class Tables:
     def _turn(self, change: Change, end: End) -> None:
         before, known = self._before(change, end), self._known[change.table]
         after = self._shape_of(change.new or "")
-        now = known.intent or _Intent(change.new or "")
+        now = known.intent or _Intent(place_of(after, self._home), change.new or "")
         old, new = ({c.attnum: c.name for c in t.columns} for t in (before, after))
-        gone, came = ([names[n] for n in names.keys() - others] for names, others in ((old, new), (new, old)))
-        intent = _Intent(now.to, (*now.drop, *gone), (*now.defaults, *came))
+        gone, came = ([these[n] for n in these.keys() - those] for these, those in ((old, new), (new, old)))
+        names = set(new.values())
+        drop = tuple(name for name in (*now.drop, *gone) if name not in names)
+        intent = replace(now, drop=drop, defaults=tuple(name for name in (*now.defaults, *came) if name in names))
         self._save(after, change.new or "", known.state, known.copy_id, intent)
 
     def _before(self, change: Change, end: End) -> Table:
@@ -210,11 +220,11 @@ class Tables:
 
     def _alter_once(self, table: Table, to: str, steps: Sequence[_Step]) -> None:
         """What is there already is ours if we meant to do it; without our intent the server refuses it by name."""
-        known, there = self._known[table.full_name], columns_of(self._connection, table, self._home)
+        known, there = self._known[table.full_name], columns_of(self._connection, place_of(table, self._home))
         if self._intended(table) == to:
             steps = [(sql, what) for sql, what in steps if what is None or (what[0] in there) != what[1]]
         else:
-            self._save(table, known.schema_id, known.state, known.copy_id, _Intent(to))
+            self._save(table, known.schema_id, known.state, known.copy_id, _Intent(place_of(table, self._home), to))
         failpoint("sink.after_intent")
         if steps:
             self._run(f"ALTER TABLE {self._name(table)} {', '.join(sql for sql, _ in steps)}")
@@ -223,21 +233,19 @@ class Tables:
     # -- after the transaction --
     def settle(self) -> None:
         """What the committed changes left: columns that are gone, and defaults that only old rows needed."""
-        for known in list(self._known.values()):
-            if known.intent is None or not (known.intent.drop or known.intent.defaults):
+        for name, known in list(self._known.items()):
+            intent = known.intent
+            if intent is None or not (intent.drop or intent.defaults):
                 continue
-            table = self._shape_of(known.schema_id)
-            there, kept = columns_of(self._connection, table, self._home), {c.name for c in table.columns}
-            steps = [f"DROP COLUMN {quoted(c)}" for c in known.intent.drop if c in there and c not in kept]
+            there = columns_of(self._connection, intent.place)
+            steps = [f"DROP COLUMN {quoted(c)}" for c in intent.drop if c in there]
             steps += [
-                f"ALTER COLUMN {quoted(c)} DROP DEFAULT"
-                for c in known.intent.defaults
-                if c in kept and there[c].has_default
+                f"ALTER COLUMN {quoted(c)} DROP DEFAULT" for c in intent.defaults if c in there and there[c].has_default
             ]
             if steps:
-                self._run(f"ALTER TABLE {self._name(table)} {', '.join(steps)}")
+                self._run(f"ALTER TABLE {at(intent.place)} {', '.join(steps)}")
             failpoint("sink.after_settled")
-            self._save(table, known.schema_id, known.state, known.copy_id, None)
+            self._keep(name, intent.place, replace(known, intent=None))
 
     # -- base copies --
     def _open_copy(self, changes: Sequence[Change]) -> None:
@@ -245,7 +253,7 @@ class Tables:
         shapes = [self._shape_of(change.new or "") for change in changes]
         self._refuse_types(shapes)
         self._refuse_collisions(shapes)
-        there = [shape for shape in shapes if exists(self._connection, shape, self._home)]
+        there = [shape for shape in shapes if exists(self._connection, place_of(shape, self._home))]
         foreign = [shape for shape in there if shape.full_name not in self._known]
         self._refuse_misfits(foreign)
         if self._existing_rows != "truncate":
@@ -269,7 +277,7 @@ class Tables:
         names: dict[str, str] = {}
         others = [self._shape_of(known.schema_id) for known in self._known.values()]
         for shape in (*others, *shapes):
-            name = f"{database_of(shape, self._home)}.{shape.name}"
+            name = ".".join(place_of(shape, self._home))
             other = names.setdefault(name.lower() if folded else name, shape.full_name)
             if other != shape.full_name:
                 raise self._mismatch(f"{shape.full_name}: it would be {name} on the target, as {other} is")
@@ -301,7 +309,7 @@ class Tables:
 
     def _reform(self, before: Table, after: Table) -> None:
         """A table of ours, empty by now, in the form that another copy brings; a stranger's columns stay."""
-        there = columns_of(self._connection, after, self._home)
+        there = columns_of(self._connection, place_of(after, self._home))
         targets = target_columns(after, "mysql")
         gone = {column.name for column in before.columns} - {column.name for column in after.columns}
         steps = [f"DROP COLUMN {quoted(name)}" for name in sorted(gone) if name in there]
@@ -312,7 +320,7 @@ class Tables:
             elif found.type_sql != target.type_sql or (not found.nullable and not column.not_null):
                 steps.append(f"MODIFY COLUMN {_defined(column, target)}")
         if before.key != after.key:
-            steps += ["DROP PRIMARY KEY"] if has_primary_key(self._connection, after, self._home) else []
+            steps += ["DROP PRIMARY KEY"] if has_primary_key(self._connection, place_of(after, self._home)) else []
             steps += [f"ADD PRIMARY KEY ({listed(after.key)})"] if after.key else []
         if steps:
             self._run(f"ALTER TABLE {self._name(after)} {', '.join(steps)}")
@@ -341,11 +349,14 @@ class Tables:
             return int(cursor.execute(statement))
 
     def _save(self, table: Table, schema_id: str, state: str, copy_id: str | None, intent: _Intent | None) -> None:
-        name, target = table.full_name, f"{database_of(table, self._home)}.{table.name}"
-        kept = None if intent is None else orjson.dumps(intent).decode()
+        self._keep(table.full_name, place_of(table, self._home), _Known(schema_id, state, copy_id, intent))
+
+    def _keep(self, name: str, place: Place, known: _Known) -> None:
+        intent = None if known.intent is None else orjson.dumps(known.intent).decode()
+        target, pipeline = ".".join(place), self._hold.pipeline
         with self._connection.cursor() as cursor:
-            cursor.execute(_SAVE, [self._hold.pipeline, name, target, schema_id, state, copy_id, kept])
-        self._known[name] = _Known(schema_id, state, copy_id, intent)
+            cursor.execute(_SAVE, [pipeline, name, target, known.schema_id, known.state, known.copy_id, intent])
+        self._known[name] = known
 
     def _mismatch(self, problems: str) -> CdcError:
         return CdcError(TARGET_MISMATCH, source=self._hold.source, problems=problems)
@@ -370,7 +381,7 @@ def _intent_of(text: str | None) -> _Intent | None:
     if text is None:
         return None
     kept = orjson.loads(text)
-    return _Intent(kept["to"], tuple(kept["drop"]), tuple(kept["defaults"]))
+    return _Intent(tuple(kept["place"]), kept["to"], tuple(kept["drop"]), tuple(kept["defaults"]))
 
 
 _Form = tuple[object, ...]

@@ -7,6 +7,8 @@ from tests.system.pipeline import wait_until
 
 SOURCE_EDGES = ["source.after_start", "source.in_copy", "source.before_end:5", "source.after_end:6"]
 SINK_EDGES = ["sink.before_commit:3", "sink.after_rows:2", "sink.after_commit:2"]
+DDL_EDGES = ["sink.after_ddl:2", "sink.after_settled"]
+"""MySQL commits DDL by itself: between it and its rows, and between it and the word that it is done."""
 
 
 @pytest.mark.parametrize("pair", [("mysql", "postgres")], indirect=True, ids=["mysql-postgres"])
@@ -23,7 +25,7 @@ def test_the_source_killed(shop: Shop, edge: str) -> None:
 
 
 @pytest.mark.parametrize("pair", [("postgres", "mysql")], indirect=True, ids=["postgres-mysql"])
-@pytest.mark.parametrize("edge", SINK_EDGES)
+@pytest.mark.parametrize("edge", SINK_EDGES + DDL_EDGES)
 def test_the_sink_killed(shop: Shop, edge: str) -> None:
     with shop.source_running(), shop.sink_running(failpoint=edge) as doomed:
         wait_until(lambda: not doomed.running or bool(shop.progress() and not shop.copying()), "a first pass")

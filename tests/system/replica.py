@@ -61,7 +61,14 @@ class Replica:
     def _begin(self) -> None:
         assert self.hold.try_lock()
         self.hold.take()
-        self.target = target_of(self.hold, self.shapes.__getitem__, self._existing_rows)
+        self._reading = False
+        self.target = target_of(self.hold, self._shape, self._existing_rows)
+        self._reading = True
+
+    def _shape(self, schema: str) -> Table:
+        """As a reader, which knows no shapes before its first poll."""
+        assert self._reading
+        return self.shapes[schema]
 
     def commit(self, *events: Event, changes: Sequence[Change] = (), copy: Chunk | None = None) -> None:
         kind = "snapshot" if copy else "data" if events else "schema"
