@@ -21,6 +21,8 @@ import typer
 import typer.core
 import typer.main
 
+import sinks.mysql.progress
+import sinks.postgres.progress
 from cdc import config as configuration
 from cdc import logs, metrics
 from cdc.commands import check as checking
@@ -44,7 +46,6 @@ from sinks import Progress, TransactionReader
 from sinks.consumer import Sink, SinkSettings
 from sinks.engines import reading_of
 from sinks.observe import SinkObserver
-from sinks.postgres.progress import PROGRESS_TABLES
 from sinks.verify import verify as compare
 
 
@@ -88,8 +89,8 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="exit 4 where another pr
 AdminUrl = Annotated[
     str | None,
     typer.Option(
-        help="an administrator's URL, without password (PGPASSWORD, ~/.pgpass); default: the section's URL with "
-        "PGUSER or the system user",
+        help="an administrator's URL, without password (PGPASSWORD, ~/.pgpass; MYSQL_PWD, ~/.my.cnf); default: the "
+        "section's URL with PGUSER, the user of ~/.my.cnf or the system user",
         show_default=False,
     ),
 ]
@@ -104,7 +105,7 @@ class Reopen(Enum):
 
 @app.command()
 def init(
-    source_url: Annotated[str, typer.Argument(metavar="SOURCE-URL", help="postgresql://HOST/DATABASE")],
+    source_url: Annotated[str, typer.Argument(metavar="SOURCE-URL", help="postgresql:// or mysql://HOST/DATABASE")],
     kafka: Annotated[str, typer.Option(metavar="HOST:PORT", help="Kafka's bootstrap servers")],
     sink: Annotated[list[str] | None, typer.Option(metavar="NAME=URL", help="a replica; may be repeated")] = None,
     archive: Annotated[
@@ -138,7 +139,8 @@ def setup(
     name: Section = None, *, dry_run: DryRun = False, admin_url: AdminUrl = None, config: ConfigFile = None
 ) -> None:
     """Make roles, publication, event trigger, progress tables."""
-    setting_up.run_setup(configuration.load(config), name, PROGRESS_TABLES, admin_url, dry_run=dry_run)
+    tables = setting_up.ProgressTables(sinks.postgres.progress.PROGRESS_TABLES, sinks.mysql.progress.PROGRESS_TABLES)
+    setting_up.run_setup(configuration.load(config), name, tables, admin_url, dry_run=dry_run)
 
 
 @app.command()
@@ -174,7 +176,7 @@ def status(
     as_json: Json = False,
     config: ConfigFile = None,
 ) -> None:
-    """Position and lag of each stage, WAL kept on production, tables being copied."""
+    """Position and lag of each stage, log kept on production, tables being copied."""
     from sinks.archive.check import archive_facts  # noqa: PLC0415 - see Commands
 
     loaded = configuration.load(config)

@@ -10,15 +10,18 @@ seconds, so both lags stay small when nothing is written, and a lag that grows m
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from cdc.errors import CORRUPT_LOG, CdcError
+from cdc.event import Engine
+from cdc.facts import TargetFacts
 from cdc.kafka import Reader
 from cdc.log import End, Start, Validity, parse
-from cdc.position import PgPosition, Position, parse_position
-from cdc.postgres.status import SourceFacts, TargetFacts
+from cdc.mysql.status import SourceFacts as MySqlFacts
+from cdc.position import GtidSet, PgPosition, Position, parse_position
+from cdc.postgres.status import SourceFacts as PostgresFacts
 from cdc.topics import log_topic
 
 VERSION = 1
@@ -124,8 +127,25 @@ class Wal:
 
 
 @dataclass(frozen=True, slots=True)
+class Binlog:
+    """MySQL's log, which it keeps by its own settings: nothing holds it for us.
+
+    `purged` are the transactions that are in it no more, `transactions_behind` those that the server has executed and
+    no END covers. `seconds_left` is how long until the server may remove what is not published, if the source stopped
+    now; None where it keeps its log for ever.
+    """
+
+    oldest_file: str
+    kept_bytes: int
+    purged: str
+    transactions_behind: int | None
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class SourceStatus:
     name: str
+    engine: Engine
     state: str
     position: str | None = None
     epoch: int | None = None
@@ -134,12 +154,14 @@ class SourceStatus:
     lag_seconds: float | None = None
     copying: str | None = None
     wal: Wal | None = None
+    binlog: Binlog | None = None
     problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SinkStatus:
     name: str
+    engine: Engine
     source: str
     state: str
     mode: str = "transaction"
@@ -214,42 +236,80 @@ class Report:
 
 
 def source_status(
-    name: str, tail: Tail, facts: SourceFacts | None, max_retained_wal: int | None, problem: str | None
+    name: str,
+    engine: Engine,
+    tail: Tail,
+    facts: PostgresFacts | MySqlFacts | None,
+    max_retained_wal: int | None,
+    problem: str | None,
 ) -> SourceStatus:
     """`facts` is None where the source's server could not be asked; `problem` says why."""
     last = tail.last
-    wal = None
-    if facts is not None and facts.slot is not None:
-        wal = _wal(facts, tail, max_retained_wal)
-    if facts is not None and facts.slot is not None and facts.slot.lost:
-        problem = f"the server gave up the slot ({facts.slot.lost}): cdc source run {name} --reopen copy-again"
-    elif wal is not None and max_retained_wal is not None and wal.retained_bytes > max_retained_wal:
-        problem = f"WAL kept on the server is above max_retained_wal ({max_retained_wal} bytes)"
-    return SourceStatus(
+    status = SourceStatus(
         name,
-        _source_state(tail, facts),
+        engine,
+        "unknown",
         position=last.position if last else None,
         epoch=last.epoch if last else None,
         txn_seq=last.txn_seq if last else None,
         run=last.run if last else None,
         lag_seconds=_seconds(facts.now_us, _commit_us(last)) if facts and last else None,
         copying=tail.copying,
-        wal=wal,
         problem=problem,
     )
+    if isinstance(facts, MySqlFacts):
+        return _on_mysql(status, tail, facts)
+    return status if facts is None else _on_postgres(status, tail, facts, max_retained_wal)
 
 
-def _source_state(tail: Tail, facts: SourceFacts | None) -> str:
-    if facts is None:
-        return "unknown"
+def _on_postgres(status: SourceStatus, tail: Tail, facts: PostgresFacts, max_retained_wal: int | None) -> SourceStatus:
+    slot, wal, problem = facts.slot, None, status.problem
+    if slot is not None:
+        wal = _wal(facts, tail, max_retained_wal)
+    if slot is not None and slot.lost:
+        problem = f"the server gave up the slot ({slot.lost}): cdc source run {status.name} --reopen copy-again"
+    elif wal is not None and max_retained_wal is not None and wal.retained_bytes > max_retained_wal:
+        problem = f"WAL kept on the server is above max_retained_wal ({max_retained_wal} bytes)"
     if not facts.connected:
-        return "never started" if tail.last is None and facts.slot is None else "stopped"
+        state = "never started" if tail.last is None and slot is None else "stopped"
+    else:
+        state = _state(tail, reads=slot is not None and slot.active)
+    return replace(status, state=state, wal=wal, problem=problem)
+
+
+def _on_mysql(status: SourceStatus, tail: Tail, facts: MySqlFacts) -> SourceStatus:
+    """A set of transactions tells by itself what it lacks."""
+    binlog, problem = facts.binlog, status.problem
+    last = parse_position(status.position) if status.position is not None else None
+    behind, left = None, None
+    if isinstance(last, GtidSet):
+        behind = (binlog.executed - last).number
+        if lost := (binlog.purged - last).number:
+            problem = f"the server has removed {lost} transactions from its log that were not read"
+        elif not last <= binlog.executed:
+            problem = f"the log holds transactions that this server has never executed: {last - binlog.executed}"
+        if problem != status.problem:
+            problem = f"{problem}: cdc source run {status.name} --reopen copy-again"
+        if binlog.keeps_s is not None and status.lag_seconds is not None:
+            left = max(0.0, round(binlog.keeps_s - status.lag_seconds, 1))
+    if facts.holder is None:
+        state = "never started" if tail.last is None else "stopped"
+    else:
+        state = _state(tail, reads=facts.reads)
+    kept = Binlog(binlog.oldest_file, binlog.kept_bytes, str(binlog.purged), behind, left)
+    return replace(status, state=state, binlog=kept, problem=problem)
+
+
+def _state(tail: Tail, *, reads: bool) -> str:
+    """Of a source that runs."""
     if tail.copying is not None:
         return "copying"
-    return "streaming" if facts.slot and facts.slot.active else "starting"
+    return "streaming" if reads else "starting"
 
 
-def sink_status(name: str, source: str, tail: Tail, facts: TargetFacts | None, problem: str | None) -> SinkStatus:
+def sink_status(
+    name: str, engine: Engine, source: str, tail: Tail, facts: TargetFacts | None, problem: str | None
+) -> SinkStatus:
     """As `source_status`."""
     applied, last = (facts.applied if facts else None), tail.last
     if facts is None:
@@ -259,10 +319,11 @@ def sink_status(name: str, source: str, tail: Tail, facts: TargetFacts | None, p
     else:
         state = "copying" if facts.copying else "applying"
     if applied is None or facts is None:
-        return SinkStatus(name, source, state, problem=problem)
+        return SinkStatus(name, engine, source, state, problem=problem)
     same = last is not None and last.epoch == applied.epoch
     return SinkStatus(
         name,
+        engine,
         source,
         state,
         position=applied.position,
@@ -334,7 +395,7 @@ def _seconds(later_us: int | None, earlier_us: int | None) -> float | None:
     return round(max(0, later_us - earlier_us) / 1e6, 3)
 
 
-def _wal(facts: SourceFacts, tail: Tail, max_retained_wal: int | None) -> Wal:
+def _wal(facts: PostgresFacts, tail: Tail, max_retained_wal: int | None) -> Wal:
     """The nearer of the operator's alarm and the server's own limit."""
     slot = facts.slot
     assert slot is not None
@@ -351,7 +412,7 @@ def _wal(facts: SourceFacts, tail: Tail, max_retained_wal: int | None) -> Wal:
     return Wal(slot.retained_bytes, rate, limit, limit_bytes, seconds)
 
 
-def _rate(facts: SourceFacts, tail: Tail) -> float | None:
+def _rate(facts: PostgresFacts, tail: Tail) -> float | None:
     """Bytes of WAL a second, since the oldest END of the last ten minutes, or the last END there is."""
     timed = [(end.commit_ts_us, end.position) for end in tail.ends if end.commit_ts_us is not None]
     recent = [entry for entry in timed if entry[0] >= facts.now_us - _RATE_WINDOW_US] or timed[-1:]

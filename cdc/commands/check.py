@@ -8,15 +8,20 @@ from cdc.brokers import Cluster, check_cluster, check_topics
 from cdc.commands.sections import chosen, url_of
 from cdc.commands.terminal import say, say_json
 from cdc.config import Config, Source
+from cdc.engine import engine_of
 from cdc.errors import CdcError
 from cdc.finding import Finding, Level, fail
 from cdc.kafka import Admin
-from cdc.postgres.check import check_source
-from cdc.postgres.check_target import check_target
-from cdc.postgres.inventory import Inventory
+from cdc.mysql import check as mysql
+from cdc.mysql import check_target as mysql_target
+from cdc.mysql.inventory import Inventory as MySqlInventory
+from cdc.postgres import check as postgres
+from cdc.postgres import check_target as postgres_target
+from cdc.postgres.inventory import Inventory as PostgresInventory
 from cdc.topics import log_topic, message_topic, row_topic, shape_topic
 
 _STYLE = {Level.OK: "green", Level.NOTE: "dim", Level.WARN: "yellow", Level.FAIL: "bold red"}
+Inventory = PostgresInventory | MySqlInventory
 Section = tuple[str, str, list[Finding]]
 
 
@@ -28,15 +33,23 @@ def check(config: Config, name: str | None, check_archive: Callable[[Config, str
         kind, unit_name = unit
         if kind == "source":
             source = config.source(unit_name)
-            findings, inventory = check_source(source)
+            findings, inventory = _check_source(source)
             captured.append((source, inventory))
         elif kind == "archive":
             findings = check_archive(config, unit_name)
         else:
             sink = config.sink(unit_name)
+            check_target = _TARGETS[engine_of(sink.url)]
             findings = check_target(sink, config.source(sink.source))
         sections.append((".".join(unit), url_of(config, unit), findings))
     return [*sections, ("kafka", config.kafka.bootstrap_servers, _kafka(config, captured))]
+
+
+def _check_source(source: Source) -> tuple[list[Finding], Inventory | None]:
+    return mysql.check_source(source) if source.engine == "mysql" else postgres.check_source(source)
+
+
+_TARGETS = {"postgresql": postgres_target.check_target, "mysql": mysql_target.check_target}
 
 
 def _kafka(config: Config, captured: list[tuple[Source, Inventory | None]]) -> list[Finding]:

@@ -2,48 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import cdc.mysql.setup
+import cdc.mysql.teardown
+import cdc.postgres.setup
+import cdc.postgres.teardown
 from cdc.commands.sections import Unit, databases, same_server, url_of
 from cdc.commands.terminal import say
 from cdc.config import Config
+from cdc.engine import Server, engine_of, server_of
 from cdc.errors import ARGUMENT_INVALID, CdcError
 from cdc.kafka import Admin
-from cdc.postgres import setup, teardown
-from cdc.postgres.catalog import Catalog
-from cdc.postgres.session import Server, Side
-from cdc.postgres.setup import Plan
+from cdc.mysql.session import Server as MySqlServer
+from cdc.server import Side
+from cdc.setup import Plan, Shared
 
 
-def run_setup(config: Config, name: str | None, progress_tables: str, admin_url: str | None, *, dry_run: bool) -> None:
-    """Roles, publication, event trigger; roles, progress tables. The slot is made by the source's first start."""
+@dataclass(frozen=True, slots=True)
+class ProgressTables:
+    """What a sink keeps beside its rows, as each engine makes it."""
+
+    postgres: str
+    mysql: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A plan, and what carries it out on the connection that it was made on; then come notes."""
+
+    plan: Plan
+    apply: Callable[[], list[str]]
+
+
+def run_setup(
+    config: Config, name: str | None, tables: ProgressTables, admin_url: str | None, *, dry_run: bool
+) -> None:
+    """Roles, publication, event trigger; roles, progress tables. A slot is made by the source's first start."""
     for unit in _units(config, name, admin_url):
-        kind, unit_name = unit
-        with closing(_admin(config, unit, admin_url)) as catalog:
-            password = _password(config, unit, dry_run=dry_run)
-            if kind == "source":
-                archived = any(unit_name in archive.sources for archive in config.archives.values())
-                plan = setup.plan_source(catalog, config.source(unit_name), password, archived=archived)
-            else:
-                sink = config.sink(unit_name)
-                plan = setup.plan_target(catalog, sink, config.source(sink.source), password, progress_tables)
-            _carry_out(unit, catalog, plan, setup.apply, dry_run=dry_run)
+        password = _password(config, unit, dry_run=dry_run)
+        with _setup(config, unit, password, tables, admin_url) as work:
+            _carry_out(config, unit, work, dry_run=dry_run)
 
 
 def run_teardown(config: Config, name: str, admin_url: str | None, *, dry_run: bool) -> None:
     """All that setup made, and the slot."""
     for unit in _units(config, name, admin_url):
-        kind, unit_name = unit
-        with closing(_admin(config, unit, admin_url)) as catalog:
-            shared = _shared(config, unit)
-            if kind == "source":
-                plan = teardown.plan_source(catalog, config.source(unit_name), shared)
-            else:
-                plan = teardown.plan_target(catalog, config.sink(unit_name), shared)
-            _carry_out(unit, catalog, plan, teardown.apply, dry_run=dry_run)
+        with _teardown(config, unit, admin_url) as work:
+            _carry_out(config, unit, work, dry_run=dry_run)
         _say_what_is_left(config, unit)
+
+
+@contextmanager
+def _setup(
+    config: Config, unit: Unit, password: str | None, tables: ProgressTables, admin_url: str | None
+) -> Iterator[_Work]:
+    (kind, name), server = unit, _server(config, unit)
+    if isinstance(server, MySqlServer):
+        on_mysql = cdc.mysql.setup
+        with closing(on_mysql.open_admin(server, admin_url)) as mysql:
+            if kind == "source":
+                plan = on_mysql.plan_source(mysql, config.source(name), password)
+            else:
+                sink = config.sink(name)
+                plan = on_mysql.plan_target(mysql, sink, config.source(sink.source), password, tables.mysql)
+            yield _Work(plan, lambda: on_mysql.apply(mysql, plan))
+        return
+    on_postgres = cdc.postgres.setup
+    with closing(on_postgres.open_admin(on_postgres.admin_of(server, admin_url))) as postgres:
+        if kind == "source":
+            archived = any(name in archive.sources for archive in config.archives.values())
+            made = on_postgres.plan_source(postgres, config.source(name), password, archived=archived)
+        else:
+            sink = config.sink(name)
+            made = on_postgres.plan_target(postgres, sink, config.source(sink.source), password, tables.postgres)
+        yield _Work(made, lambda: on_postgres.apply(postgres, made))
+
+
+@contextmanager
+def _teardown(config: Config, unit: Unit, admin_url: str | None) -> Iterator[_Work]:
+    (kind, name), server, shared = unit, _server(config, unit), _shared(config, unit)
+    if isinstance(server, MySqlServer):
+        on_mysql = cdc.mysql.teardown
+        with closing(cdc.mysql.setup.open_admin(server, admin_url)) as mysql:
+            if kind == "source":
+                plan = on_mysql.plan_source(mysql, config.source(name), shared)
+            else:
+                plan = on_mysql.plan_target(mysql, config.sink(name), shared)
+            yield _Work(plan, lambda: on_mysql.apply(mysql, plan))
+        return
+    on_postgres, admin = cdc.postgres.teardown, cdc.postgres.setup.admin_of(server, admin_url)
+    with closing(cdc.postgres.setup.open_admin(admin)) as postgres:
+        if kind == "source":
+            made = on_postgres.plan_source(postgres, config.source(name), shared)
+        else:
+            made = on_postgres.plan_target(postgres, config.sink(name), shared)
+        yield _Work(made, lambda: on_postgres.apply(postgres, made))
+
+
+def _server(config: Config, unit: Unit) -> Server:
+    """Without the role's own password: an administrator logs in."""
+    return server_of(Side.SOURCE if unit[0] == "source" else Side.TARGET, unit[1], url_of(config, unit))
 
 
 def _units(config: Config, name: str | None, admin_url: str | None) -> list[Unit]:
@@ -56,11 +118,6 @@ def _units(config: Config, name: str | None, admin_url: str | None) -> list[Unit
     return units
 
 
-def _admin(config: Config, unit: Unit, admin_url: str | None) -> Catalog:
-    side = Side.SOURCE if unit[0] == "source" else Side.TARGET
-    return setup.open_admin(setup.admin_of(Server(side, unit[1], url_of(config, unit)), admin_url))
-
-
 def _password(config: Config, unit: Unit, *, dry_run: bool) -> str | None:
     """Somebody who only reads the SQL needs no secret."""
     section = config.source(unit[1]) if unit[0] == "source" else config.sink(unit[1])
@@ -69,30 +126,26 @@ def _password(config: Config, unit: Unit, *, dry_run: bool) -> str | None:
     return "not read" if dry_run else section.server().password
 
 
-def _carry_out(
-    unit: Unit, catalog: Catalog, plan: Plan, apply: Callable[[Catalog, Plan], list[str]], *, dry_run: bool
-) -> None:
-    say(f"-- [{'.'.join(unit)}] in database {catalog.database}", "bold")
-    for step in plan.steps:
+def _carry_out(config: Config, unit: Unit, work: _Work, *, dry_run: bool) -> None:
+    database = urlsplit(url_of(config, unit)).path.strip("/")
+    say(f"-- [{'.'.join(unit)}] in database {database}" if database else f"-- [{'.'.join(unit)}]", "bold")
+    for step in work.plan.steps:
         say(f"{step.text().removesuffix(';')};")
-    notes = list(plan.notes) if dry_run else apply(catalog, plan)
+    notes = list(work.plan.notes) if dry_run else work.apply()
     for note in notes:
         say(f"-- note: {note}", "yellow")
     say("-- nothing was done (--dry-run)" if dry_run else "-- done", "green")
 
 
-def _shared(config: Config, unit: Unit) -> teardown.Shared:
-    """What other sections use too: roles belong to a server, schema cdc to a database."""
+def _shared(config: Config, unit: Unit) -> Shared:
+    """What other sections use too: roles belong to a server, our own tables to a database or to all of MySQL's."""
     url = url_of(config, unit)
-    others = [url_of(config, other) for other in databases(config, None) if other != unit]
+    others = [(other[0], url_of(config, other)) for other in databases(config, None) if other != unit]
     role = urlsplit(url).username
-    return teardown.Shared(
-        role=any(same_server(url, other, database=False) and urlsplit(other).username == role for other in others),
-        database=any(
-            same_server(url, url_of(config, other), database=True)
-            for other in databases(config, None)
-            if other != unit and other[0] == unit[0]
-        ),
+    of_database = engine_of(url) == "postgresql" or unit[0] == "sink"
+    return Shared(
+        role=any(same_server(url, other, database=False) and urlsplit(other).username == role for _, other in others),
+        home=any(kind == unit[0] and same_server(url, other, database=of_database) for kind, other in others),
     )
 
 

@@ -17,10 +17,12 @@ from rich.text import Text
 
 from cdc.commands.terminal import console, say_json
 from cdc.config import Config
-from cdc.engine import postgres
+from cdc.engine import engine_of
 from cdc.errors import TOPIC_MISSING, CdcError
 from cdc.kafka import Reader
-from cdc.postgres.status import source_facts, target_facts
+from cdc.mysql import status as mysql
+from cdc.mysql.session import Server as MySqlServer
+from cdc.postgres import status as postgres
 from cdc.secret import redact
 from cdc.status import (
     ArchiveFacts,
@@ -29,7 +31,6 @@ from cdc.status import (
     SinkStatus,
     SourceStatus,
     Tail,
-    Wal,
     archive_status,
     read_tail,
     sink_status,
@@ -66,20 +67,26 @@ class Gatherer:
             return Tail(()), _short(error)
 
     def _source(self, name: str, tail: Tail, problem: str | None) -> SourceStatus:
-        source, facts = self._config.source(name), None
+        source = self._config.source(name)
+        facts: mysql.SourceFacts | postgres.SourceFacts | None = None
         try:
-            facts = source_facts(postgres(source.server()), source.slot)
+            server = source.server()
+            if isinstance(server, MySqlServer):
+                facts = mysql.source_facts(server)
+            else:
+                facts = postgres.source_facts(server, source.slot)
         except CdcError as error:
             problem = _both(_short(error), problem)
-        return source_status(name, tail, facts, source.max_retained_wal, problem)
+        return source_status(name, source.engine, tail, facts, source.max_retained_wal, problem)
 
     def _sink(self, name: str, tail: Tail, problem: str | None) -> SinkStatus:
         sink, facts = self._config.sink(name), None
         try:
-            facts = target_facts(postgres(sink.server()))
+            server = sink.server()
+            facts = mysql.target_facts(server) if isinstance(server, MySqlServer) else postgres.target_facts(server)
         except CdcError as error:
             problem = _both(_short(error), problem)
-        return sink_status(name, sink.source, tail, facts, problem)
+        return sink_status(name, engine_of(sink.url), sink.source, tail, facts, problem)
 
     def _archive(self, name: str, tails: Mapping[str, tuple[Tail, str | None]]) -> ArchiveStatus:
         _, source = self._config.archive(name)
@@ -143,11 +150,11 @@ def render(report: Report) -> RenderableType:
 
 
 def _sources(sources: tuple[SourceStatus, ...]) -> Table:
-    table = _table("source", "state", "position", "txn", "lag", "WAL kept", "until limit")
+    table = _table("source", "state", "position", "txn", "lag", "log kept", "until limit")
     for s in sources:
         state = f"{s.state} {s.copying}" if s.copying and s.state == "copying" else s.state
-        kept = size(s.wal.retained_bytes) if s.wal else "–"
-        table.add_row(s.name, state, s.position or "–", _number(s.txn_seq), span(s.lag_seconds), kept, _limit(s.wal))
+        kept, limit = _log_kept(s)
+        table.add_row(s.name, state, s.position or "–", _number(s.txn_seq), span(s.lag_seconds), kept, limit)
     return table
 
 
@@ -190,11 +197,18 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _limit(wal: Wal | None) -> str:
-    if wal is None or wal.limit is None or wal.limit_bytes is None:
-        return "no limit" if wal else "–"
-    left = "at rest" if not wal.bytes_per_second else span(wal.seconds_left)
-    return f"{left} to {wal.limit} ({size(wal.limit_bytes)})"
+def _log_kept(s: SourceStatus) -> tuple[str, str]:
+    """What the server keeps of its log, and how long what we need of it is safe."""
+    if s.binlog is not None:
+        left = "no limit" if s.binlog.seconds_left is None else f"{span(s.binlog.seconds_left)} to purging"
+        return f"{size(s.binlog.kept_bytes)} from {s.binlog.oldest_file}", left
+    if s.wal is None:
+        return "–", "–"
+    kept = size(s.wal.retained_bytes)
+    if s.wal.limit is None or s.wal.limit_bytes is None:
+        return kept, "no limit"
+    left = "at rest" if not s.wal.bytes_per_second else span(s.wal.seconds_left)
+    return kept, f"{left} to {s.wal.limit} ({size(s.wal.limit_bytes)})"
 
 
 def _number(value: int | None) -> str:

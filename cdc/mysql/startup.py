@@ -9,7 +9,7 @@ server sends behind that set continues the log, whichever server it is: a replic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cdc.errors import (
@@ -23,14 +23,14 @@ from cdc.errors import (
     TABLE_NOT_TRANSACTIONAL,
     CdcError,
 )
-from cdc.event import Table
+from cdc.event import ForeignKey, Table
 from cdc.log import End, Identity, Opened
 from cdc.logtail import LogState
 from cdc.mysql.catalog import FoundTable, Publication
 from cdc.position import GtidSet
 from cdc.upstream import Plan
 
-_KEEPS_CHILDREN = ("NO ACTION", "RESTRICT")
+KEEPS_CHILDREN = ("NO ACTION", "RESTRICT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +110,49 @@ def transactional(table: FoundTable) -> bool:
     return table.engine.lower() == "innodb"
 
 
-def refuse_cascades(source: str, shapes: Sequence[Table]) -> None:
-    for table, key, actions in cascades(shapes):
+def refuse_cascades(source: str, shapes: Sequence[Table], *, derive: bool) -> None:
+    """Keys that change rows below the log; with `derive` those alone whose effect readers cannot carry out."""
+    for table, key, actions in underivable(shapes) if derive else cascades(shapes):
         raise CdcError(TABLE_CASCADES, source=source, table=table, key=key, actions=actions)
 
 
 def cascades(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
     """Table, foreign key and what it does by itself, of every key that changes rows below the log."""
-    return [
-        (table.full_name, key.name, ", ".join(actions))
-        for table in shapes
-        for key in table.foreign_keys
-        if (actions := [f"{event} {action}" for event, action in (("DELETE", key.on_delete), ("UPDATE", key.on_update))
-                        if action not in _KEEPS_CHILDREN])
-    ]  # fmt: skip
+    return [(table.full_name, key.name, actions) for table in shapes for key in table.foreign_keys
+            if (actions := _actions(key))]  # fmt: skip
+
+
+def _actions(key: ForeignKey) -> str:
+    found = (("DELETE", key.on_delete), ("UPDATE", key.on_update))
+    return ", ".join(f"{event} {action}" for event, action in found if action not in KEEPS_CHILDREN)
+
+
+def underivable(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
+    """Of these keys: those that lead back to their table, or whose columns another such key refers to."""
+    acting = [(table, key) for table in shapes for key in table.foreign_keys if _actions(key)]
+    children: dict[str, set[str]] = {}
+    for table, key in acting:
+        children.setdefault(f"{key.schema}.{key.table}", set()).add(table.full_name)
+    found = []
+    for table, key in acting:
+        changes = key.on_update not in KEEPS_CHILDREN or key.on_delete == "SET NULL"
+        passed_on = changes and any(
+            f"{other.schema}.{other.table}" == table.full_name and set(other.referenced) & set(key.columns)
+            for _, other in acting
+        )
+        if passed_on:
+            found.append((table.full_name, key.name, f"{_actions(key)}, and another key refers to its columns"))
+        elif table.full_name in _below(table.full_name, children):
+            found.append((table.full_name, key.name, f"{_actions(key)}, and leads back to its own table"))
+    return found
+
+
+def _below(parent: str, children: Mapping[str, set[str]]) -> set[str]:
+    """Every table that a delete can reach."""
+    reached: set[str] = set()
+    waiting = [parent]
+    while waiting:
+        for child in children.get(waiting.pop(), set()) - reached:
+            reached.add(child)
+            waiting.append(child)
+    return reached

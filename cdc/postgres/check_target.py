@@ -16,7 +16,8 @@ from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.check import in_the_clear
-from cdc.postgres.setup import matched_schemas, named_schemas
+from cdc.postgres.setup import matched_schemas
+from cdc.setup import named_schemas
 
 _PROGRESS = ("cdc.cdc_progress", "cdc.cdc_table")
 _TRIGGERS = """

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import psycopg
 from psycopg import sql
@@ -27,9 +26,9 @@ from cdc.postgres.inventory import Inventory, SourceTable, take_inventory
 from cdc.postgres.messages import EVENT_TRIGGER
 from cdc.postgres.provider import recognise
 from cdc.postgres.session import Server
+from cdc.setup import named_schemas, role_of
 
 Connection = psycopg.Connection[Any]
-_GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +74,6 @@ def open_admin(admin: Server) -> Catalog:
 
 def refused(admin: Server, problem: str) -> CdcError:
     return CdcError(SETUP_REFUSED, section=admin.name, problem=problem)
-
-
-def role_of(url: str, section: str) -> str:
-    """The role that a section's URL logs in as."""
-    name = urlsplit(url).username
-    if not name:
-        raise CdcError(SETUP_REFUSED, section=section, problem="its url names no role to make (postgresql://ROLE@…)")
-    return unquote(name)
 
 
 # -- the source -------------------------------------------------------------------------------------------------
@@ -216,13 +207,6 @@ def _places(catalog: Catalog, source: Source, role: str) -> Iterator[Step]:
     if existing:
         tables = [sql.Identifier(schema, table) for schema, table in existing]
         yield Step("tables that are there already", _grant("SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON", tables, role))
-
-
-def named_schemas(source: Source) -> tuple[list[str], bool]:
-    """The schemas that `tables` names, and whether a pattern may bring others."""
-    named = sorted({glob.partition(".")[0] for glob in source.tables})
-    schemas = [schema for schema in named if not _GLOB & set(schema)]
-    return schemas, schemas != named
 
 
 def matched_schemas(catalog: Catalog, source: Source) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 
+from cdc.facts import Applied, TargetFacts
 from cdc.position import Lsn
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.session import Server
@@ -30,25 +31,6 @@ class SourceFacts:
     wal_end: Lsn
     connected: bool
     slot: SlotFacts | None
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """A sink's progress row. It has no position before the first transaction."""
-
-    epoch: int
-    txn_seq: int
-    position: str
-    commit_ts_us: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class TargetFacts:
-    """`applied` is None before the first transaction; `copying` are tables whose base copy is not closed."""
-
-    connected: bool
-    applied: Applied | None
-    copying: tuple[str, ...]
 
 
 def source_facts(server: Server, slot: str) -> SourceFacts:

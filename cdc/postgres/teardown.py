@@ -9,7 +9,6 @@ Each step stands alone: what cannot go (a role that owns things elsewhere) stays
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
@@ -18,15 +17,8 @@ from cdc.config import Sink, Source
 from cdc.errors import SINK_HELD, SOURCE_HELD, CdcError
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.messages import TRIGGERS
-from cdc.postgres.setup import Plan, Step, role_of
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What other sections of the configuration use too, and therefore stays."""
-
-    role: bool = False
-    database: bool = False
+from cdc.postgres.setup import Plan, Step
+from cdc.setup import Shared, role_of
 
 
 def plan_source(catalog: Catalog, source: Source, shared: Shared) -> Plan:
@@ -43,7 +35,7 @@ def _source_steps(catalog: Catalog, source: Source, shared: Shared, *, has_slot:
         yield Step("the slot: WAL is no longer kept", drop)
     publication = sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(source.publication))
     yield Step("the publication", publication)
-    if not shared.database:
+    if not shared.home:
         for trigger in TRIGGERS:
             drop = sql.SQL("DROP EVENT TRIGGER IF EXISTS {}").format(sql.Identifier(trigger))
             yield Step("an event trigger; needs a superuser", drop)
@@ -73,7 +65,7 @@ def _target_steps(catalog: Catalog, sink: Sink, shared: Shared) -> Iterator[Step
     for table in tables:
         delete = sql.SQL("DELETE FROM cdc.{} WHERE pipeline = {}").format(sql.Identifier(table), sql.Literal(sink.name))
         yield Step("its progress", delete)
-    if not shared.database and not any(_used_by_others(catalog, table, sink.name) for table in tables):
+    if not shared.home and not any(_used_by_others(catalog, table, sink.name) for table in tables):
         for table in tables:
             yield Step("", sql.SQL("DROP TABLE cdc.{}").format(sql.Identifier(table)))
         yield from _schema(catalog)

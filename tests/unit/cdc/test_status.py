@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 
 from cdc.commands.status import render, size, span
+from cdc.facts import Applied, TargetFacts
 from cdc.log import Change, Chunk, End, Identity, Start
 from cdc.position import Lsn
-from cdc.postgres.status import Applied, SlotFacts, SourceFacts, TargetFacts
+from cdc.postgres.status import SlotFacts, SourceFacts
 from cdc.status import ArchiveFacts, ArchiveStatus, Report, Tail, _tail, archive_status, sink_status, source_status
 
 NOW_US = 1_800_000_000_000_000
@@ -43,7 +44,7 @@ def target(seq: int = 5, *, epoch: int = 7, ago_s: float = 3.0, copying: tuple[s
 
 
 def test_a_source_that_streams() -> None:
-    status = source_status("shop", Tail((end(8, ago_s=2.5),), 3), source(), None, None)
+    status = source_status("shop", "postgresql", Tail((end(8, ago_s=2.5),), 3), source(), None, None)
     assert (status.state, status.position, status.epoch, status.txn_seq) == ("streaming", "1:0/1000", 7, 8)
     assert status.lag_seconds == 2.5
     assert status.wal is not None
@@ -58,7 +59,7 @@ def test_the_states_of_a_source() -> None:
     opening = Tail((end(1, kind="schema", changes=(Change(0, "public.b", None, "x", "copying", "c"),)),), 0)
 
     def state(tail: Tail, facts: SourceFacts | None) -> str:
-        return source_status("shop", tail, facts, None, None).state
+        return source_status("shop", "postgresql", tail, facts, None, None).state
 
     assert state(tail, None) == "unknown"
     assert state(tail, source(connected=False)) == "stopped"
@@ -72,38 +73,38 @@ def test_the_nearer_limit_is_told_and_when_it_is_reached() -> None:
     """100 bytes/s: from 0x1000 to 0x1000 + 1000 in ten seconds."""
     tail = Tail((end(1, lsn=0x1000, ago_s=10),), 0)
     facts = source(wal_end=0x1000 + 1000, slot=held(retained=5000, safe=20_000))
-    by_server = source_status("shop", tail, facts, None, None).wal
+    by_server = source_status("shop", "postgresql", tail, facts, None, None).wal
     assert by_server is not None
     assert by_server.bytes_per_second == 100
     assert (by_server.limit, by_server.limit_bytes, by_server.seconds_left) == ("max_slot_wal_keep_size", 25_000, 200)
-    by_alarm = source_status("shop", tail, facts, 6000, None).wal
+    by_alarm = source_status("shop", "postgresql", tail, facts, 6000, None).wal
     assert by_alarm is not None
     assert (by_alarm.limit, by_alarm.limit_bytes, by_alarm.seconds_left) == ("max_retained_wal", 6000, 10)
 
 
 def test_the_rate_is_that_of_the_last_minutes() -> None:
     old, recent = end(1, lsn=0x1000, ago_s=5000), end(2, lsn=0x1000 + 4000, ago_s=100)
-    wal = source_status("shop", Tail((old, recent), 1), source(wal_end=0x1000 + 14_000), None, None).wal
+    wal = source_status("shop", "postgresql", Tail((old, recent), 1), source(wal_end=0x1000 + 14_000), None, None).wal
     assert wal is not None
     assert wal.bytes_per_second == 100
-    only_old = source_status("shop", Tail((old,), 0), source(wal_end=0x1000 + 5000), None, None).wal
+    only_old = source_status("shop", "postgresql", Tail((old,), 0), source(wal_end=0x1000 + 5000), None, None).wal
     assert only_old is not None
     assert only_old.bytes_per_second == 1
-    unknown = source_status("shop", Tail(()), source(), None, None).wal
+    unknown = source_status("shop", "postgresql", Tail(()), source(), None, None).wal
     assert unknown is not None
     assert unknown.bytes_per_second is None
 
 
 def test_trouble_on_the_server_is_the_problem() -> None:
-    lost = source_status("shop", Tail(()), source(slot=held(lost="wal_removed")), None, None)
+    lost = source_status("shop", "postgresql", Tail(()), source(slot=held(lost="wal_removed")), None, None)
     assert lost.problem == "the server gave up the slot (wal_removed): cdc source run shop --reopen copy-again"
-    above = source_status("shop", Tail((end(1),), 0), source(slot=held(retained=2 * GIB)), GIB, None)
+    above = source_status("shop", "postgresql", Tail((end(1),), 0), source(slot=held(retained=2 * GIB)), GIB, None)
     assert above.problem == f"WAL kept on the server is above max_retained_wal ({GIB} bytes)"
-    assert source_status("shop", Tail(()), None, None, "SOURCE_AUTH: no").problem == "SOURCE_AUTH: no"
+    assert source_status("shop", "postgresql", Tail(()), None, None, "SOURCE_AUTH: no").problem == "SOURCE_AUTH: no"
 
 
 def test_a_sink_is_measured_against_the_last_end() -> None:
-    status = sink_status("eu", "shop", Tail((end(8, ago_s=1),), 0), target(5, ago_s=3), None)
+    status = sink_status("eu", "postgresql", "shop", Tail((end(8, ago_s=1),), 0), target(5, ago_s=3), None)
     assert (status.state, status.lag_transactions, status.lag_seconds) == ("applying", 3, 2.0)
     assert (status.mode, status.known_divergence) == ("transaction", 0)
     assert status.promise == "every committed transaction once, whole, in commit order"
@@ -111,12 +112,17 @@ def test_a_sink_is_measured_against_the_last_end() -> None:
 
 def test_the_states_of_a_sink() -> None:
     tail = Tail((end(8),), 0)
-    assert sink_status("eu", "shop", tail, None, "TARGET_AUTH: no").state == "unknown"
-    assert sink_status("eu", "shop", tail, TargetFacts(False, None, ()), None).state == "stopped, nothing applied"
-    assert sink_status("eu", "shop", tail, TargetFacts(False, target().applied, ()), None).state == "stopped"
-    copying = sink_status("eu", "shop", tail, target(copying=("public.a",)), None)
+    assert sink_status("eu", "postgresql", "shop", tail, None, "TARGET_AUTH: no").state == "unknown"
+    assert (
+        sink_status("eu", "postgresql", "shop", tail, TargetFacts(False, None, ()), None).state
+        == "stopped, nothing applied"
+    )
+    assert (
+        sink_status("eu", "postgresql", "shop", tail, TargetFacts(False, target().applied, ()), None).state == "stopped"
+    )
+    copying = sink_status("eu", "postgresql", "shop", tail, target(copying=("public.a",)), None)
     assert (copying.state, copying.copying) == ("copying", ("public.a",))
-    earlier_epoch = sink_status("eu", "shop", tail, target(epoch=6), None)
+    earlier_epoch = sink_status("eu", "postgresql", "shop", tail, target(epoch=6), None)
     assert earlier_epoch.lag_transactions is None
 
 
@@ -136,8 +142,8 @@ def report() -> Report:
     tail = Tail((end(8),), 0)
     return Report(
         "2026-11-22T03:10:00.000Z",
-        (source_status("shop", tail, source(slot=held(safe=GIB)), None, None),),
-        (sink_status("eu", "shop", tail, target(), None),),
+        (source_status("shop", "postgresql", tail, source(slot=held(safe=GIB)), None, None),),
+        (sink_status("eu", "postgresql", "shop", tail, target(), None),),
         (archived(base_overdue=True, base_due_ms=0),),
     )
 
@@ -171,13 +177,14 @@ def test_the_json_form_is_stable() -> None:
     assert value["v"] == 1
     assert set(value) == {"v", "at", "sources", "sinks", "archives"}
     assert set(value["sources"][0]) == {
-        "name", "state", "position", "epoch", "txn_seq", "run", "lag_seconds", "copying", "wal", "problem",
+        "name", "engine", "state", "position", "epoch", "txn_seq", "run", "lag_seconds", "copying", "wal", "binlog",
+        "problem",
     }  # fmt: skip
     assert set(value["sources"][0]["wal"]) == {
         "retained_bytes", "bytes_per_second", "limit", "limit_bytes", "seconds_left",
     }  # fmt: skip
     assert set(value["sinks"][0]) == {
-        "name", "source", "state", "mode", "promise", "position", "epoch", "txn_seq", "lag_seconds",
+        "name", "engine", "source", "state", "mode", "promise", "position", "epoch", "txn_seq", "lag_seconds",
         "lag_transactions", "copying", "known_divergence", "problem",
     }  # fmt: skip
     assert set(value["archives"][0]) == {

@@ -1,0 +1,144 @@
+"""The tables of a MySQL server, and which of the wanted ones can be captured. One question, pure judgement.
+
+In: a catalog connection and the section's `wanted`. Out: an `Inventory`: tables to capture, tables that stay out each
+with every reason and the way in. Refuses nothing: `check` reports it, `setup` grants what can be captured.
+
+A role sees the tables on which it may do something: what it must capture and may not even see is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cdc.finding import Level
+from cdc.mysql.catalog import Catalog, Row
+from cdc.mysql.startup import KEEPS_CHILDREN
+from cdc.mysql.tables import Definition, UnknownTypeError, column_of
+
+_THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema', 'cdc')"
+_TABLES = f"""
+SELECT t.table_schema, t.table_name, t.engine, EXISTS (SELECT 1 FROM information_schema.statistics s
+  WHERE s.table_schema = t.table_schema AND s.table_name = t.table_name AND s.index_name = 'PRIMARY')
+FROM information_schema.tables t WHERE t.table_type = 'BASE TABLE' AND t.table_schema NOT IN {_THEIRS} ORDER BY 1, 2
+"""  # noqa: S608 - names of ours
+_COLUMNS = f"""
+SELECT table_schema, table_name, column_name, column_type, character_set_name, extra
+FROM information_schema.columns WHERE table_schema NOT IN {_THEIRS} ORDER BY 1, 2, ordinal_position
+"""  # noqa: S608
+_KEYS = """
+SELECT constraint_schema, table_name, constraint_name, delete_rule, update_rule
+FROM information_schema.referential_constraints ORDER BY 1, 2, 3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTable:
+    """A table as the catalog shows it to us. `cascades`: keys and what they do to rows by themselves."""
+
+    schema: str
+    name: str
+    engine: str
+    keyed: bool
+    unsupported: tuple[tuple[str, str], ...]
+    """(column, type) that are not carried."""
+    cascades: tuple[tuple[str, str], ...]
+    generated: tuple[str, ...]
+    invisible: tuple[str, ...]
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def sql_name(self) -> str:
+        return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class StaysOut:
+    """A wanted table that cannot be captured: why, what to do, and how bad that is."""
+
+    table: SourceTable
+    level: Level
+    why: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """`capture` and `stay_out` are the wanted tables; `unwanted` those that the section does not name."""
+
+    capture: tuple[SourceTable, ...]
+    stay_out: tuple[StaysOut, ...]
+    unwanted: tuple[str, ...]
+
+
+def take_inventory(catalog: Catalog, source: str, wanted: Callable[[str, str], bool]) -> Inventory:
+    """Look at every table that we may see."""
+    tables = _tables(catalog)
+    chosen = [table for table in tables if wanted(table.schema, table.name)]
+    stay_out = tuple(reason for table in chosen for reason in _obstacles(table, source))
+    out = {reason.table.full_name for reason in stay_out}
+    return Inventory(
+        capture=tuple(table for table in chosen if table.full_name not in out),
+        stay_out=stay_out,
+        unwanted=tuple(table.full_name for table in tables if not wanted(table.schema, table.name)),
+    )
+
+
+def quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _tables(catalog: Catalog) -> list[SourceTable]:
+    columns: dict[tuple[str, str], list[Row]] = {}
+    for schema, table, *column in catalog.rows(_COLUMNS):
+        columns.setdefault((schema, table), []).append(tuple(column))
+    cascades: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for schema, table, key, on_delete, on_update in catalog.rows(_KEYS):
+        rules = (("DELETE", on_delete), ("UPDATE", on_update))
+        actions = [f"{event} {rule}" for event, rule in rules if rule not in KEEPS_CHILDREN]
+        if actions:
+            cascades.setdefault((schema, table), []).append((str(key), ", ".join(actions)))
+    return [
+        SourceTable(
+            schema=str(schema),
+            name=str(name),
+            engine=str(engine),
+            keyed=bool(keyed),
+            unsupported=tuple(_unsupported(columns.get((schema, name), []))),
+            cascades=tuple(cascades.get((schema, name), ())),
+            generated=_with(columns.get((schema, name), []), " GENERATED"),
+            invisible=_with(columns.get((schema, name), []), "INVISIBLE"),
+        )
+        for schema, name, engine, keyed in catalog.rows(_TABLES)
+    ]
+
+
+def _unsupported(columns: list[Row]) -> Iterator[tuple[str, str]]:
+    """By the same question that the source asks."""
+    for name, kind, charset, _ in columns:
+        text = kind.decode() if isinstance(kind, bytes) else str(kind)
+        try:
+            column_of(Definition(name=str(name), type=text, not_null=False, charset=charset), 1)
+        except UnknownTypeError as error:
+            yield str(name), str(error)
+
+
+def _with(columns: list[Row], word: str) -> tuple[str, ...]:
+    return tuple(str(name) for name, _, _, extra in columns if word in str(extra))
+
+
+def _obstacles(table: SourceTable, source: str) -> Iterator[StaysOut]:
+    leave_out = f'leave it out: exclude = ["{table.full_name}"] in [source.{source}]'
+    if table.engine.lower() != "innodb":
+        why = f"engine {table.engine} has no transactions: a ROLLBACK leaves its rows changed"
+        yield StaysOut(table, Level.FAIL, why, f"ALTER TABLE {table.sql_name} ENGINE = InnoDB;  or {leave_out}")
+    if table.unsupported:
+        columns = ", ".join(f"{column} has type {type_}" for column, type_ in table.unsupported)
+        yield StaysOut(table, Level.FAIL, f"{columns}, which is not carried yet", leave_out)
+    for key, actions in table.cascades:
+        why = f"foreign key {key} is ON {actions}: MySQL changes rows by it that are not in its log"
+        restrict = f"make {quoted(key)} ON DELETE RESTRICT ON UPDATE RESTRICT and let the application delete"
+        yield StaysOut(table, Level.FAIL, why, f"{restrict};  or {leave_out}")

@@ -1,0 +1,94 @@
+"""What `cdc teardown` takes away from a MySQL source and target. Nothing there keeps the log for us.
+
+In: a section, an administrator's connection, what other sections still use. Out: steps to print or to run, and what
+is left on purpose. Refuses: a source or a sink that somebody holds (SOURCE_HELD, SINK_HELD).
+
+Each step stands alone: what cannot go stays, and is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pymysql.converters import escape_string
+
+from cdc.config import Sink, Source
+from cdc.errors import SINK_HELD, SOURCE_HELD, CdcError
+from cdc.mysql.catalog import HEARTBEATS, Catalog, lock_name
+from cdc.mysql.inventory import quoted
+from cdc.mysql.session import Server
+from cdc.mysql.setup import PROGRESS, Plan, Step, accounts, home_of
+from cdc.mysql.status import sessions
+from cdc.setup import Shared, role_of
+
+
+def plan_source(catalog: Catalog, source: Source, shared: Shared) -> Plan:
+    """Its heartbeat, the table of them if it is the last, its role; whichever are there."""
+    if catalog.rows("SELECT IS_USED_LOCK(%s)", lock_name(source.name))[0][0] is not None:
+        raise CdcError(SOURCE_HELD, source=source.name, holder=catalog.lock_holder(source.name))
+    return Plan([*_source_steps(catalog, source, shared)])
+
+
+def _source_steps(catalog: Catalog, source: Source, shared: Shared) -> Iterator[Step]:
+    home, table = HEARTBEATS
+    if _exists(catalog, home, table):
+        yield Step("its heartbeat", f"DELETE FROM cdc.heartbeat WHERE source = '{escape_string(source.name)}'")  # noqa: S608
+        others = catalog.rows("SELECT 1 FROM cdc.heartbeat WHERE source <> %s LIMIT 1", source.name)
+        if not shared.home and not others:
+            yield Step("", "DROP TABLE cdc.heartbeat")
+            if _tables(catalog, home) == 1:
+                yield Step("", "DROP DATABASE cdc")
+    yield from _role(catalog, role_of(source.url, source.name), shared)
+
+
+def plan_target(catalog: Catalog, sink: Sink, shared: Shared) -> Plan:
+    """This sink's progress, its role; the replica's tables stay."""
+    home = home_of(Server(catalog.server.side, sink.name, sink.url))
+    busy = sessions(catalog, f"cdc sink {sink.name}", home)
+    if busy:
+        raise CdcError(SINK_HELD, sink=sink.name, holder=f"connection {busy[0].id} from {busy[0].host}")
+    return Plan([*_target_steps(catalog, sink, home, shared)])
+
+
+def _target_steps(catalog: Catalog, sink: Sink, home: str, shared: Shared) -> Iterator[Step]:
+    tables = [table for table in PROGRESS if _exists(catalog, home, table)]
+    places = [f"{quoted(home)}.{quoted(table)}" for table in tables]
+    for place in places:
+        yield Step("its progress", f"DELETE FROM {place} WHERE pipeline = '{escape_string(sink.name)}'")  # noqa: S608
+    others = [catalog.rows(f"SELECT 1 FROM {place} WHERE pipeline <> %s LIMIT 1", sink.name) for place in places]  # noqa: S608
+    if not shared.home and not any(others):
+        yield from (Step("", f"DROP TABLE {place}") for place in places)
+    yield from _role(catalog, role_of(sink.url, sink.name), shared)
+
+
+def _role(catalog: Catalog, user: str, shared: Shared) -> Iterator[Step]:
+    """Tables on MySQL belong to nobody, so they stay."""
+    found = catalog.rows(
+        "SELECT super_priv = 'Y' OR user = SUBSTRING_INDEX(CURRENT_USER(), '@', 1) FROM mysql.user WHERE user = %s",
+        user,
+    )
+    if found and not shared.role and not any(kept for (kept,) in found):
+        yield Step("the role and its rights", f"DROP USER {', '.join(accounts(catalog, user))}")
+
+
+def _exists(catalog: Catalog, schema: str, table: str) -> bool:
+    query = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
+    return bool(catalog.rows(query, schema, table))
+
+
+def _tables(catalog: Catalog, schema: str) -> int:
+    query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s"
+    return int(catalog.rows(query, schema)[0][0])
+
+
+def apply(catalog: Catalog, plan: Plan) -> list[str]:
+    """Step by step; what stays is said, with the server's reason."""
+    notes = list(plan.notes)
+    for step in plan.steps:
+        try:
+            catalog.rows(step.statement)
+        except CdcError as error:
+            if error.transient:
+                raise
+            notes.append(f"stays: {step.statement} was refused ({error.text})")
+    return notes

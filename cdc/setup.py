@@ -1,0 +1,58 @@
+"""What `cdc setup` and `cdc teardown` ask of a section and of an engine, whichever it is. Values, no I/O.
+
+In: sections of the configuration. Out: the role that a URL names, the schemas that `tables` names; what a plan looks
+like to whoever prints it. Refuses: a URL that names no role (SETUP_REFUSED).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from cdc.config import Source
+from cdc.errors import SETUP_REFUSED, CdcError
+
+_GLOB = frozenset("*?[")
+
+
+class Step(Protocol):
+    """One thing to do."""
+
+    def text(self) -> str:
+        """As `--dry-run` prints it, without secrets."""
+        ...
+
+
+class Plan(Protocol):
+    """Steps, and what a reader should know besides."""
+
+    @property
+    def steps(self) -> Sequence[Step]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What other sections of the configuration use too, and therefore stays. `home`: the place of our own tables."""
+
+    role: bool = False
+    home: bool = False
+
+
+def role_of(url: str, section: str) -> str:
+    """The role that a section's URL logs in as."""
+    name = urlsplit(url).username
+    if not name:
+        scheme = url.partition("://")[0]
+        raise CdcError(SETUP_REFUSED, section=section, problem=f"its url names no role to make ({scheme}://ROLE@…)")
+    return unquote(name)
+
+
+def named_schemas(source: Source) -> tuple[list[str], bool]:
+    """The schemas that `tables` names, and whether a pattern may bring others."""
+    named = sorted({glob.partition(".")[0] for glob in source.tables})
+    schemas = [schema for schema in named if not _GLOB & set(schema)]
+    return schemas, schemas != named
