@@ -91,6 +91,8 @@ def _of_columns(table: Table, there: Mapping[str, Found]) -> Iterator[str]:
             yield f"column {column.name} is NOT NULL, the source's is not"
         if "GENERATED" in found.extra.replace("DEFAULT_GENERATED", ""):
             yield f"column {column.name} is generated: the source's values cannot be written"
+        if "on update" in found.extra.lower():
+            yield f"column {column.name} is set by the server at each update (ON UPDATE): values would be lost"
     sent = {column.name for column in table.columns}
     for name, found in there.items():
         generated = "GENERATED" in found.extra

@@ -18,6 +18,7 @@ from sinks.digest import Digests
 from sinks.target import Mismatch
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka
+from tests.servers.mysql import MySQL
 from tests.servers.postgres import Database, Postgres
 from tests.system.pipeline import Pipeline, wait_until
 from tests.system.replica import ACCOUNTS, NOTES, AnyDatabase, Replica, server_of
@@ -43,6 +44,28 @@ def target(target_engine: str, request: pytest.FixtureRequest) -> AnyDatabase:
 @pytest.fixture
 def target_server(target: AnyDatabase) -> Server:
     return server_of(target)
+
+
+@pytest.fixture
+def opposite_settings(mysql_server: MySQL) -> Iterator[None]:
+    """A server whose settings are the opposite of ours."""
+    names = (
+        "sql_mode",
+        "time_zone",
+        "sql_safe_updates",
+        "completion_type",
+        "character_set_results",
+        "lock_wait_timeout",
+    )
+    (before,) = mysql_server.execute(f"SELECT {', '.join(f'@@GLOBAL.{name}' for name in names)}")
+    mysql_server.execute(
+        "SET GLOBAL sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES,NO_ZERO_DATE,PAD_CHAR_TO_FULL_LENGTH',"
+        " GLOBAL time_zone = '+05:45', GLOBAL sql_safe_updates = 1, GLOBAL completion_type = 'CHAIN',"
+        " GLOBAL character_set_results = 'latin1', GLOBAL lock_wait_timeout = 1"
+    )
+    yield
+    values = ", ".join(f"GLOBAL {name} = %s" for name in names)
+    mysql_server.execute(f"SET {values}", before)
 
 
 @pytest.fixture

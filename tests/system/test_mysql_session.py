@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -33,29 +32,7 @@ def session(mysql_database: MySQLDatabase) -> Server:
     return Server(Side.TARGET, "eu", mysql_database.url(), mysql_database.server.password)
 
 
-@pytest.fixture
-def opposite(mysql_server: MySQL) -> Iterator[None]:
-    """A server whose settings are the opposite of ours."""
-    names = (
-        "sql_mode",
-        "time_zone",
-        "sql_safe_updates",
-        "completion_type",
-        "character_set_results",
-        "lock_wait_timeout",
-    )
-    (before,) = mysql_server.execute(f"SELECT {', '.join(f'@@GLOBAL.{name}' for name in names)}")
-    mysql_server.execute(
-        "SET GLOBAL sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES,NO_ZERO_DATE,PAD_CHAR_TO_FULL_LENGTH',"
-        " GLOBAL time_zone = '+05:45', GLOBAL sql_safe_updates = 1, GLOBAL completion_type = 'CHAIN',"
-        " GLOBAL character_set_results = 'latin1', GLOBAL lock_wait_timeout = 1"
-    )
-    yield
-    values = ", ".join(f"GLOBAL {name} = %s" for name in names)
-    mysql_server.execute(f"SET {values}", before)
-
-
-@pytest.mark.usefixtures("opposite")
+@pytest.mark.usefixtures("opposite_settings")
 def test_a_value_has_the_same_text_whatever_the_server_is_set_to(session: Server) -> None:
     connection = session.connect(raw=True)
     with connection.cursor() as cursor:

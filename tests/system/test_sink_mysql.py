@@ -150,6 +150,18 @@ def test_a_row_of_a_keyless_table_is_told_by_its_bytes(make: Callable[..., Repli
     assert sorted(row[-1] for row in target.execute(left)) == [1] * len(others) + [3]
 
 
+@pytest.mark.usefixtures("opposite_settings", "way")
+def test_settings_of_the_server_change_nothing(make: Callable[..., Replica], target: MySQLDatabase) -> None:
+    shape = table("public.t", {"id": "int4", "v": "text", "at": "timestamptz"}, ["id"])
+    replica = make(shape)
+    replica.copy(shape)
+    replica.commit(Event(shape, "c", after={"id": 0, "v": "a\\'\"`", "at": "2024-02-29T23:00:00.5Z"}))
+    replica.sync()
+    replica.commit(Event(shape, "u", after={"id": 0, "v": "é\\n", "at": "2024-02-29T23:00:01Z"}))
+    replica.sync()
+    assert target.execute("SELECT id, v, CONCAT(at) FROM t") == [(0, "é\\n", "2024-02-29 23:00:01.000000")]
+
+
 # -- packets and locks --
 @pytest.fixture
 def small_packets(mysql_server: MySQL) -> Iterator[None]:
@@ -236,7 +248,8 @@ def test_two_tables_under_one_name_are_refused(make: Callable[..., Replica], tar
 def test_an_existing_table_that_fits_is_used(make: Callable[..., Replica], target: MySQLDatabase) -> None:
     target.execute(
         "CREATE TABLE accounts (own int AUTO_INCREMENT PRIMARY KEY, n int, at datetime NOT NULL DEFAULT NOW(),"
-        " v longtext COLLATE utf8mb4_0900_bin, id int NOT NULL UNIQUE, extra text, made int AS (n + 1))"
+        " v longtext COLLATE utf8mb4_0900_bin, id int NOT NULL UNIQUE, extra text, made int AS (n + 1),"
+        " seen timestamp DEFAULT NOW() ON UPDATE NOW())"
     )
     replica = make(ACCOUNTS)
     replica.copy(ACCOUNTS)
@@ -252,16 +265,19 @@ def test_an_existing_table_that_fits_is_used(make: Callable[..., Replica], targe
 def test_every_misfit_of_every_table_is_listed_at_once(make: Callable[..., Replica], target: MySQLDatabase) -> None:
     target.execute(
         "CREATE TABLE accounts (id bigint, n int NOT NULL, more int NOT NULL, v longtext COLLATE utf8mb4_0900_bin"
-        " AS ('') STORED, m enum('sad') COLLATE utf8mb4_0900_bin, UNIQUE (v(9))) ENGINE=MyISAM;"
+        " AS ('') STORED, m enum('sad') COLLATE utf8mb4_0900_bin, at datetime(6) ON UPDATE NOW(6), UNIQUE (v(9)))"
+        " ENGINE=MyISAM;"
         "CREATE VIEW notes AS SELECT 1 AS x"
     )
     mood = column("m", "enum", 4, enum_values=("sad", "so so"))
-    wider = replace(ACCOUNTS, columns=(*ACCOUNTS.columns, mood, column("gone", "text", 5)))
+    at = column("at", "timestamp", 6)
+    wider = replace(ACCOUNTS, columns=(*ACCOUNTS.columns, mood, column("gone", "text", 5), at))
     replica = make(wider, NOTES)
     replica.copy(wider, NOTES)
     code, text = refusal(replica.sync)
     assert code is TARGET_MISMATCH
     for problem in (
+        "accounts: column at is set by the server at each update",
         "accounts: its engine MyISAM has no transactions",
         "accounts: column id is bigint, it must be int",
         "accounts: column n is NOT NULL",
