@@ -17,6 +17,7 @@ from sinks.consumer import Applied, Sink, SinkSettings
 from sinks.transaction import Progress
 from tests.log_writer import Event, Topics, table
 from tests.servers.kafka import Kafka
+from tests.servers.mysql import MySQLDatabase
 from tests.servers.postgres import Database
 from tests.system.cluster import Cluster, run_of
 from tests.system.pipeline import wait_until
@@ -262,3 +263,22 @@ def test_a_transaction_larger_than_a_batch_is_one_commit(
     assert {accounts for accounts, _ in seen} <= {0, *range(6), *range(500, 505)}
     settled(target, 505)
     assert sink.error is None
+
+
+@pytest.mark.parametrize("target_engine", ["mysql"], indirect=True)
+def test_a_target_that_is_killed_and_frozen_loses_nothing(
+    shop: Shop, run: Callable[..., Running], target: MySQLDatabase
+) -> None:
+    sink = run(batch_events=5)
+    shop.transfers(0, 100)
+    wait_until(lambda: bool(sink.seen.applications), "a first batch")
+    target.server.kill9()
+    shop.transfers(100, 50)
+    target.server.start()
+    target.server.pause()
+    shop.transfers(150, 50)
+    target.server.cont()
+    settled(target, 200)
+    assert sink.alive
+    assert {error.code.name for error in sink.seen.retries} == {"TARGET_UNREACHABLE"}
+    assert target.execute("SELECT COUNT(DISTINCT id) FROM accounts") == [(200,)]
