@@ -1,6 +1,6 @@
 """`cdc init`: a commented cdc.toml for a source, its sinks and archives, and a key for each archive. The text is pure.
 
-In: URLs without passwords. Out: a file that `cdc.config.parse` takes; key files that only their owner can read.
+In: URLs of either engine, without passwords. Out: a file that `cdc.config.parse` takes; key files that only their owner can read.
 Refuses: a password in a URL, an engine or store that is not supported, a sink that is not NAME=URL, a file that is
 there already.
 """
@@ -12,10 +12,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from cdc.config import NAME, parse, refuse_password, store_url
-from cdc.engine import database_url
+from cdc.engine import database_url, engine_of
 from cdc.errors import ARGUMENT_INVALID, FILE_EXISTS, CdcError
 from cdc.secret import new_key
 
@@ -94,8 +94,18 @@ def config_text(
 
 
 def _source_text(source: NewSection) -> str:
-    comment = f"# topics {source.name}.public.orders, …, {source.name}.transaction"
-    return _SOURCE.format(head=f"[source.{source.name}]".ljust(34) + comment, url=source.url, variable=source.variable)
+    on_mysql = engine_of(source.url) == "mysql"
+    schema = (_database(source.url) or "*") if on_mysql else "public"
+    place = schema if schema != "*" else "billing"
+    topics = f"{source.name}.{place}.orders, …, {source.name}.transaction"
+    return (_ON_MYSQL if on_mysql else _ON_POSTGRES).format(
+        head=f"[source.{source.name}]".ljust(34)
+        + f"# topics {source.name}.{place}.orders, …, {source.name}.transaction",
+        url=source.url,
+        variable=source.variable,
+        tables=f'tables = ["{schema}.*"]'.ljust(34),
+        exclude=f"{place}.sessions",
+    )
 
 
 def _sink_text(sink: NewSection, source: str) -> str:
@@ -121,13 +131,24 @@ _SOURCE = """\
 {head}
 url = "{url}"
 password = "${{{variable}}}"
-tables = ["public.*"]             # globs schema.table; cdc check lists every table that stays out, and why
-# exclude = ["public.sessions"]
+{tables}# globs schema.table; cdc check lists every table that stays out, and why
+# exclude = ["{exclude}"]
 # partitions = 1                  # of each row topic; fixed once it exists
 # heartbeat_every = "10s"
-# max_retained_wal = "20GiB"      # alarm before production's disk is in danger
 # max_record = "8MiB"             # a larger event stops the source by name
 """
+_ON_POSTGRES = (
+    _SOURCE
+    + """\
+# max_retained_wal = "20GiB"      # alarm before production's disk is in danger
+"""
+)
+_ON_MYSQL = (
+    _SOURCE
+    + """\
+# cascades = "derive"             # readers carry out what foreign keys do to rows: MySQL's log does not tell
+"""
+)
 _SINK = """\
 [sink.{name}]
 source = "{source}"
@@ -176,7 +197,7 @@ def _checked(url: str, what: str) -> str:
     try:
         return database_url(url)
     except ValueError as error:
-        raise _invalid(f"{what}: {error}", "postgresql://HOST/DATABASE") from None
+        raise _invalid(f"{what}: {error}", "postgresql://HOST/DATABASE or mysql://HOST/DATABASE") from None
 
 
 def _with_role(url: str, role: str) -> str:
@@ -191,6 +212,10 @@ def _name_of_database(url: str) -> str:
     """A section is called after its database: topics, slot and publication follow."""
     name = _NOT_IN_NAME.sub("-", urlsplit(url).path.strip("/").lower()).strip("-_")
     return name if NAME.fullmatch(name) else "main"
+
+
+def _database(url: str) -> str:
+    return unquote(urlsplit(url).path.strip("/"))
 
 
 def _invalid(problem: str, fix: str) -> CdcError:

@@ -37,7 +37,7 @@ def check_source(source: Source) -> tuple[list[Finding], Inventory | None]:
         server = source.server()
         assert isinstance(server, Server)
         with closing(Catalog(server)) as catalog:
-            inventory = take_inventory(catalog, source.name, source.wanted)
+            inventory = take_inventory(catalog, source)
             return list(_Check(catalog, source, inventory).findings()), inventory
     except CdcError as error:
         return [_told(error)], None

@@ -1,6 +1,6 @@
 """The tables of a MySQL server, and which of the wanted ones can be captured. One question, pure judgement.
 
-In: a catalog connection and the section's `wanted`. Out: an `Inventory`: tables to capture, tables that stay out each
+In: a catalog connection and the section. Out: an `Inventory`: tables to capture, tables that stay out each
 with every reason and the way in. Refuses nothing: `check` reports it, `setup` grants what can be captured.
 
 A role sees the tables on which it may do something: what it must capture and may not even see is not here.
@@ -8,12 +8,13 @@ A role sees the tables on which it may do something: what it must capture and ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cdc.config import Source
 from cdc.finding import Level
 from cdc.mysql.catalog import Catalog, Row
-from cdc.mysql.startup import KEEPS_CHILDREN
+from cdc.mysql.startup import cascades, underivable
 from cdc.mysql.tables import Definition, UnknownTypeError, column_of
 
 _THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema', 'cdc')"
@@ -26,15 +27,12 @@ _COLUMNS = f"""
 SELECT table_schema, table_name, column_name, column_type, character_set_name, extra
 FROM information_schema.columns WHERE table_schema NOT IN {_THEIRS} ORDER BY 1, 2, ordinal_position
 """  # noqa: S608
-_KEYS = """
-SELECT constraint_schema, table_name, constraint_name, delete_rule, update_rule
-FROM information_schema.referential_constraints ORDER BY 1, 2, 3
-"""
+_REFERRING = "SELECT DISTINCT constraint_schema, table_name FROM information_schema.referential_constraints"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTable:
-    """A table as the catalog shows it to us. `cascades`: keys and what they do to rows by themselves."""
+    """A table as the catalog shows it to us. `refers`: it has foreign keys."""
 
     schema: str
     name: str
@@ -42,7 +40,7 @@ class SourceTable:
     keyed: bool
     unsupported: tuple[tuple[str, str], ...]
     """(column, type) that are not carried."""
-    cascades: tuple[tuple[str, str], ...]
+    refers: bool
     generated: tuple[str, ...]
     invisible: tuple[str, ...]
 
@@ -74,11 +72,12 @@ class Inventory:
     unwanted: tuple[str, ...]
 
 
-def take_inventory(catalog: Catalog, source: str, wanted: Callable[[str, str], bool]) -> Inventory:
+def take_inventory(catalog: Catalog, source: Source) -> Inventory:
     """Look at every table that we may see."""
-    tables = _tables(catalog)
+    tables, wanted = _tables(catalog), source.wanted
     chosen = [table for table in tables if wanted(table.schema, table.name)]
-    stay_out = tuple(reason for table in chosen for reason in _obstacles(table, source))
+    keys = _cascading(catalog, chosen, derive=source.cascades == "derive")
+    stay_out = tuple(reason for table in chosen for reason in _obstacles(table, keys, source))
     out = {reason.table.full_name for reason in stay_out}
     return Inventory(
         capture=tuple(table for table in chosen if table.full_name not in out),
@@ -95,12 +94,7 @@ def _tables(catalog: Catalog) -> list[SourceTable]:
     columns: dict[tuple[str, str], list[Row]] = {}
     for schema, table, *column in catalog.rows(_COLUMNS):
         columns.setdefault((schema, table), []).append(tuple(column))
-    cascades: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for schema, table, key, on_delete, on_update in catalog.rows(_KEYS):
-        rules = (("DELETE", on_delete), ("UPDATE", on_update))
-        actions = [f"{event} {rule}" for event, rule in rules if rule not in KEEPS_CHILDREN]
-        if actions:
-            cascades.setdefault((schema, table), []).append((str(key), ", ".join(actions)))
+    referring = {(schema, table) for schema, table in catalog.rows(_REFERRING)}
     return [
         SourceTable(
             schema=str(schema),
@@ -108,7 +102,7 @@ def _tables(catalog: Catalog) -> list[SourceTable]:
             engine=str(engine),
             keyed=bool(keyed),
             unsupported=tuple(_unsupported(columns.get((schema, name), []))),
-            cascades=tuple(cascades.get((schema, name), ())),
+            refers=(schema, name) in referring,
             generated=_with(columns.get((schema, name), []), " GENERATED"),
             invisible=_with(columns.get((schema, name), []), "INVISIBLE"),
         )
@@ -130,15 +124,26 @@ def _with(columns: list[Row], word: str) -> tuple[str, ...]:
     return tuple(str(name) for name, _, _, extra in columns if word in str(extra))
 
 
-def _obstacles(table: SourceTable, source: str) -> Iterator[StaysOut]:
-    leave_out = f'leave it out: exclude = ["{table.full_name}"] in [source.{source}]'
+def _cascading(catalog: Catalog, tables: Sequence[SourceTable], *, derive: bool) -> list[tuple[str, str, str]]:
+    """Table, key and what it does, by the same question that the source asks."""
+    found = [catalog.shape(table.schema, table.name) for table in tables if table.refers and not table.unsupported]
+    shapes = [shape for shape in found if shape is not None]
+    return underivable(shapes) if derive else cascades(shapes)
+
+
+def _obstacles(table: SourceTable, keys: Sequence[tuple[str, str, str]], source: Source) -> Iterator[StaysOut]:
+    leave_out = f'leave it out: exclude = ["{table.full_name}"] in [source.{source.name}]'
     if table.engine.lower() != "innodb":
         why = f"engine {table.engine} has no transactions: a ROLLBACK leaves its rows changed"
         yield StaysOut(table, Level.FAIL, why, f"ALTER TABLE {table.sql_name} ENGINE = InnoDB;  or {leave_out}")
     if table.unsupported:
         columns = ", ".join(f"{column} has type {type_}" for column, type_ in table.unsupported)
         yield StaysOut(table, Level.FAIL, f"{columns}, which is not carried yet", leave_out)
-    for key, actions in table.cascades:
+    for of, key, actions in keys:
+        if of != table.full_name:
+            continue
         why = f"foreign key {key} is ON {actions}: MySQL changes rows by it that are not in its log"
-        restrict = f"make {quoted(key)} ON DELETE RESTRICT ON UPDATE RESTRICT and let the application delete"
-        yield StaysOut(table, Level.FAIL, why, f"{restrict};  or {leave_out}")
+        ways = [f"make {quoted(key)} ON DELETE RESTRICT ON UPDATE RESTRICT and let the application delete", leave_out]
+        if source.cascades == "refuse":
+            ways.append('or have readers carry it out: cascades = "derive"')
+        yield StaysOut(table, Level.FAIL, why, ";  ".join(ways))

@@ -101,7 +101,7 @@ def home_of(server: Server) -> str:
 # -- the source -------------------------------------------------------------------------------------------------
 def plan_source(catalog: Catalog, source: Source, password: str | None) -> Plan:
     """Role, rights, the table of heartbeats; what the administrator has to set is a note."""
-    inventory = take_inventory(catalog, source.name, source.wanted)
+    inventory = take_inventory(catalog, source)
     if not inventory.capture:
         raise refused(catalog.server, f"no table that can be captured matches tables = {', '.join(source.tables)}")
     user = role_of(source.url, source.name)
@@ -123,8 +123,10 @@ def plan_source(catalog: Catalog, source: Source, password: str | None) -> Plan:
 
 
 def _reads(catalog: Catalog, source: Source, inventory: Inventory, grantees: Sequence[str]) -> Iterator[Step]:
-    """A whole database where all of it is captured. Elsewhere the role must see tables that come later: a right to refer
-    to them, which is of no use to one who makes none, shows them and nothing in them."""
+    """A whole database where all of it is captured.
+
+    Elsewhere a right to refer to tables shows them, and nothing in them; it is of no other use to one who makes none.
+    """
     why = "it may read what is captured"
     stay_out = {out.table.schema for out in inventory.stay_out}
     for schema in sorted({table.schema for table in inventory.capture}):

@@ -30,7 +30,7 @@ from cdc.mysql.catalog import FoundTable, Publication
 from cdc.position import GtidSet
 from cdc.upstream import Plan
 
-KEEPS_CHILDREN = ("NO ACTION", "RESTRICT")
+_KEEPS_CHILDREN = ("NO ACTION", "RESTRICT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def cascades(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
 
 def _actions(key: ForeignKey) -> str:
     found = (("DELETE", key.on_delete), ("UPDATE", key.on_update))
-    return ", ".join(f"{event} {action}" for event, action in found if action not in KEEPS_CHILDREN)
+    return ", ".join(f"{event} {action}" for event, action in found if action not in _KEEPS_CHILDREN)
 
 
 def underivable(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
@@ -135,7 +135,7 @@ def underivable(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
         children.setdefault(f"{key.schema}.{key.table}", set()).add(table.full_name)
     found = []
     for table, key in acting:
-        changes = key.on_update not in KEEPS_CHILDREN or key.on_delete == "SET NULL"
+        changes = key.on_update not in _KEEPS_CHILDREN or key.on_delete == "SET NULL"
         passed_on = changes and any(
             f"{other.schema}.{other.table}" == table.full_name and set(other.referenced) & set(key.columns)
             for _, other in acting

@@ -129,3 +129,21 @@ def test_an_existing_file_is_left_as_it_is(tmp_path: Path) -> None:
         written(tmp_path)
     assert caught.value.code.name == "FILE_EXISTS"
     assert file.read_text() == "mine"
+
+
+def test_a_mysql_source_is_captured_by_its_database(tmp_path: Path) -> None:
+    file, variables = written(tmp_path, "mysql://db1/billing?ssl-mode=VERIFY_CA", "us=mysql://my-us/billing")
+    config = load(file)
+    assert config.source("billing").url == "mysql://cdc_reader@db1/billing?ssl-mode=VERIFY_CA"
+    assert config.source("billing").tables == ("billing.*",)
+    assert config.sink("us").url == "mysql://cdc_writer@my-us/billing"
+    assert variables == ["BILLING_PASSWORD", "US_PASSWORD"]
+    text = file.read_text()
+    assert "# topics billing.billing.orders, …" in text
+    assert "max_retained_wal" not in text
+    assert "# cascades = " in text
+
+
+def test_a_mysql_server_without_a_database_is_captured_whole(tmp_path: Path) -> None:
+    file, _ = written(tmp_path, "mysql://db1")
+    assert load(file).source("main").tables == ("*.*",)

@@ -1,0 +1,125 @@
+"""A start on MySQL goes on, copies or refuses: every case of the log and of the server's sets of transactions."""
+
+from dataclasses import replace
+
+import pytest
+
+from cdc.errors import (
+    HISTORY_FORKED,
+    LOG_PURGED,
+    NOT_ADOPTABLE,
+    NOTHING_TO_CAPTURE,
+    PUBLICATION_CHANGED,
+    SOURCE_IDENTITY,
+    TABLE_NOT_TRANSACTIONAL,
+    CdcError,
+    Code,
+)
+from cdc.log import Change, Chunk, End, Identity, Opened, Start
+from cdc.logtail import LogState
+from cdc.mysql.catalog import FoundTable, Publication
+from cdc.mysql.startup import Here, decide, identity_of, refuse_uncapturable
+from cdc.position import GtidSet
+from cdc.upstream import Plan
+
+ONE, TWO = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+IDENTITY = Identity("mysql", ONE, 0, "billing", "")
+
+
+def gtids(text: str) -> GtidSet:
+    return GtidSet.parse(text)
+
+
+SERVER = Here(IDENTITY, gtids(f"{ONE}:1-20"), gtids(f"{ONE}:1-3"), "tables", 5_000)
+START = Start("a" * 16, 1_000, IDENTITY, "tables", "initial", "cluster", 1)
+END = End("7:99", 1, (), 1, "data", "a" * 16, 1_000, 9, f"{ONE}:1-12", f"{ONE}:1-11")
+RUNNING = LogState(10, START, END, START)
+
+
+def refusal(state: LogState, server: Here = SERVER, reopen: str | None = None) -> CdcError:
+    with pytest.raises(CdcError) as caught:
+        decide("billing", state, server, reopen)
+    return caught.value
+
+
+def test_the_first_start_copies_under_a_new_epoch() -> None:
+    assert decide("billing", LogState(0), SERVER, None) == Plan(True, 5_000, 0, None, None, Opened("first", None))
+
+
+def test_an_ordinary_start_goes_on_at_the_checkpoint() -> None:
+    last = gtids(f"{ONE}:1-12")
+    assert decide("billing", RUNNING, SERVER, None) == Plan(False, 1_000, 9, last, last)
+
+
+def test_an_opened_epoch_without_an_end_is_our_own_unfinished_start() -> None:
+    assert decide("billing", LogState(1, START), SERVER, None) == Plan(True, 1_000, 0, None, None)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        replace(END, kind="snapshot", copy=Chunk("c", "t", 1, None, None, f"{ONE}:1-12", last=True)),
+        replace(END, kind="schema", changes=(Change(0, "t", None, "x", "copying", "c"),)),
+    ],
+)
+def test_a_copy_cut_short_begins_again_in_the_same_epoch_and_goes_on_counting(cut: End) -> None:
+    plan = decide("billing", replace(RUNNING, checkpoint=cut), SERVER, None)
+    assert plan == Plan(True, 1_000, 9, None, gtids(f"{ONE}:1-12"))
+
+
+def test_a_server_that_lacks_what_was_published_is_refused() -> None:
+    """CORRECTNESS 6: another one took over without it, or this one forgot it in a crash."""
+    error = refusal(RUNNING, replace(SERVER, executed=gtids(f"{ONE}:1-11:13-20")))
+    assert error.code is HISTORY_FORKED
+    assert f"{ONE}:12" in error.text
+
+
+@pytest.mark.parametrize("purged", [f"{ONE}:1-13", f"{ONE}:1-3,{TWO}:1"])
+def test_a_log_that_was_purged_beyond_the_checkpoint_is_refused(purged: str) -> None:
+    executed = gtids(f"{ONE}:1-20,{TWO}:1-5")
+    assert refusal(RUNNING, replace(SERVER, executed=executed, purged=gtids(purged))).code is LOG_PURGED
+
+
+def test_a_log_that_was_purged_right_up_to_the_checkpoint_continues() -> None:
+    assert not decide("billing", RUNNING, replace(SERVER, purged=gtids(f"{ONE}:1-12")), None).copy
+
+
+def test_a_replica_that_took_over_continues_the_log() -> None:
+    """It has the same history and writes on under its own UUID."""
+    taken_over = Here(
+        identity_of(RUNNING, replace(IDENTITY, system_id=TWO)),
+        gtids(f"{ONE}:1-14,{TWO}:1-8"), gtids(f"{ONE}:1-3"), "tables", 5_000,
+    )  # fmt: skip
+    assert taken_over.identity.system_id == ONE
+    assert decide("billing", RUNNING, taken_over, None).position == gtids(f"{ONE}:1-12")
+
+
+@pytest.mark.parametrize(
+    "here", [replace(IDENTITY, database="other"), Identity("postgresql", "7", 1, "billing", "cdc_billing")]
+)
+def test_another_database_is_refused(here: Identity) -> None:
+    assert refusal(RUNNING, replace(SERVER, identity=here)).code is SOURCE_IDENTITY
+
+
+def test_other_tables_are_refused() -> None:
+    assert refusal(RUNNING, replace(SERVER, publication="others")).code is PUBLICATION_CHANGED
+
+
+def test_copying_again_opens_an_epoch_above_the_last() -> None:
+    forked = replace(SERVER, executed=gtids("-"))
+    plan = decide("billing", replace(RUNNING, start=replace(START, epoch=9_000)), forked, "copy-again")
+    assert plan == Plan(True, 9_001, 0, None, None, Opened("copy_again", None))
+
+
+def test_there_is_nothing_to_adopt() -> None:
+    assert refusal(RUNNING, reopen="adopt").code is NOT_ADOPTABLE
+
+
+@pytest.mark.parametrize(
+    ("tables", "code"),
+    [((), NOTHING_TO_CAPTURE), ((FoundTable("billing", "old", "MyISAM"),), TABLE_NOT_TRANSACTIONAL)],
+)
+def test_tables_that_the_log_cannot_carry_are_refused(tables: tuple[FoundTable, ...], code: Code) -> None:
+    with pytest.raises(CdcError) as caught:
+        refuse_uncapturable("billing", Publication("billing", (("billing.*",), ()), tables))
+    assert caught.value.code is code
