@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -50,6 +50,8 @@ def _named(pom: Path, server: str) -> Path:
 POSTGRES_BIN = _postgres_bin()
 KAFKA_LIBS = _named(KAFKA_POM, "kafka")
 MYSQL = _named(MYSQL_POM, "mysql")
+MYSQL_DATA = MYSQL.with_name(f"{MYSQL.name}-data")
+"""A data directory as the server makes it, for servers to begin with a copy: making one takes seconds."""
 KCAT = SERVERS / "kcat"
 POSTGRES15 = SERVERS / "postgres-15"
 FAKETIME = SERVERS / "faketime"
@@ -69,6 +71,11 @@ def postgres15_bin() -> Path | None:
 def mysql_libraries() -> str:
     """The folders of the libraries that MySQL needs and this system may lack."""
     return ":".join(str(folder) for folder in (MYSQL / "debian").glob("**/*-linux-*"))
+
+
+def mysql_user() -> list[str]:
+    """It runs as root only if told so."""
+    return ["--user=root"] if os.geteuid() == 0 else []
 
 
 def faketime() -> Path | None:
@@ -171,7 +178,16 @@ def _check_mysql() -> None:
     )
     if done.returncode != 0:
         raise MissingError(f"MySQL does not start here: {done.stderr.strip()}")
+    if not MYSQL_DATA.exists():
+        with _piece(MYSQL_DATA) as partial:
+            options = ["--innodb-redo-log-capacity=64M", "--skip-log-bin", *mysql_user()]
+            _run([*_mysqld_in(partial), "--initialize-insecure", *options], env=env)
+            (partial / "auto.cnf").unlink()  # the server's UUID
     _say(f"mysql     {done.stdout.split()[2]} in {_shown(MYSQL)}")
+
+
+def _mysqld_in(data: Path) -> list[str]:
+    return [str(MYSQL / "bin" / "mysqld"), "--no-defaults", f"--basedir={MYSQL}", f"--datadir={data}"]
 
 
 def _fetch_kcat() -> None:
@@ -234,9 +250,9 @@ def _piece(final: Path) -> Iterator[Path]:
     partial.rename(final)
 
 
-def _run(command: Sequence[str], cwd: Path | None = None) -> str:
+def _run(command: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
-        command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
         raise MissingError(f"failed: {shlex.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -2,13 +2,13 @@
 
 In: an empty or earlier used directory. Out: a server on 127.0.0.1 with a row binlog, GTIDs, TLS and passwords by
 caching_sha2_password as MySQL 8 has them out of the box; user `root` from everywhere. A directory that was used before
-keeps its port, password, UUID and data.
+keeps its port, password, UUID and data; another begins with a copy of `MYSQL_DATA`.
 """
 
 import json
 import os
 import secrets
-import subprocess
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.constants import CLIENT
 
-from tests.servers.fetch import MYSQL, mysql_libraries
+from tests.servers.fetch import MYSQL, MYSQL_DATA, mysql_libraries, mysql_user
 from tests.servers.process import Process, free_port
 
 Row = tuple[Any, ...]
@@ -46,7 +46,6 @@ class MySQL:
         self.password: str = known["password"] if known else secrets.token_hex(12)
         self._configure(settings or {}, fsync=fsync)
         if not known:
-            self._initialize()
             identity.touch(mode=0o600)
             identity.write_text(json.dumps({"port": self.port, "password": self.password}))
 
@@ -71,10 +70,22 @@ class MySQL:
         """Whether the server lives; a frozen one does."""
         return self._process is not None and self._process.running
 
-    def start(self, timeout: float = 60) -> None:
+    def start(self) -> None:
         """Start and wait until it answers SQL, crash recovery included."""
         assert not self.running, "it is running already"
-        self._process = Process(self._mysqld(), self.log, env=self._env)
+        if self.data.exists():
+            self._start()
+        else:
+            self._initialize()
+
+    def _start(self, *options: str, timeout: float = 60) -> None:
+        program: list[str | Path] = [
+            MYSQL / "bin" / "mysqld",
+            f"--defaults-file={self.config}",
+            *mysql_user(),
+            *options,
+        ]
+        self._process = Process(program, self.log, env=self._env)
         deadline = time.monotonic() + timeout
         while not self._answers():
             if not self.process.running or time.monotonic() > deadline:
@@ -146,20 +157,16 @@ class MySQL:
             return False
         return True
 
-    def _mysqld(self, *more: str) -> list[str | Path]:
-        user = ("--user=root",) if os.geteuid() == 0 else ()
-        return [MYSQL / "bin" / "mysqld", f"--defaults-file={self.config}", *user, *more]
-
     def _initialize(self) -> None:
+        shutil.copytree(MYSQL_DATA, self.data)
         first = self.directory / "init.sql"
         first.touch(mode=0o600)
         first.write_text(
-            f"ALTER USER root@localhost IDENTIFIED BY '{self.password}';\nRENAME USER root@localhost TO root@'%';\n"
+            "SET sql_log_bin = 0;\n"
+            f"ALTER USER root@localhost IDENTIFIED BY '{self.password}';\n"
+            "RENAME USER root@localhost TO root@'%';\n"
         )
-        command = self._mysqld("--initialize-insecure", f"--init-file={first}", "--skip-log-bin")
-        done = subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"MySQL's data directory could not be made: {done.stderr}")
+        self._start(f"--init-file={first}")
         first.unlink()
 
     def _configure(self, settings: Mapping[str, str | int], *, fsync: bool) -> None:
