@@ -222,8 +222,8 @@ class Source(_Section):
     """Of each row topic."""
     heartbeat_every: Duration = 10.0
     max_retained_wal: Size | None = None
-    cascades: Annotated[str, _only("refuse")] = "refuse"
-    """Of MySQL's foreign keys, whose changes to rows are not in its log."""
+    cascades: Annotated[str, _only("refuse", "derive")] = "refuse"
+    """Of MySQL's foreign keys, whose changes to rows are not in its log: `derive` has sinks carry them out too."""
     max_record: Size = 8 * 2**20
 
     @model_validator(mode="before")

@@ -99,6 +99,7 @@ class SinkMetrics(Unit):
         self.fallbacks = self._counter(
             "fallbacks", "Batches that were applied again row by row after a constraint error"
         )
+        self.derived = self._counter("derived_rows", "Rows changed as cascades of MySQL changed them, below its log")
         self.apply_seconds = self._histogram("apply_seconds", "Duration of one target transaction")
         self.buffered_bytes = self._gauge("buffered_bytes", "Events read from Kafka and not yet applied")
         self.ignored = self._gauge("ignored_records", "Records of dead runs passed over since the start")

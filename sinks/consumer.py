@@ -54,6 +54,8 @@ class Applied:
     seconds: float
     replayed: int
     """Batches of it that went row by row."""
+    derived: int
+    """Rows changed as a foreign key of the source changed them, below its log."""
     ignored: int
     """Records of dead runs that the reader has passed over so far."""
     buffered_bytes: int
@@ -118,7 +120,7 @@ class Sink:
                 if behind is None or behind == hold.progress:
                     self._observer.idle()
                     continue
-                began, replayed = time.monotonic(), target.replayed
+                began, replayed, derived = time.monotonic(), target.replayed, target.derived
                 try:
                     target.apply(transactions, behind)
                 except CdcError as error:
@@ -134,6 +136,7 @@ class Sink:
                         events=sum(transaction.end.event_count for transaction in transactions),
                         seconds=time.monotonic() - began,
                         replayed=target.replayed - replayed,
+                        derived=target.derived - derived,
                         ignored=reader.ignored,
                         buffered_bytes=reader.buffered_bytes,
                     )

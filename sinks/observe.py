@@ -46,6 +46,7 @@ class SinkObserver:
         metrics.events.inc(applied.events)
         metrics.batches.inc()
         metrics.fallbacks.inc(applied.replayed)
+        metrics.derived.inc(applied.derived)
         metrics.apply_seconds.observe(applied.seconds)
         metrics.buffered_bytes.set(applied.buffered_bytes)
         metrics.ignored.set(applied.ignored)

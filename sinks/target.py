@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -25,6 +25,7 @@ from cdc.event import RowEvent, Table
 from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk, End
 from cdc.server import Endpoint
+from sinks.cascades import Cascades, Derived
 from sinks.fold import FoldConflict, Net, Step, Truncate, fold
 from sinks.transaction import ChangeTransaction, Part, Progress, parts
 
@@ -99,6 +100,14 @@ class Writer(Protocol):
         """One row."""
         ...
 
+    def schemas(self) -> list[str]:
+        """The shape that every table has now."""
+        ...
+
+    def derive(self, derived: Derived) -> int:
+        """Carry out what a foreign key of the source did below its log; how many rows."""
+        ...
+
     def truncate(self, names: Sequence[str], end: End) -> None: ...
 
     def turn(self, end: End, changes: Sequence[Change | Chunk]) -> None:
@@ -140,8 +149,11 @@ class Target:
             ValueError,
             *self._refusals,
         )
+        self._cascades: Cascades | None = None
         self.replayed = 0
         """Batches that went row by row."""
+        self.derived = 0
+        """Rows changed by foreign keys of the source, which its log does not hold."""
 
     def apply(self, transactions: Sequence[ChangeTransaction], progress: Progress) -> None:
         """All of these or none, unless one stands alone. Of transactions that are streamed there is one at a time."""
@@ -174,7 +186,11 @@ class Target:
             self._writer.settle()
 
     def _carry_out(self, batch: list[Part]) -> None:
-        """Folded; if the target or the events object, row by row."""
+        """Folded; if the target or the events object, row by row. Cascades need the rows as each event met them."""
+        if self._cascading(batch):
+            for part in batch:
+                self._one_by_one(part)
+            return
         try:
             with self._hold.transaction():
                 for step in fold(batch, self._shape_of):
@@ -185,6 +201,23 @@ class Target:
             for part in batch:
                 self._one_by_one(part)
 
+    def _cascading(self, batch: list[Part]) -> bool:
+        """Whether an event of it may have changed rows of other tables: also of tables that it brings itself."""
+        items = [item for part in batch for item in part.items]
+        brought = [item.new for item in items if isinstance(item, Change) and item.new]
+        rules = (self._rules_of([*self._writer.schemas(), *brought]) if brought else self._rules()).rules
+        return bool(rules) and any(
+            isinstance(item, RowEvent) and item.op in ("u", "d") and item.table in rules for item in items
+        )
+
+    def _rules(self) -> Cascades:
+        if self._cascades is None:
+            self._cascades = self._rules_of(self._writer.schemas())
+        return self._cascades
+
+    def _rules_of(self, schemas: Iterable[str]) -> Cascades:
+        return Cascades.of(map(self._shape_of, schemas))
+
     def _step(self, step: Step, end: End) -> None:
         if isinstance(step, Net):
             self._writer.write(step, exact=self._writer.exact(step.table, step.schema_id, end))
@@ -192,6 +225,7 @@ class Target:
             self._writer.truncate(step.tables, end)
         else:
             self._writer.turn(step.end, step.changes)
+            self._cascades = None
 
     def _one_by_one(self, part: Part) -> None:
         for what, items in itertools.groupby(part.items, _kind):
@@ -200,12 +234,15 @@ class Target:
                 self._writer.truncate([item.table for item in group], part.end)
             elif what == "turn":
                 self._writer.turn(part.end, [item for item in group if not isinstance(item, RowEvent)])
+                self._cascades = None
             elif what == "row":
                 for event in group:
                     assert isinstance(event, RowEvent)
                     table = self._shape_of(event.schema_id)
                     exact = self._writer.exact(table, event.schema_id, part.end)
                     self._writer.replay(event, table, part.end.txn_seq, exact=exact)
+                    for derived in self._rules().derived(event):
+                        self.derived += self._writer.derive(derived)
 
 
 def _kind(item: RowEvent | Change | Chunk) -> str:

@@ -80,7 +80,8 @@ class MySqlUpstream:
     def publication(self) -> Publication:
         self._held = self._publication()
         refuse_uncapturable(self._name, self._held)
-        refuse_cascades(self._name, self._now.shapes(self._held.tables))
+        derive = self._settings.cascades == "derive"
+        refuse_cascades(self._name, self._now.shapes(self._held.tables), derive=derive)
         return self._held
 
     def _publication(self) -> Publication:

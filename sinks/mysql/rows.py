@@ -18,7 +18,9 @@ from pymysql.connections import Connection
 
 from cdc.event import Table
 from cdc.mysql.session import number_of
+from sinks.cascades import Derived
 from sinks.fold import Group, Key, Net, Values
+from sinks.mysql.cascade import cascade
 from sinks.mysql.statements import Statements, tuples
 from sinks.target import Mismatch
 
@@ -76,6 +78,10 @@ class Rows:
     def removes(self, sql: Statements, copies: Sequence[tuple[Values, int]]) -> int:
         """Remove so many copies of each of these rows of a keyless table."""
         return sum(self.run(sql.remove(values, n)) for values, n in copies)
+
+    def derive(self, derived: Derived) -> int:
+        """What a foreign key of the source did below its log."""
+        return self.run(cascade(derived, self._home))
 
     def run(self, statement: str | bytes) -> int:
         """One statement; how many rows it met."""

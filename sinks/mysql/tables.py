@@ -89,9 +89,9 @@ class Tables:
                 for name, schema_id, state, copy_id, intent in cursor.fetchall()
             }
 
-    def shapes(self) -> list[Table]:
-        """Every table that there is, in the form it has now."""
-        return [self._shape_of(known.schema_id) for known in self._known.values()]
+    def schemas(self) -> list[str]:
+        """The shape that every table has now."""
+        return [known.schema_id for known in self._known.values()]
 
     def exact(self, table: Table, schema_id: str, end: End) -> bool:
         """Whether every row of this table is there: it is not being copied. Its shape must be the one we have."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from cdc.errors import APPLY_FAILED, CdcError
 from cdc.event import RowEvent, Table
 from cdc.log import Change, Chunk, End
+from sinks.cascades import Derived
 from sinks.fold import Net
 from sinks.mysql.progress import Hold
 from sinks.mysql.replay import Replay
@@ -40,6 +41,12 @@ class Writer:
 
     def replay(self, event: RowEvent, table: Table, txn_seq: int, *, exact: bool) -> None:
         self._replay.apply(event, table, txn_seq, exact=exact)
+
+    def schemas(self) -> list[str]:
+        return self._tables.schemas()
+
+    def derive(self, derived: Derived) -> int:
+        return self._rows.derive(derived)
 
     def truncate(self, names: Sequence[str], end: End) -> None:
         self._tables.truncate(names, end)

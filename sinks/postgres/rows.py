@@ -15,7 +15,9 @@ from collections.abc import Iterable, Sequence
 import psycopg
 
 from cdc.event import Table
+from sinks.cascades import Derived
 from sinks.fold import Group, Key, Net, Values
+from sinks.postgres.cascade import cascade
 from sinks.postgres.statements import Statement, Statements, Text
 from sinks.target import Mismatch
 
@@ -81,6 +83,11 @@ class Rows:
             return self._one_by_one(sql.update_one(columns), rows)
         rows = [[*sql.key(base), *sql.row(columns, values)] for base, values in group]
         return self._staged_rows(sql, sql.update(columns), columns, rows)
+
+    def derive(self, derived: Derived) -> int:
+        """What a foreign key of the source did below its log."""
+        self._cursor.execute(*cascade(derived))
+        return self._cursor.rowcount
 
     # -- ways to the server --
     def _one_by_one(self, statement: Statement, rows: Sequence[TextRow]) -> int:

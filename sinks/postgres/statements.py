@@ -87,14 +87,14 @@ class Statements:
     @cached_property
     def delete(self) -> Statement:
         statement = sql.SQL("DELETE FROM {} t USING {} s WHERE s.op = %s AND {}")
-        return _with_parameters(statement.format(self._target, self.stage, self._base_matches()))
+        return with_parameters(statement.format(self._target, self.stage, self._base_matches()))
 
     def _update(self, columns: tuple[str, ...]) -> Statement:
         sets = [
             sql.SQL("{} = s.{}").format(sql.Identifier(name), sql.Identifier(self._staged(name))) for name in columns
         ]
         statement = sql.SQL("UPDATE {} t SET {} FROM {} s WHERE s.op = %s AND {}")
-        return _with_parameters(statement.format(self._target, _list(sets), self.stage, self._base_matches()))
+        return with_parameters(statement.format(self._target, _list(sets), self.stage, self._base_matches()))
 
     @cached_property
     def remove(self) -> Statement:
@@ -111,7 +111,7 @@ class Statements:
             "SELECT t.tableoid AS o, t.ctid AS c, s.n, row_number() OVER (PARTITION BY s.ctid) AS k "
             "FROM {0} t JOIN {1} s ON ROW({2})::text = ROW({3})::text WHERE s.op = %s) m WHERE m.k <= m.n)"
         )
-        return _with_parameters(statement.format(self._target, self.stage, *rows))
+        return with_parameters(statement.format(self._target, self.stage, *rows))
 
     @cached_property
     def copy(self) -> Statement:
@@ -122,7 +122,7 @@ class Statements:
     @cached_property
     def insert_one(self) -> Statement:
         """Parameters: every column."""
-        return _with_parameters(self._insert())
+        return with_parameters(self._insert())
 
     @cached_property
     def replace_one(self) -> Statement:
@@ -131,7 +131,7 @@ class Statements:
             return self.insert_one
         sets = [sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in self.columns]
         clause = sql.SQL(" ON CONFLICT ({}) DO UPDATE SET {}")
-        return _with_parameters(self._insert() + clause.format(_names(self.table.key), _list(sets)))
+        return with_parameters(self._insert() + clause.format(_names(self.table.key), _list(sets)))
 
     def _insert(self) -> sql.Composed:
         values = _list([sql.Placeholder()] * len(self.columns))
@@ -142,12 +142,12 @@ class Statements:
         """Parameters: these columns, then the key."""
         sets = [sql.SQL("{} = %s").format(sql.Identifier(name)) for name in columns]
         statement = sql.SQL("UPDATE {} SET {} WHERE {}")
-        return _with_parameters(statement.format(self._target, _list(sets), self._key_is()))
+        return with_parameters(statement.format(self._target, _list(sets), self._key_is()))
 
     @cached_property
     def delete_one(self) -> Statement:
         """Parameters: the key."""
-        return _with_parameters(sql.SQL("DELETE FROM {} WHERE {}").format(self._target, self._key_is()))
+        return with_parameters(sql.SQL("DELETE FROM {} WHERE {}").format(self._target, self._key_is()))
 
     def _key_is(self) -> sql.Composed:
         return sql.SQL(" AND ").join(sql.SQL("{} = %s").format(sql.Identifier(n)) for n in self.table.key)
@@ -169,9 +169,9 @@ def _bytes(statement: sql.Composable) -> Statement:
     return statement.as_bytes()
 
 
-def _with_parameters(statement: sql.Composable) -> Statement:
+def with_parameters(statement: sql.Composable) -> Statement:
     """As bytes, for a statement whose `%s` are parameters: a `%` in a name is none."""
     if isinstance(statement, sql.Composed):
-        return b"".join(_with_parameters(part) for part in statement)
+        return b"".join(with_parameters(part) for part in statement)
     text = statement.as_bytes()
     return text.replace(b"%", b"%%") if isinstance(statement, sql.Identifier) else text

@@ -67,6 +67,10 @@ class Tables:
         rows = self._connection.execute(_LOAD, [self._pipeline])
         self._known = {name: _Known(schema_id, state, copy_id) for name, schema_id, state, copy_id in rows}
 
+    def schemas(self) -> list[str]:
+        """The shape that every table has now."""
+        return [known.schema_id for known in self._known.values()]
+
     def exact(self, table: Table, schema_id: str, end: End) -> bool:
         """Whether every row of this table is there: it is not being copied. Its shape must be the one we have."""
         known = self._known.get(table.full_name)
