@@ -178,6 +178,30 @@ class GtidSet(Position):
         return not (self - other)._of
 
 
+@dataclass(frozen=True, slots=True)
+class Gtid:
+    """One transaction of MySQL, `UUID:N`."""
+
+    uuid: str
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        uuid, _, number = text.strip().lower().partition(":")
+        interval = _INTERVAL.fullmatch(number)
+        if not _UUID.fullmatch(uuid) or interval is None or interval[2]:
+            raise ValueError(f"not a GTID: {text!r} (expected UUID:N)")
+        return cls(uuid, int(number))
+
+    @property
+    def following(self) -> str:
+        """The next one of its server."""
+        return f"{self.uuid}:{self.number + 1}"
+
+    def __str__(self) -> str:
+        return f"{self.uuid}:{self.number}"
+
+
 def _interval(text: str) -> tuple[int, int]:
     match = _INTERVAL.fullmatch(text)
     if not match or int(match[2] or match[1]) < int(match[1]):

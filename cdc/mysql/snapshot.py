@@ -100,6 +100,12 @@ class BaseCopy:
         with self._server.errors(), self._connection.cursor() as cursor:
             cursor.execute(statement)
 
+    def rows(self, query: str) -> list[tuple[bytes | None, ...]]:
+        """What a query gives under the snapshot."""
+        with self._server.errors(), self._connection.cursor() as cursor:
+            cursor.execute(query)
+            return list(cursor.fetchall())
+
     def chunks(self, table: Table) -> Iterator[list[Row]]:
         """The table's rows, in no order; nothing for an empty table."""
         columns = ", ".join(select_expression(column, _name(column.name)) for column in table.columns)

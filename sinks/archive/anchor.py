@@ -12,27 +12,17 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from dataclasses import replace
 
+from cdc.engine import Server
 from cdc.errors import ANCHOR_OF_ANOTHER, COPY_TORN, CdcError
-from cdc.event import Table
-from cdc.postgres.catalog import Catalog, PublishedTable
-from cdc.postgres.session import Server
+from cdc.position import GtidSet, parse_position
 from sinks.archive.archive import Archive
 from sinks.archive.chain import read_tail
 from sinks.archive.manifest import Anchor, AnchorTable
-from sinks.archive.snapshot import Exact, exact_snapshot
-from sinks.digest import digests
-from sinks.postgres.digest import digest_query
+from sinks.archive.origin import Exact, named
 
 _AGAIN_S = 1.0
-_TABLES = """
-SELECT n.nspname, c.relname, c.oid::bigint FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND n.nspname || '.' || c.relname = ANY (%s::text[])
-  AND pg_catalog.has_table_privilege(c.oid, 'SELECT') ORDER BY 1, 2
-"""
 
 
 def take_anchor(archive: Archive, server: Server, tables: Iterable[str], tell: Callable[[str], None]) -> Anchor:
@@ -49,21 +39,17 @@ def take_anchor(archive: Archive, server: Server, tables: Iterable[str], tell: C
 
 
 def _taken(archive: Archive, server: Server, wanted: list[str], tell: Callable[[str], None]) -> Anchor:
-    with closing(Catalog(server)) as now, exact_snapshot(server, now, lambda what: tell(f"waiting {what}")) as exact:
-        _refuse_another(archive, now, exact.system_id)
-        found = [
-            PublishedTable(schema, name, oid, partitioned=False, narrowed=False, entry=None)
-            for schema, name, oid in exact.copy.catalog.rows(_TABLES, wanted)
-        ]
+    with named(server, wanted, lambda what: tell(f"waiting {what}")) as exact:
+        _refuse_another(archive, server, exact)
         tables = {}
-        for number, table in enumerate(exact.shapes(found), 1):
-            tell(f"digests of the source: {table.full_name} ({number} of {len(found)})")
-            tables[table.full_name] = _digested(archive, exact, table)
+        for number, table in enumerate(exact.tables, 1):
+            tell(f"digests of the source: {table.full_name} ({number} of {len(exact.tables)})")
+            tables[table.full_name] = AnchorTable(schema_id=archive.put_shape(table), digests=exact.digests(table))
         anchor = Anchor(
             archive=archive.identity.archive,
             id=secrets.token_hex(8),
             system_id=exact.system_id,
-            database=now.database,
+            database=exact.database,
             position=str(exact.position),
             taken_ms=time.time_ns() // 1_000_000,
             tables=tables,
@@ -72,20 +58,23 @@ def _taken(archive: Archive, server: Server, wanted: list[str], tell: Callable[[
     return anchor
 
 
-def _refuse_another(archive: Archive, now: Catalog, system_id: str) -> None:
+def _refuse_another(archive: Archive, server: Server, exact: Exact) -> None:
     """What another database holds would say for ever that this archive is wrong."""
     tail = read_tail(archive)
     if tail is None or None in (tail.segment.system_id, tail.segment.database):
         return
-    wanted, found = (tail.segment.database, tail.segment.system_id), (now.database, system_id)
-    if wanted != found:
-        raise CdcError(ANCHOR_OF_ANOTHER, source=now.server.name, found=_named(*found), wanted=_named(*wanted))
+    wanted, found = (tail.segment.database, tail.segment.system_id), (exact.database, exact.system_id)
+    here, there = exact.position, parse_position(tail.progress.position)
+    if type(here) is not type(there):
+        another = True
+    elif isinstance(here, GtidSet):
+        # A replica that took over is another server with the same history.
+        another = not (here <= there or there <= here)
+    else:
+        another = wanted != found
+    if another:
+        raise CdcError(ANCHOR_OF_ANOTHER, source=server.name, found=_named(*found), wanted=_named(*wanted))
 
 
 def _named(database: str | None, system_id: str | None) -> str:
     return f"{database} of server {system_id}"
-
-
-def _digested(archive: Archive, exact: Exact, table: Table) -> AnchorTable:
-    sums = digests(exact.copy.rows(digest_query(table, only=True)))
-    return AnchorTable(schema_id=archive.put_shape(table), digests=sums)

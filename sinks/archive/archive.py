@@ -27,7 +27,7 @@ from cdc.errors import (
     STORE_UNFENCED,
     CdcError,
 )
-from cdc.event import Table
+from cdc.event import Engine, Table
 from cdc.shape import parse_table, schema_id, table_bytes
 from sinks.archive.crypt import Plain, Seal, Sealed, WrappedKey, unwrap, wrap
 from sinks.archive.manifest import Encryption, Identity, Object, Placed, Stored, sha256
@@ -67,16 +67,19 @@ class Archive:
         return cls(store, identity, Sealed(identity.archive, data_keys, next(reversed(data_keys))))
 
     @classmethod
-    def open_or_make(cls, url: str, key: bytes | None, source: str) -> Self:
+    def open_or_make(cls, url: str, key: bytes | None, source: str, engine: Engine = "postgresql") -> Self:
         """For a writer: the archive of this source, made if it is not there; proves its fence and its seal."""
         store = open_store(url)
         try:
             store.get(IDENTITY)
         except FileNotFoundError:
-            _make(store, key, source)
+            _make(store, key, source, engine)
         archive = cls.open(url, key)
         if archive.identity.source != source:
             raise CdcError(ARCHIVE_OF_ANOTHER, url=url, found=archive.identity.source, source=source)
+        if archive.identity.engine != engine:
+            found = f"{source} ({archive.identity.engine})"
+            raise CdcError(ARCHIVE_OF_ANOTHER, url=url, found=found, source=f"{source} ({engine})")
         archive.prove()
         return archive
 
@@ -180,11 +183,11 @@ class Archive:
         return [name for name in names if name.endswith(".json") and not name.startswith("base/files/")]
 
 
-def _make(store: Store, key: bytes | None, source: str) -> None:
+def _make(store: Store, key: bytes | None, source: str, engine: Engine) -> None:
     """Identity last: an archive that has one is complete. Of two that make it, one stands; the other reads it."""
     encryption: Encryption = "none" if key is None else "aes-256-gcm"
     identity = Identity(
-        archive=secrets.token_hex(8), source=source, engine="postgresql", encryption=encryption,
+        archive=secrets.token_hex(8), source=source, engine=engine, encryption=encryption,
         created_ms=time.time_ns() // 1_000_000,
     )  # fmt: skip
     if key is not None:

@@ -10,7 +10,8 @@ import csv
 from datetime import UTC, datetime
 
 from cdc.errors import ARGUMENT_INVALID, CdcError
-from cdc.position import Lsn
+from cdc.event import Engine
+from cdc.position import Gtid, Lsn, PgPosition
 from sinks.archive.plan import Choice, Moment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,19 +29,41 @@ def choice(text: str | None) -> Choice | None:
 def one_of(*given: object) -> None:
     """Just one way of naming the moment."""
     if sum(value is not None for value in given) != 1:
-        fix = "one of --to-time, --to-lsn, --to-txn, --before-delete; --list shows the moments that can be restored"
+        fix = "one of --to-time, --to-lsn, --to-gtid, --to-txn, --before-delete; --list shows what can be restored"
         raise _invalid("which moment is meant?", fix)
 
 
+def of_its_engine(engine: Engine, to_lsn: str | None, to_gtid: str | None) -> None:
+    """Each engine's log has positions of its own."""
+    if engine == "mysql" and to_lsn is not None:
+        fix = "--to-gtid UUID:N, --to-txn or --to-time"
+        raise _invalid("--to-lsn: the archive is of a MySQL source, whose log has GTIDs", fix)
+    if engine == "postgresql" and to_gtid is not None:
+        fix = "--to-lsn X/X, --to-txn or --to-time"
+        raise _invalid("--to-gtid: the archive is of a Postgres source, whose log has LSNs", fix)
+
+
 def moment(
-    to_time: str | None, to_lsn: str | None, to_txn: int | None, *, exclusive: bool, epoch: int | None
+    to_time: str | None,
+    to_lsn: str | None,
+    to_txn: int | None,
+    to_gtid: str | None = None,
+    *,
+    exclusive: bool,
+    epoch: int | None,
 ) -> Moment:
     """By the one that is given."""
     try:
         if to_lsn is not None:
-            return Moment(lsn=Lsn.parse(to_lsn), exclusive=exclusive, epoch=epoch)
+            # The order of positions does not ask for the timeline.
+            return Moment(position=PgPosition(1, Lsn.parse(to_lsn)), exclusive=exclusive, epoch=epoch)
     except ValueError:
         raise _invalid(f"--to-lsn {to_lsn} is no position", "--to-lsn 0/1A2B3C") from None
+    try:
+        if to_gtid is not None:
+            return Moment(gtid=Gtid.parse(to_gtid), exclusive=exclusive, epoch=epoch)
+    except ValueError:
+        raise _invalid(f"--to-gtid {to_gtid} is no GTID", "--to-gtid UUID:N, one transaction") from None
     if to_txn is not None:
         return Moment(txn_seq=to_txn, exclusive=exclusive, epoch=epoch)
     return Moment(time_us=time_us(to_time or ""), exclusive=exclusive, epoch=epoch)

@@ -9,38 +9,23 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 
 from cdc.config import Archive as Section
 from cdc.config import Config, Source
-from cdc.engine import postgres
 from cdc.errors import ARCHIVE_MISSING, CdcError
 from cdc.finding import Finding, fail, note, ok, warn
-from cdc.postgres.catalog import Catalog
-from cdc.postgres.session import Server
 from cdc.status import ArchiveFacts
 from sinks.archive.archive import Archive
 from sinks.archive.chain import read_tail
-from sinks.archive.dump import find_program
 from sinks.archive.newest import Newest, newest
+from sinks.archive.origin import findings
 from sinks.archive.plan import shown
 from sinks.archive.schedule import base_due, base_overdue, schedule_of
 from sinks.archive.store import open_store
 
 _LATE_ROLLS = 5
 """So many `roll_every` behind, the archive is overdue."""
-_MOST = 10
-# pg_dump locks tables and partitioned tables; what is in schemas of ours it leaves out.
-_UNREADABLE = """
-SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_'
-  AND n.nspname NOT IN ('cdc', 'information_schema')
-  AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND CASE c.relkind
-    WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
-    ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
-ORDER BY 1
-"""
 
 
 def check_archive(config: Config, unit: str) -> list[Finding]:
@@ -110,19 +95,16 @@ def _newest_base(section: Section, known: Newest) -> Finding:
 
 # -- bases ------------------------------------------------------------------------------------------------------
 def _bases(source: Source, section: Section) -> Iterator[Finding]:
-    """What pg_dump and the base's own session need."""
-    server = replace(postgres(source.server()), purpose="check") if _readable(source) else None
+    """What a base's own sessions need."""
+    server = replace(source.server(), purpose="check") if _readable(source) else None
     if server is None:
         yield note(f"whether bases can be taken is not known: the password of [source.{source.name}] is not here")
         return
     try:
-        with closing(Catalog(server)) as catalog:
-            yield from _rights(catalog, server)
-            program = find_program(server, catalog.version)
+        yield from findings(server, source)
     except CdcError as error:
         yield _failed(error)
         return
-    yield ok(f"pg_dump {program.version} at {program.path}")
     if section.base_every is None:
         yield note("no base is taken by itself: base_every = never", f"cdc archive backup {section.name}")
 
@@ -133,17 +115,6 @@ def _readable(source: Source) -> bool:
     except CdcError:
         return False
     return True
-
-
-def _rights(catalog: Catalog, server: Server) -> Iterator[Finding]:
-    role, unreadable = catalog.rows("SELECT pg_catalog.quote_ident(current_user)")[0][0], catalog.rows(_UNREADABLE)
-    names = [name for (name,) in unreadable]
-    if not names:
-        yield ok(f"role {role} of [source.{server.name}] may read what pg_dump and bases read")
-        return
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    what = f"role {role} may not read {', '.join(names[:_MOST])}{more}"
-    yield fail(f"{what}: pg_dump reads every definition, a base every sequence", f"GRANT pg_read_all_data TO {role};")
 
 
 def _failed(error: CdcError) -> Finding:

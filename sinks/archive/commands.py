@@ -18,7 +18,7 @@ from cdc import logs, metrics
 from cdc.commands.stopping import end_with_supervisor, stop_on_signals
 from cdc.commands.terminal import console, say, say_json
 from cdc.config import FROM_SOURCE, Config
-from cdc.engine import postgres
+from cdc.engine import engine_of
 from cdc.errors import ARCHIVE_MISSING, RESTORE_UNRECORDED, CdcError
 from sinks.archive.anchor import take_anchor
 from sinks.archive.archive import Archive
@@ -76,6 +76,7 @@ def run(
             key=key,
             roll_every=archive.roll_every,
             accept_gap=accept_gap,
+            engine=engine_of(loaded.source(source).url),
         ),
         observer,
         Jobs(JobSettings(unit, loaded.file.resolve(), url, key, schedule_of(archive)), observer),
@@ -137,7 +138,7 @@ def anchor(name: Name, *, config: ConfigFile = None) -> None:
     section, source = loaded.archive(name)
     archive = Archive.open(section.url_of(source), section.key())
     with RestoreProgress(console(stderr=True)) as progress:
-        taken = take_anchor(archive, postgres(loaded.source(source).server()), Windows(archive).tables(), progress.step)
+        taken = take_anchor(archive, loaded.source(source).server(), Windows(archive).tables(), progress.step)
     say(f"{taken.name}: {len(taken.tables)} tables at {taken.position}")
 
 
@@ -150,7 +151,7 @@ def prove(
     archive, source = _that_holds(loaded, restore)
     record = archive.read(RestoreRecord, f"restore/{restore}.json")
     with RestoreProgress(None if as_json else console(stderr=True)) as progress:
-        judged = judge_again(archive, record, lambda: postgres(loaded.source(source).server()), progress)
+        judged = judge_again(archive, record, lambda: loaded.source(source).server(), progress)
     show_judged(judged, None, None, as_json=as_json)
     leave(judged.proof.verdict, require_proof=True)
 

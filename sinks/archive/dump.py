@@ -14,10 +14,11 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from cdc.errors import PG_DUMP_FAILED, PG_DUMP_MISSING, CdcError
+from cdc.event import Engine
 from cdc.postgres.messages import TRIGGERS
 from cdc.postgres.session import Server
 from cdc.secret import redact
@@ -55,18 +56,27 @@ _VERSION = re.compile(r"\(PostgreSQL\) (?P<version>(?P<major>\d+)\S*)")
 # -- what is kept -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What makes one object, or a property of one. `schema` is empty for what stands outside of schemas."""
+    """What makes one object, or a property of one. `schema` is empty for what stands outside of schemas.
+
+    Of MySQL: what the session is set to while it is made, and whose rights the object has.
+    """
 
     name: str
     type: str
     schema: str
     sql: str
+    settings: dict[str, str] = field(default_factory=dict)
+    definer: str = ""
 
 
 class Dump(Object):
-    """`schema.json` of a base. `pre` makes what rows need, `post` what is made behind them."""
+    """`schema.json` of a base. `pre` makes what rows need, `post` what is made behind them.
 
-    pg_dump: str
+    `pg_dump`: its version; a MySQL server writes its schema itself (`show_create`).
+    """
+
+    engine: Engine = "postgresql"
+    pg_dump: str = ""
     pre: tuple[Entry, ...]
     post: tuple[Entry, ...]
 

@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cdc.engine import Server
 from cdc.errors import CdcError
-from cdc.position import PgPosition
-from cdc.postgres.session import Server
+from cdc.position import parse_position
 from sinks.archive.anchor import take_anchor
 from sinks.archive.archive import Archive
 from sinks.archive.chain import read_tail
@@ -132,11 +132,11 @@ class _Judge:
         self._observer.step(f"proof: {what}")
 
     def _passed(self, anchor: Anchor) -> bool:
-        wanted, seen, until = PgPosition.parse(anchor.position).lsn, "", 0.0
+        wanted, seen, until = parse_position(anchor.position), "", 0.0
         while True:
             tail = read_tail(self._archive)
             stands = tail.progress.position if tail else "its beginning"
-            if tail and PgPosition.parse(stands).lsn >= wanted:
+            if tail and wanted <= parse_position(tail.progress.position):
                 return True
             if stands != seen:
                 seen, until = stands, time.monotonic() + _PATIENCE_S

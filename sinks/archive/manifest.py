@@ -14,7 +14,7 @@ tells the same for people.
     base/<epoch>/<seq>-<id>.json                   a base's manifest, written when all its files are there
     base/files/<id>/<n>.parquet                    its tables' rows; <n> counts from 000001 through the whole base
     base/files/<id>/schema.json                    the database's schema, in entries (dump.py)
-    anchor/<timeline>/<LSN>-<id>.json              digests taken on the source; the LSN in decimal
+    anchor/<timeline>/<number>-<id>.json           digests taken on the source; its position's LSN, or count of GTIDs
     restore/<id>.json                              what a restore gave, to be proven later
     fence, probe                                   what a writer tries the store with when it starts
 
@@ -29,7 +29,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cdc.position import PgPosition
+from cdc.event import Engine
+from cdc.position import parse_position
 
 Encryption = Literal["aes-256-gcm", "none"]
 Verdict = Literal["PROVEN", "VERIFIED", "FAILED"]
@@ -71,7 +72,7 @@ class Identity(Object):
 
     archive: str = Field(pattern=r"^[0-9a-f]{16}$")
     source: str
-    engine: Literal["postgresql"]
+    engine: Engine
     encryption: Encryption
     created_ms: int
 
@@ -194,6 +195,7 @@ class Base(Placed):
     taken_from: str
     """`source`, or the sink's name."""
     server_version: int
+    """Its parts as two digits each, 80031; Postgres' as it numbers itself."""
     epoch: int
     txn_seq: int
     position: str
@@ -203,7 +205,7 @@ class Base(Placed):
     tables: dict[str, BaseTable]
     schema_file: Stored
     sequences: dict[str, tuple[int, bool]]
-    """`last_value` and `is_called`."""
+    """`last_value` and `is_called`; of MySQL's tables the next number, which is not given yet."""
     not_covered: tuple[str, ...] = ()
 
     @property
@@ -236,8 +238,8 @@ class Anchor(Placed):
 
     @property
     def name(self) -> str:
-        at = PgPosition.parse(self.position)
-        return f"anchor/{at.timeline:020d}/{at.lsn:020d}-{self.id}.json"
+        at = parse_position(self.position)
+        return f"anchor/{at.timeline:020d}/{at.number:020d}-{self.id}.json"
 
 
 class RestoredTable(BaseModel):

@@ -18,7 +18,7 @@ from typing import Literal
 
 from cdc.errors import BEFORE_ARCHIVE, BEYOND_ARCHIVE, CUT_AMBIGUOUS, SCHEMA_CHANGE_UNSUPPORTED, CdcError
 from cdc.event import Table
-from cdc.position import Lsn, PgPosition
+from cdc.position import Gtid, GtidSet, PgPosition, Position, parse_position
 from sinks.archive.manifest import Base, SchemaChange, Segment
 from sinks.archive.sequences import Reached, reached
 
@@ -28,13 +28,15 @@ Choice = Literal["first-after", "last-before"]
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One of a time (µs since 1970), a position, a transaction's number. `exclusive`: without what is exactly there.
+    """One of a time (µs since 1970), a position, a GTID, a transaction's number.
 
-    `epoch`: in which it is meant; without one, the newest that a time or a position falls into.
+    `exclusive`: without what is exactly there. `epoch`: in which it is meant; without one, the newest that a time or a
+    position falls into.
     """
 
     time_us: int | None = None
-    lsn: Lsn | None = None
+    position: Position | None = None
+    gtid: Gtid | None = None
     txn_seq: int | None = None
     exclusive: bool = False
     epoch: int | None = None
@@ -42,7 +44,9 @@ class Moment:
     def __str__(self) -> str:
         if self.time_us is not None:
             return shown(self.time_us)
-        return str(self.lsn) if self.lsn is not None else f"transaction {self.txn_seq}"
+        if self.position is not None:
+            return str(self.position.lsn if isinstance(self.position, PgPosition) else self.position)
+        return f"transaction {self.txn_seq if self.gtid is None else self.gtid}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +87,37 @@ def find_cut(
     for at, segment in enumerate(segments):
         if not is_out(Txn(segment.last_seq, None, segment.position, "", 0)):
             continue
-        return _cut_in(segments, at, load, is_out)
+        cut = _cut_in(segments, at, load, is_out)
+        if moment.gtid is not None and not moment.exclusive:
+            return _with_gtid(moment.gtid, cut, segments, load)
+        return cut
     last = segments[-1]
-    reached = last.last_seq if moment.txn_seq is not None else last.position
-    wanted = moment.txn_seq is not None and moment.txn_seq > last.last_seq
-    if wanted or (moment.lsn is not None and moment.lsn > PgPosition.parse(last.position).lsn):
-        raise CdcError(BEYOND_ARCHIVE, moment=moment, end=reached)
+    if not _reached(moment, last.last_seq, parse_position(last.position)):
+        end = last.position if moment.txn_seq is None else last.last_seq
+        raise CdcError(BEYOND_ARCHIVE, moment=moment, end=end)
     return Cut(last.epoch, load(last)[-1], None)
+
+
+def _reached(moment: Moment, txn_seq: int, position: Position) -> bool:
+    """Whether the moment, which is no time, lies before the end of these."""
+    if moment.txn_seq is not None:
+        return moment.txn_seq <= txn_seq
+    return moment.gtid is None and (moment.position is None or moment.position <= position)
+
+
+def _with_gtid(gtid: Gtid, before: Cut, segments: Sequence[Segment], load: Load) -> Cut:
+    """Behind the transaction of this GTID, if it changed captured tables; `before` ends where it is not in yet.
+
+    A position says which GTIDs are in, not which of them it is of: the last of its server. Parts of a copy share one.
+    """
+    first = before.first_out
+    assert first is not None
+    here, earlier = (parse_position(t.position) if t else GtidSet() for t in (first, before.last))
+    assert isinstance(here, GtidSet)
+    assert isinstance(earlier, GtidSet)
+    if gtid.following in here - earlier:
+        return before
+    return find_cut(Moment(position=here), segments, load, None)
 
 
 def _beyond(moment: Moment) -> Callable[[Txn], bool]:
@@ -97,10 +125,18 @@ def _beyond(moment: Moment) -> Callable[[Txn], bool]:
     if moment.txn_seq is not None:
         limit = moment.txn_seq - moment.exclusive
         return lambda txn: txn.txn_seq > limit
-    lsn = moment.lsn or Lsn(0)
+    gtid, position = moment.gtid, moment.position
+    if gtid is not None:
+        return lambda txn: holds(parse_position(txn.position), gtid)
+    assert position is not None
     if moment.exclusive:
-        return lambda txn: PgPosition.parse(txn.position).lsn >= lsn
-    return lambda txn: PgPosition.parse(txn.position).lsn > lsn
+        return lambda txn: not parse_position(txn.position) < position
+    return lambda txn: not parse_position(txn.position) <= position
+
+
+def holds(position: Position, gtid: object) -> bool:
+    """Whether a transaction is in what a position has behind it."""
+    return isinstance(position, GtidSet) and gtid in position
 
 
 def _cut_in(segments: Sequence[Segment], at: int, load: Load, is_out: Callable[[Txn], bool]) -> Cut:
@@ -248,8 +284,11 @@ def choose_base(bases: Sequence[Base], moment: Moment) -> Base | None:
 def _reaches(base: Base, moment: Moment) -> bool:
     if moment.txn_seq is not None:
         return base.txn_seq <= moment.txn_seq - moment.exclusive
-    if moment.lsn is not None:
-        return PgPosition.parse(base.position).lsn <= moment.lsn
+    if moment.position is not None:
+        return parse_position(base.position) <= moment.position
+    if moment.gtid is not None:
+        # With the GTID in it, it may be right behind it or far: the cut tells.
+        return not holds(parse_position(base.position), moment.gtid.following)
     assert moment.time_us is not None
     return base.commit_us is not None and base.commit_us <= moment.time_us
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cdc.errors import CdcError
-from cdc.position import Lsn, PgPosition, Position, parse_position
+from cdc.event import Column, Table
+from cdc.position import GtidSet, Position, parse_position
 from sinks.archive.archive import Archive
 from sinks.archive.manifest import Anchor, AnchorTable, Base, Verdict
 from sinks.archive.plan import Moment, Plan
@@ -90,7 +91,7 @@ class _Prover:
         cut = self._plan.cut
         last, out = (parse_position(txn.position) if txn else None for txn in (cut.last, cut.first_out))
         begins = parse_position(self._plan.base.position) if self._plan.base else None
-        known = sorted(self._witnesses(), key=lambda witness: witness.position)
+        known = sorted(self._witnesses(), key=lambda witness: witness.position.number)
         before = [w for w in known if (out is None or w.position < out) and (begins is None or w.position >= begins)]
         after = [w for w in known if last is None or w.position >= last]
         found = self._first(after, "behind")
@@ -119,7 +120,7 @@ class _Prover:
         reasons = []
         for witness in witnesses:
             try:
-                moment = Moment(lsn=_lsn(witness.position))
+                moment = Moment(position=witness.position)
                 carried = self._windows.carried(self._plan.base, self._plan.cut.epoch, moment)
                 problem = self._incomparable(witness, carried, side)
                 if problem is None:
@@ -143,7 +144,7 @@ class _Prover:
             if seen is None:
                 return f"it does not cover table {name}"
             shape = self._archive.shape(seen.schema_id)
-            columns = [[(c.attnum, c.name) for c in of.columns] for of in (shape, table.shape)]
+            columns = [[(_number(of, c), c.name) for c in of.columns] for of in (shape, table.shape)]
             if columns[0] != columns[1] or shape.key != table.shape.key:
                 return f"table {name} has another shape there"
         return None
@@ -161,9 +162,9 @@ class _Prover:
         self._differences += [Difference(witness.name, name, tuple(b)) for name, b in sorted(compared.items()) if b]
 
 
-def _lsn(position: Position) -> Lsn:
-    assert isinstance(position, PgPosition)
-    return position.lsn
+def _number(table: Table, column: Column) -> int | None:
+    """MySQL's catalog, which a witness goes by, does not tell it."""
+    return column.attnum if table.engine == "postgresql" else None
 
 
 def _tables(base: Base) -> dict[str, AnchorTable]:
@@ -171,7 +172,12 @@ def _tables(base: Base) -> dict[str, AnchorTable]:
 
 
 def _same_server(witness: Witness, carried: Plan) -> bool:
-    """Positions compare within one system; after a fail-over the old server's go on beside the new one's."""
+    """Positions compare within one system; after a fail-over the old server's go on beside the new one's.
+
+    Sets of GTIDs say themselves whose they are: those of another history are not ordered with ours.
+    """
+    if isinstance(witness.position, GtidSet):
+        return carried.cut.first_out is None or witness.position <= parse_position(carried.cut.first_out.position)
     known = {(segment.system_id, segment.database) for segment in carried.segments[-1:]}
     if witness.of is not None and known - {witness.of, (None, None)}:
         return False

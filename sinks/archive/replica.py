@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from cdc.config import Sink
-from cdc.engine import postgres
 from cdc.errors import BASE_OVERTAKEN, REPLICA_UNFIT, CdcError
 from cdc.event import Table
 from cdc.log import End
 from cdc.postgres.catalog import PublishedTable
+from cdc.postgres.session import Server
 from cdc.postgres.snapshot import BaseCopy
 from cdc.shape import schema_id
 from sinks.transaction import Progress
@@ -87,7 +87,7 @@ class Replica:
 
 
 @contextmanager
-def replica_snapshot(sink: Sink, prefix: str, tables: Sequence[PublishedTable]) -> Iterator[Replica]:
-    """`prefix`: the source's, as the sink's progress names it."""
-    with BaseCopy(replace(postgres(sink.server()), purpose="base"), None, tables) as copy:
+def replica_snapshot(sink: Sink, server: Server, prefix: str, tables: Sequence[PublishedTable]) -> Iterator[Replica]:
+    """`server`: the sink's; `prefix`: the source's, as the sink's progress names it."""
+    with BaseCopy(replace(server, purpose="base"), None, tables) as copy:
         yield Replica(sink, prefix, copy)

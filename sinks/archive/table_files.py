@@ -1,7 +1,8 @@
 """A table's rows as Parquet files, every column as the server's own text.
 
-In: lines of CSV as the server's COPY writes them with FORCE_QUOTE, one row each whatever is in it. Out: objects in the
-archive, each of about `FILE_BYTES` of lines. Refuses: nothing; every row of a Postgres table fits.
+In: batches of rows; `csv_batches` makes them of lines of CSV as Postgres' COPY writes them with FORCE_QUOTE, one row
+each whatever is in it, `text_batches` of rows of source text. Out: objects in the archive, each of about `FILE_BYTES`
+of text. Refuses: nothing; every row fits.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ class TableFiles:
         self._archive, self._under, self._number = archive, under, 0
 
     def write(
-        self, table: Table, lines: Iterable[bytes], on_rows: Callable[[int], None]
+        self, table: Table, batches: Iterable[pa.Table], on_rows: Callable[[int], None]
     ) -> tuple[int, tuple[Stored, ...]]:
         """All rows of a table: how many, and their files; none for a table without rows."""
         names = [column.name for column in table.columns]
         stored: list[Stored] = []
         rows, file = 0, None
-        for batch in _batches(lines):
+        for batch in batches:
             file = file or self._file(names)
             rows += file.add(batch)
             on_rows(rows)
@@ -53,17 +54,16 @@ class TableFiles:
 
 
 class _File:
-    """One that is being written. `size` is that of its lines."""
+    """One that is being written. `size` is that of its text."""
 
     def __init__(self, body: Body, names: Sequence[str]) -> None:
         self._body, self._names, self.size = body, names, 0
         schema = pa.schema([(name, pa.string()) for name in names])
         self._writer = pq.ParquetWriter(body.stream, schema, compression="zstd", compression_level=3)
 
-    def add(self, lines: bytes) -> int:
-        rows = parse_csv(lines, self._names)
+    def add(self, rows: pa.Table) -> int:
         self._writer.write_table(rows, row_group_size=rows.num_rows)
-        self.size += len(lines)
+        self.size += rows.nbytes
         return int(rows.num_rows)
 
     def put(self) -> Stored:
@@ -71,17 +71,30 @@ class _File:
         return self._body.put()
 
 
-def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:
+def csv_batches(names: Sequence[str], lines: Iterable[bytes]) -> Iterator[pa.Table]:
     """Whole rows, so that none is longer than what is parsed at a time."""
     batch, size = [], 0
     for line in lines:
         batch.append(line)
         size += len(line)
         if size >= BATCH_BYTES:
-            yield b"".join(batch)
+            yield parse_csv(b"".join(batch), names)
             batch, size = [], 0
     if batch:
-        yield b"".join(batch)
+        yield parse_csv(b"".join(batch), names)
+
+
+def text_batches(names: Sequence[str], chunks: Iterable[Sequence[Sequence[object]]]) -> Iterator[pa.Table]:
+    """Rows of values in UTF-8, NULL as None."""
+    held: list[pa.Table] = []
+    for rows in chunks:
+        columns = [pa.array(column, pa.binary()).cast(pa.string()) for column in zip(*rows, strict=True)]
+        held.append(pa.Table.from_arrays(columns, names=list(names)))
+        if sum(table.nbytes for table in held) >= BATCH_BYTES:
+            yield pa.concat_tables(held).combine_chunks()
+            held = []
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
 
 
 def parse_csv(lines: bytes, names: Sequence[str]) -> pa.Table:

@@ -23,11 +23,23 @@ from cdc.errors import (
     TABLE_UNKNOWN,
     CdcError,
 )
-from cdc.position import PgPosition
+from cdc.position import parse_position
 from sinks.archive.archive import Archive
 from sinks.archive.chain import Tail, break_between, fetch, fetch_unbroken, read_tail
 from sinks.archive.manifest import Base, Segment, segment_name
-from sinks.archive.plan import Choice, Cut, Moment, Plan, Txn, choose_base, find_cut, make_plan, refuse_before, shown
+from sinks.archive.plan import (
+    Choice,
+    Cut,
+    Moment,
+    Plan,
+    Txn,
+    choose_base,
+    find_cut,
+    holds,
+    make_plan,
+    refuse_before,
+    shown,
+)
 from sinks.archive.reading import segment_rows
 
 _AT_ONCE = 16
@@ -115,11 +127,9 @@ class Windows:
         newest = None if run.broken else _ending(segments, tail)
         # Up to the last commit of an epoch that is over, and no further, everything is known.
         horizon = newest.horizon_us if newest else None if run.broken else segments[-1].running_max_us
-        if newest and moment.lsn is not None:
-            last, end = (PgPosition.parse(at).lsn for at in (segments[-1].position, newest.progress.position))
-            if last + moment.exclusive <= moment.lsn <= end:
-                # Heartbeats carry the archive's end on; behind the last transaction there is nothing to leave out.
-                return Cut(segments[-1].epoch, self._load(segments[-1])[-1], None)
+        if newest and _behind_all(moment, segments[-1], newest):
+            # Heartbeats carry the archive's end on; behind the last transaction there is nothing to leave out.
+            return Cut(segments[-1].epoch, self._load(segments[-1])[-1], None)
         try:
             return find_cut(moment, segments, self._load, horizon, choice)
         except CdcError as error:
@@ -149,9 +159,10 @@ class Windows:
         if moment.time_us is not None:
             times = [base.commit_us for base in self.bases(epoch)] + [self._first_commit(epoch)]
             return any(at is not None and at <= moment.time_us for at in times)
-        if moment.lsn is not None:
+        if moment.position is not None or moment.gtid is not None:
             ((_, first),) = fetch(self._archive, self._names[epoch][:1])
-            return PgPosition.parse(first.prev_position or first.position).lsn <= moment.lsn
+            begins = parse_position(first.prev_position or first.position)
+            return not holds(begins, moment.gtid) if moment.position is None else begins <= moment.position
         return True
 
     def _first_commit(self, epoch: int) -> int | None:
@@ -276,6 +287,16 @@ def _epoch_of(name: str) -> int:
     if not (epoch.isascii() and epoch.isdigit()):
         raise CdcError(ARCHIVE_CORRUPT, name=name, problem="it is no segment's name; who put it there?")
     return int(epoch)
+
+
+def _behind_all(moment: Moment, segment: Segment, tail: Tail) -> bool:
+    """Whether it lies between the last transaction and the archive's end."""
+    last, end = parse_position(segment.position), parse_position(tail.progress.position)
+    if moment.gtid is not None:
+        return holds(end, moment.gtid) and not holds(last, moment.gtid)
+    if moment.position is None or not moment.position <= end:
+        return False
+    return last < moment.position or (last <= moment.position and not moment.exclusive)
 
 
 def _ending(segments: Sequence[Segment], tail: Tail | None) -> Tail | None:

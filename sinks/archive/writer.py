@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cdc.errors import ARCHIVE_HELD, EVENTS_LOST, LOG_LOST, CdcError
-from cdc.event import Table
+from cdc.event import Engine, Table
 from cdc.failpoint import failpoint
 from cdc.kafka import Reader
 from cdc.retry import keep_trying
@@ -50,6 +50,8 @@ class ArchiveSettings:
     roll_bytes: int = 256 << 20
     """Of events, as records."""
     accept_gap: bool = False
+    engine: Engine = "postgresql"
+    """The source's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Archiver:
 
     def _follow(self, stop: Callable[[], bool]) -> None:
         settings = self._settings
-        archive = Archive.open_or_make(settings.url, settings.key, settings.source)
+        archive = Archive.open_or_make(settings.url, settings.key, settings.source, settings.engine)
         tail = read_tail(archive)
         self._observer.started(tail.progress if tail else None)
         after = tail.progress if tail else None

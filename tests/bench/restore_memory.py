@@ -26,7 +26,7 @@ from sinks.archive.body import Body
 from sinks.archive.dump import Dump
 from sinks.archive.manifest import Base, BaseTable, Link, Segment, Stored, TableRows, body_name
 from sinks.archive.segment import ROWS, TRANSACTIONS
-from sinks.archive.table_files import TableFiles
+from sinks.archive.table_files import TableFiles, csv_batches
 from tests.bench.__main__ import RESULTS, machine
 from tests.bench.measure import measure_line
 from tests.log_writer import table
@@ -53,7 +53,9 @@ def make(url: str, key: bytes, rows: int) -> int:
     """The archive; its last transaction's number."""
     archive = Archive.open_or_make(url, key, "bench")
     schema_id = archive.put_shape(BIG)
-    _, files = TableFiles(archive, "base/files/b").write(BIG, lines(rows), lambda _: None)
+    _, files = TableFiles(archive, "base/files/b").write(
+        BIG, csv_batches([c.name for c in BIG.columns], lines(rows)), lambda _: None
+    )
     schema_file = archive.put("base/files/b/schema.json", Dump(pg_dump="18", pre=(), post=()).to_bytes())
     base = Base(
         archive=archive.identity.archive, id="b", taken_from="bench", server_version=180000, epoch=EPOCH, txn_seq=0,

@@ -32,8 +32,8 @@ from cdc.postgres.session import SESSION, Server, Side
 from cdc.postgres.snapshot import BaseCopy
 from cdc.secret import parse_key
 from sinks.archive import base as base_module
+from sinks.archive import of_postgres, table_files
 from sinks.archive import snapshot as snapshot_module
-from sinks.archive import table_files
 from sinks.archive.archive import Archive
 from sinks.archive.base import BaseSettings, take_base
 from sinks.archive.dump import Dump, Entry, dump, find_program
@@ -709,7 +709,7 @@ def test_a_table_without_columns_is_refused(make: Callable[..., Shop]) -> None:
 def test_rows_and_digest_that_do_not_count_the_same(
     shop: Shop, settings: Callable[[Shop], BaseSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base_module, "digests", lambda rows: {b: (n + 1, x, y) for b, n, x, y in rows})
+    monkeypatch.setattr(of_postgres, "digests", lambda rows: {b: (n + 1, x, y) for b, n, x, y in rows})
     with shop.source_running(), pytest.raises(CdcError) as caught:
         take_base(settings(shop), Watcher())
     assert caught.value.code is BASE_MISCOUNTED

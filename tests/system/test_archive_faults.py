@@ -22,6 +22,7 @@ from cdc.errors import (
     CHAIN_BROKEN,
     CdcError,
 )
+from cdc.position import PgPosition
 from cdc.secret import new_key, parse_key
 from sinks.archive.archive import Archive
 from sinks.archive.chain import fetch
@@ -73,7 +74,7 @@ class Damaged:
             digests = expected
             with self._named(found.add):
                 opened = self.open()
-                plan = Windows(opened).plan(Moment(lsn=lsn))
+                plan = Windows(opened).plan(Moment(position=PgPosition(1, lsn)))
                 digests = fold_digests(opened, plan, TABLES, Quiet())
                 if plan.base:
                     opened.vouched_as(Dump, plan.base.schema_file)

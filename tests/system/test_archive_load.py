@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cdc.position import Lsn
+from cdc.position import Lsn, PgPosition
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.session import Server, Side
 from sinks.archive.plan import Moment
@@ -77,7 +77,7 @@ def test_random_moments_of_a_load(tmp_path: Path, database: Database, target_dat
     random.shuffle(moments)
     for lsn, expected in moments:
         target_database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS cdc CASCADE")
-        outcome = restored(pipeline, Moment(lsn=lsn))
+        outcome = restored(pipeline, Moment(position=PgPosition(1, lsn)))
         assert {table.table: table.digests for table in outcome.tables} == expected, f"at {lsn}"
     assert len({str(sorted(expected.items())) for _, expected in moments}) == MOMENTS
     print(f"{MOMENTS} restores to random moments of {traded - 850:,} transactions equal the source's own digests")

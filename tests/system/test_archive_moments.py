@@ -34,7 +34,7 @@ def test_exactly_at_a_commit_and_just_before(lived: Lived) -> None:
     """By time, position and number alike; from a base or from the log's own copy."""
     pipeline = lived.pipeline
     for name, (lsn, _) in lived.moments.items():
-        plan = planned(pipeline, lsn=lsn)
+        plan = planned(pipeline, position=PgPosition(1, lsn))
         last = plan.cut.last
         assert last
         assert last.commit_us
@@ -62,8 +62,8 @@ def test_before_the_copy_is_complete_and_past_the_end(lived: Lived) -> None:
     last = planned(pipeline, txn_seq=window.last_seq).cut.last
     assert last
     lsn = PgPosition.parse(last.position).lsn
-    assert planned(pipeline, lsn=lsn).cut.txn_seq == window.last_seq
-    assert planned(pipeline, lsn=lsn, exclusive=True).cut.txn_seq == window.last_seq - 1
+    assert planned(pipeline, position=PgPosition(1, lsn)).cut.txn_seq == window.last_seq
+    assert planned(pipeline, position=PgPosition(1, lsn), exclusive=True).cut.txn_seq == window.last_seq - 1
     refused(pipeline, BEYOND_ARCHIVE, txn_seq=window.last_seq + 1)
 
 
@@ -94,7 +94,7 @@ def test_a_table_that_was_made_anew(
             pipeline.wait_archived()
     for lsn, expected in (before, after):
         target_database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS cdc CASCADE")
-        outcome = restored(pipeline, Moment(lsn=lsn), Wanted())
+        outcome = restored(pipeline, Moment(position=PgPosition(1, lsn)), Wanted())
         assert {table.table: table.digests for table in outcome.tables} == expected
     one, other = Windows(pipeline.archive()).windows()
     assert one.to_us

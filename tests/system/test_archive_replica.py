@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cdc.position import PgPosition
 from sinks.archive.manifest import Base
 from sinks.archive.plan import Moment
 from sinks.archive.verify import verify
@@ -80,7 +81,7 @@ def test_a_base_of_a_replica_serves_as_one_of_the_source(pipeline: Pipeline) -> 
     for base in reversed(taken):
         pipeline.target.execute("DROP TABLE IF EXISTS accounts, visits; DROP SCHEMA IF EXISTS cdc CASCADE")
         pipeline.target.execute("DROP SEQUENCE IF EXISTS numbers")
-        outcome = restored(pipeline, Moment(lsn=lsn))
+        outcome = restored(pipeline, Moment(position=PgPosition(1, lsn)))
         assert {table.table: table.digests for table in outcome.tables} == expected
         # The one before it serves the next time.
         pipeline.archive().store.delete(base.name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cdc.position import Lsn
+from cdc.position import Lsn, PgPosition
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.session import Server, Side
 from sinks.archive.plan import Moment
@@ -95,7 +95,7 @@ def test_restores_to_positions_equal_the_source(pipeline: Pipeline) -> None:
         pipeline.wait_archived()
     for lsn, expected in moments:
         pipeline.target.execute("DROP TABLE IF EXISTS accounts, visits; DROP SCHEMA IF EXISTS cdc CASCADE")
-        outcome = restored(pipeline, Moment(lsn=lsn))
+        outcome = restored(pipeline, Moment(position=PgPosition(1, lsn)))
         assert {table.table: table.digests for table in outcome.tables} == expected
 
 

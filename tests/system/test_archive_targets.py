@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cdc.errors import RESTORE_REFUSED, RESTORE_UNDECIDED, TARGET_TOO_OLD, CdcError
+from cdc.position import PgPosition
 from cdc.postgres.session import Server, Side
 from sinks.archive.plan import Moment
 from sinks.archive.restore import Wanted, restore
@@ -66,7 +67,7 @@ def refuses(past: Lived, code: int, *words: str, url: str | None = None, table: 
     """The same without a process."""
     pipeline = past.pipeline
     archive = pipeline.archive()
-    plan = Windows(archive).plan(Moment(lsn=past.moments["second"][0]))
+    plan = Windows(archive).plan(Moment(position=PgPosition(1, past.moments["second"][0])))
     server = Server(Side.TARGET, "restore", url or pipeline.target.url(), pipeline.target.server.password)
     wanted = Wanted((table,) if table else ())
     with pytest.raises(CdcError) as caught, RestoreTarget(server) as target:
@@ -270,7 +271,7 @@ def test_a_connection_that_is_cut_meanwhile(past: Lived) -> None:
 def test_a_connection_that_is_cut_at_the_commit(past: Lived) -> None:
     """Nobody knows what became of it, and that is what is said."""
     pipeline = past.pipeline
-    plan = Windows(pipeline.archive()).plan(Moment(lsn=past.moments["second"][0]))
+    plan = Windows(pipeline.archive()).plan(Moment(position=PgPosition(1, past.moments["second"][0])))
     with Proxy(pipeline.target.server.port) as proxy:
         server = Server(Side.TARGET, "restore", pipeline.target.url(port=proxy.port), pipeline.target.server.password)
         with RestoreTarget(server) as target:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from cdc.errors import ARGUMENT_INVALID, CdcError
-from cdc.position import Lsn
+from cdc.position import Lsn, PgPosition
 from sinks.archive.asked import choice, moment, one_of, row, time_us
 from sinks.archive.plan import Moment
 
@@ -57,7 +57,7 @@ def test_the_hour_that_comes_twice_and_the_one_that_does_not() -> None:
     ("given", "meant"),
     [
         (("1970-01-01 00:00:01+00:00", None, None), Moment(time_us=1_000_000)),
-        ((None, "0/1A", None), Moment(lsn=Lsn(26))),
+        ((None, "0/1A", None), Moment(position=PgPosition(1, Lsn(26)))),
         ((None, None, 7), Moment(txn_seq=7)),
     ],
 )

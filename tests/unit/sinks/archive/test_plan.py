@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.errors import BEYOND_ARCHIVE, CUT_AMBIGUOUS, SCRATCH_UNENCRYPTED, CdcError
-from cdc.position import Lsn
+from cdc.position import Lsn, PgPosition
 from sinks.archive.manifest import Segment, Stored
 from sinks.archive.plan import Choice, Cut, Moment, Txn, find_cut
 from sinks.archive.scratch import Scratch
@@ -75,7 +75,9 @@ def test_a_step_within_the_tolerance_is_only_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", [Moment(time_us=NOW + 9 * SECOND), Moment(txn_seq=5), Moment(lsn=Lsn.parse("0/FF0"))], ids=str
+    "moment",
+    [Moment(time_us=NOW + 9 * SECOND), Moment(txn_seq=5), Moment(position=PgPosition(1, Lsn.parse("0/FF0")))],
+    ids=str,
 )
 def test_what_the_archive_does_not_reach(moment: Moment) -> None:
     with pytest.raises(CdcError) as caught:
@@ -85,7 +87,7 @@ def test_what_the_archive_does_not_reach(moment: Moment) -> None:
 
 @pytest.mark.parametrize(("lsn", "exclusive", "last"), [("0/20", False, 2), ("0/20", True, 1), ("0/2F", False, 2)])
 def test_a_position(lsn: str, last: int, *, exclusive: bool) -> None:
-    assert cut([0, None, 2, 3, 4], Moment(lsn=Lsn.parse(lsn), exclusive=exclusive)).txn_seq == last
+    assert cut([0, None, 2, 3, 4], Moment(position=PgPosition(1, Lsn.parse(lsn)), exclusive=exclusive)).txn_seq == last
 
 
 @pytest.mark.parametrize(("number", "exclusive", "last"), [(1, False, 1), (1, True, 0), (4, False, 4), (5, True, 4)])

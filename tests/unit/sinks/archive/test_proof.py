@@ -9,7 +9,7 @@ import pytest
 
 from cdc.errors import ARCHIVE_CORRUPT, CdcError
 from cdc.event import Column, Table
-from cdc.position import Lsn
+from cdc.position import Lsn, PgPosition
 from cdc.shape import schema_id
 from sinks.archive import proof
 from sinks.archive.archive import Archive
@@ -62,8 +62,8 @@ class Known:
         return Plan(base, (segment,), Cut(1, self.txn(seq), out), tables)
 
     def carried(self, _base: Base | None, _epoch: int, moment: Moment) -> Plan:
-        assert moment.lsn is not None
-        seq = int(moment.lsn) // 16
+        assert isinstance(moment.position, PgPosition)
+        seq = int(moment.position.lsn) // 16
         if seq >= self.broken_from:
             raise CdcError(ARCHIVE_CORRUPT, name=f"log/{seq}", problem="it is missing")
         return self.plan(seq)

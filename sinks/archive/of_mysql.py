@@ -1,0 +1,148 @@
+"""A MySQL source as an archive asks it (`origin`): a consistent snapshot at a set of GTIDs, SHOW CREATE. I/O.
+
+In: a server, a source of the configuration. Out: rows, digests and schema at one exact position. Refuses: a replica to
+read bases from (REPLICA_UNFIT), what `cdc.mysql.snapshot` refuses.
+
+Under the lock that the snapshot begins with nothing commits, so the set of GTIDs is exactly what it shows; each table
+is touched then, and cannot be altered until the snapshot ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from cdc.config import Sink, Source
+from cdc.errors import REPLICA_UNFIT, CdcError
+from cdc.event import Table
+from cdc.finding import Finding, fail, ok
+from cdc.log import End
+from cdc.mysql.catalog import Catalog, FoundTable, Publication
+from cdc.mysql.session import Server
+from cdc.mysql.snapshot import BaseCopy
+from cdc.position import GtidSet
+from sinks.archive.dump import Dump
+from sinks.archive.sequences import Value
+from sinks.archive.show_create import lacking_rights, show_create
+from sinks.archive.table_files import text_batches
+from sinks.digest import Digests, digests
+from sinks.mysql.digest import digest_query
+from sinks.transaction import Progress
+
+_ESTIMATES = "SELECT table_schema, table_name, COALESCE(table_rows, 0) FROM information_schema.tables"
+_TABLES = """
+SELECT table_schema, table_name FROM information_schema.tables
+WHERE table_type = 'BASE TABLE' AND table_schema IN %s AND table_name NOT IN ('cdc_progress', 'cdc_table') ORDER BY 1, 2
+"""
+_NEVER = "accounts, grants and roles; what has no place in the databases of the captured tables"
+
+
+@dataclass(frozen=True, slots=True)
+class _Exact:
+    """`catalog` answers for the present, `copy` for the position."""
+
+    copy: BaseCopy
+    catalog: Catalog
+    tables: Sequence[Table]
+    system_id: str
+    database: str
+    position: GtidSet
+    fingerprint: str
+
+    def rows(self, table: Table) -> Iterator[pa.Table]:
+        return text_batches([column.name for column in table.columns], self.copy.chunks(table))
+
+    def digests(self, table: Table) -> Digests:
+        found = self.copy.rows(digest_query(table, only=True))
+        decoded = [[None if value is None else value.decode() for value in row] for row in found]
+        return digests(decoded, table.full_name, self.catalog.server.name)
+
+    def schema(self) -> Dump:
+        return show_create(self.catalog, sorted({table.schema for table in self.tables}))
+
+
+class Origin:
+    """One attempt's."""
+
+    numbers_columns = False
+
+    def __init__(self, server: Server, source: Source) -> None:
+        self._server, self._source = server, source
+        self._now = Catalog(server)
+        self.version = _number(str(self._now.rows("SELECT VERSION()")[0][0]))
+
+    def close(self) -> None:
+        self._now.close()
+
+    def refuse_unready(self) -> None:
+        """The server itself tells everything."""
+
+    def fingerprint(self) -> str:
+        return self._publication().fingerprint
+
+    def _publication(self) -> Publication:
+        patterns = self._source.tables, self._source.exclude
+        return self._now.publication(self._source.topic_prefix, patterns, self._source.wanted)
+
+    @contextmanager
+    def captured(self, waiting: Callable[[str], None]) -> Iterator[_Exact]:
+        waiting("for the lock under which the snapshot begins")
+        publication = self._publication()
+        with BaseCopy(self._server, publication.tables) as copy:
+            yield _Exact(
+                copy, self._now, copy.shapes, self._now.uuid(), self._server.database, copy.executed,
+                publication.fingerprint,
+            )  # fmt: skip
+
+    def replica(self, sink: Sink, last: End) -> AbstractContextManager[tuple[Progress, _Exact]]:
+        del last
+        raise CdcError(REPLICA_UNFIT, sink=sink.name, problem="bases of a MySQL source are read from the source alone")
+
+    def estimates(self, tables: Sequence[Table]) -> Mapping[str, int]:
+        found = {f"{schema}.{name}": int(rows) for schema, name, rows in self._now.rows(_ESTIMATES)}
+        return {table.full_name: found.get(table.full_name, 0) for table in tables}
+
+    def beside_rows(self, tables: Sequence[Table]) -> tuple[dict[str, Value], tuple[str, ...]]:
+        numbers: dict[str, Value] = {name: (value, False) for name, value in self._now.auto_increments().items()}
+        databases = sorted({table.schema for table in tables})
+        there = [f"{schema}.{name}" for schema, name in self._now.rows(_TABLES, databases)] if databases else []
+        captured = {table.full_name for table in tables}
+        beside = [f"rows of table {name}, which is not captured" for name in there if name not in captured]
+        return numbers, (_NEVER, *lacking_rights(self._now, databases), *beside)
+
+
+@contextmanager
+def named(server: Server, tables: Sequence[str]) -> Iterator[_Exact]:
+    with closing(Catalog(server)) as now:
+        there = now.publication("", ((), ()), lambda schema, name: f"{schema}.{name}" in tables).tables
+        with BaseCopy(server, _of_innodb(there)) as copy:
+            yield _Exact(copy, now, copy.shapes, now.uuid(), server.database, copy.executed, "")
+
+
+def _of_innodb(tables: Sequence[FoundTable]) -> list[FoundTable]:
+    """Others have no snapshot."""
+    return [table for table in tables if table.engine.lower() == "innodb"]
+
+
+def _number(version: str) -> int:
+    """8.0.31-log as 80031."""
+    parts = [int("".join(filter(str.isdigit, part)) or 0) for part in version.split("-", maxsplit=1)[0].split(".")]
+    major, minor, patch = (*parts, 0, 0)[:3]
+    return major * 10_000 + minor * 100 + patch
+
+
+def findings(server: Server, source: Source) -> Iterator[Finding]:
+    """What reading the definitions needs."""
+    with closing(Catalog(server)) as catalog:
+        tables = catalog.publication("", (source.tables, source.exclude), source.wanted).tables
+        databases = sorted({table.schema for table in tables})
+        lacking = lacking_rights(catalog, databases)
+    for problem in lacking:
+        user, where = server.address.user, ", ".join(databases)
+        fix = f"GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON {where} and SHOW_ROUTINE ON *.* TO '{user}'"
+        yield fail(f"bases would lack {problem}", fix)
+    if not lacking:
+        yield ok(f"the role of [source.{server.name}] may read what bases read")

@@ -1,0 +1,140 @@
+"""A MySQL schema as the server itself writes it: SHOW CREATE of everything in some databases. I/O.
+
+In: a catalog, names of databases. Out: `Dump`: tables as they are made before the rows; routines, views, triggers and
+events in the order in which they are made behind them. Each stands alone: names of its own database are not in it, what
+the session must be set to is beside it. Refuses: nothing; what the role may not read is named (`lacking_rights`).
+
+Our own tables are left out. A definer is kept as the server names him.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import pymysql
+from pymysql.cursors import DictCursor
+
+from cdc.mysql.catalog import Catalog
+from sinks.archive.dump import Dump, Entry
+from sinks.mysql.names import quoted
+
+_OURS = ("cdc_progress", "cdc_table")
+_TABLES = """
+SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = %s ORDER BY 1
+"""
+_VIEW_USES = """
+SELECT view_name, table_name FROM information_schema.view_table_usage WHERE view_schema = %s AND table_schema = %s
+"""
+_TRIGGERS = """
+SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = %s
+ORDER BY event_object_table, action_timing, event_manipulation, action_order
+"""
+_ROUTINES = """
+SELECT routine_type, routine_name FROM information_schema.routines WHERE routine_schema = %s ORDER BY 1, 2
+"""
+_EVENTS = "SELECT event_name FROM information_schema.events WHERE event_schema = %s ORDER BY 1"
+_SETTINGS = ("sql_mode", "collation_connection", "time_zone")
+_DEFINER = re.compile(r"\bDEFINER=(`(?:[^`]|``)*`@`(?:[^`]|``)*`)")
+_NEEDED = {"SHOW VIEW": "views", "TRIGGER": "triggers", "EVENT": "events"}
+_MAY_READ_ROUTINES = {"SHOW_ROUTINE", "SELECT"}
+_RIGHTS = """
+SELECT privilege_type, NULL FROM information_schema.user_privileges WHERE grantee = %s
+UNION ALL SELECT privilege_type, table_schema FROM information_schema.schema_privileges WHERE grantee = %s
+"""
+
+
+def show_create(catalog: Catalog, databases: Sequence[str]) -> Dump:
+    """All of them together."""
+    pre: list[Entry] = []
+    post: list[Entry] = []
+    for database in databases:
+        # What is asked for in its own database is written without its name.
+        catalog.connection.select_db(database)
+        tables = catalog.rows(_TABLES, database)
+        made = [str(name) for name, kind in tables if kind == "BASE TABLE" and name not in _OURS]
+        pre += [_entry(catalog, database, "TABLE", name, "Create Table") for name in made]
+        routines = [(str(kind), str(name)) for kind, name in catalog.rows(_ROUTINES, database)]
+        for kind, name in routines:
+            post += _if_readable(catalog, database, kind, name, f"Create {kind.capitalize()}")
+        for name in _views(catalog, database, [str(name) for name, kind in tables if kind == "VIEW"]):
+            post += _if_readable(catalog, database, "VIEW", name, "Create View")
+        for (name,) in catalog.rows(_TRIGGERS, database):
+            post += _if_readable(catalog, database, "TRIGGER", str(name), "SQL Original Statement")
+        for (name,) in catalog.rows(_EVENTS, database):
+            post += _if_readable(catalog, database, "EVENT", str(name), "Create Event")
+    return Dump(engine="mysql", pre=tuple(pre), post=tuple(sorted(post, key=_by_kind)))
+
+
+def _by_kind(entry: Entry) -> int:
+    """Over all databases; within a kind the order stays."""
+    return ("FUNCTION", "PROCEDURE", "VIEW", "TRIGGER", "EVENT").index(entry.type)
+
+
+def _if_readable(catalog: Catalog, database: str, kind: str, name: str, column: str) -> Iterator[Entry]:
+    """Nothing where the role may not; `lacking_rights` says so."""
+    try:
+        entry = _entry(catalog, database, kind, name, column)
+    except pymysql.MySQLError:
+        return
+    if entry.sql:
+        yield entry
+
+
+def _entry(catalog: Catalog, database: str, kind: str, name: str, column: str) -> Entry:
+    with catalog.connection.cursor(DictCursor) as cursor:
+        cursor.execute(f"SHOW CREATE {kind} {quoted(name)}")
+        row: dict[str, Any] = cursor.fetchone()
+    sql = _text(row[column] or "")
+    settings = {key: _text(row[key]) for key in _SETTINGS if key in row}
+    definer = _DEFINER.search(sql) if kind != "TABLE" else None
+    return Entry(name, kind, database, sql, settings, definer[1] if definer else "")
+
+
+def _views(catalog: Catalog, database: str, names: Sequence[str]) -> list[str]:
+    """Those that others are made of first."""
+    uses: dict[str, set[str]] = {name: set() for name in names}
+    for view, table in catalog.rows(_VIEW_USES, database, database):
+        if view in uses and table in uses and view != table:
+            uses[view].add(str(table))
+    try:
+        return list(TopologicalSorter(uses).static_order())
+    except CycleError:  # views that name each other: broken ones
+        return list(names)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+# -- rights -----------------------------------------------------------------------------------------------------
+def lacking_rights(catalog: Catalog, databases: Sequence[str]) -> list[str]:
+    """What the catalog does not show, or not whole, to an account without the right; those of roles are not known."""
+    user, _, host = str(catalog.rows("SELECT CURRENT_USER()")[0][0]).rpartition("@")
+    everywhere: set[str] = set()
+    within: Mapping[str, set[str]] = {database: set() for database in databases}
+    for right, database in catalog.rows(_RIGHTS, *[f"'{user}'@'{host}'"] * 2):
+        if database is None:
+            everywhere.add(str(right))
+        else:
+            for name in within:
+                if _matches(str(database), name):
+                    within[name].add(str(right))
+    lacking = [
+        f"{what} of database {name}, which an account without {right} does not see"
+        for name in databases
+        for right, what in _NEEDED.items()
+        if right not in everywhere | within[name]
+    ]
+    if not everywhere & _MAY_READ_ROUTINES:
+        lacking.append("bodies of routines that are not the account's own, without SHOW_ROUTINE")
+    return lacking
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """As GRANT has them: `%` and `_`, escaped by a backslash."""
+    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
+    expression = "".join(".*" if p == "%" else "." if p == "_" else re.escape(p[-1]) for p in parts)
+    return re.fullmatch(expression, name, re.DOTALL) is not None
