@@ -1,12 +1,18 @@
 """The base copy: rows of tables as they stood behind one set of transactions, in chunks. I/O; rows as in the stream.
 
-In: a server, tables. Out: the position, shapes, chunks of rows as lists of source text. Refuses: a role that may lock
-neither the server nor its tables (SOURCE_PREREQUISITE); locks that are not to be had for a while (COPY_LOCKED).
+In: a server, tables. Out: the position, shapes, chunks of rows as lists of source text. Refuses: a role that may
+neither lock nor write a heartbeat (SOURCE_PREREQUISITE); locks that are not to be had for a while (COPY_LOCKED); what
+changed too much while a snapshot without lock began (COPY_TORN).
 
     lock → read what is executed → begin a consistent snapshot → touch every table → unlock
 
 The lock lasts for the time of these few statements. What is touched cannot be altered until the copy is over: the
 server makes ALTER and TRUNCATE wait, rows can be written all the while.
+
+    no lock: what is executed → snapshot → touch → a commit of ours → what is executed
+
+Where no lock may be taken, what was committed between the two readings is read from the log (`window`) and patched into
+the copy, which then stands at the second. The commit of ours makes sure that nothing the snapshot shows is missing.
 """
 
 from __future__ import annotations
@@ -18,11 +24,12 @@ from typing import Any, Self
 import pymysql
 from pymysql.cursors import SSCursor
 
-from cdc.errors import COPY_LOCKED, SOURCE_PREREQUISITE, CdcError
+from cdc.errors import COPY_LOCKED, COPY_TORN, SOURCE_PREREQUISITE, CdcError
 from cdc.event import Table
 from cdc.mysql.catalog import Catalog, FoundTable
 from cdc.mysql.session import Server, close, number_of
 from cdc.mysql.values import select_expression
+from cdc.mysql.window import Touched, key_of, read_window
 from cdc.position import GtidSet
 from cdc.rowevents import Row
 
@@ -37,20 +44,24 @@ _TIMED_OUT = (1205, 3024)
 class BaseCopy:
     """One session under a consistent snapshot. `executed` are the transactions that it shows."""
 
-    def __init__(self, server: Server, tables: Sequence[FoundTable]) -> None:
+    def __init__(self, server: Server, tables: Sequence[FoundTable], *, patched: bool = False) -> None:
+        """`patched`: rows come by `chunks` alone, where a window can be patched in; else there must be none."""
         self._server = server
+        self._window: dict[str, Touched] = {}
         self._connection = server.connect(
             settings={"transaction_isolation": "REPEATABLE-READ", "max_execution_time": 0}, raw=True
         )
         catalog = Catalog(server)
         try:
-            self._lock(catalog, tables)
+            locked = self._lock(catalog, tables)
             self.executed: GtidSet = catalog.executed()
             self.file, self.position = catalog.end_of_log()
-            self.shapes: list[Table] = catalog.shapes(tables)
             self._run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
             for table in tables:
                 self._run(f"SELECT 1 FROM {_quoted(table)} LIMIT 0")
+            self.shapes: list[Table] = catalog.shapes(tables)
+            if not locked:
+                self._read_window(catalog, patched=patched)
         except BaseException:
             self._close()
             raise
@@ -58,8 +69,20 @@ class BaseCopy:
             # Closing it gives the locks back, whatever they were.
             catalog.close()
 
-    def _lock(self, catalog: Catalog, tables: Sequence[FoundTable]) -> None:
-        """No commit of these tables from here on: of all, where we may, or else of each."""
+    def _read_window(self, catalog: Catalog, *, patched: bool) -> None:
+        """The copy stands behind what was committed while it began, whether the snapshot shows it or not."""
+        if not catalog.may_beat() or catalog.variable("binlog_order_commits") != "ON":
+            raise self._denied("and without a lock it must write cdc.heartbeat, under binlog_order_commits = ON")
+        before = self.executed
+        catalog.heartbeat(f"{self._server.name[:55]} copy", "-")
+        self.executed = catalog.executed()
+        checksum = catalog.variable("binlog_checksum") != "NONE"
+        self._window = read_window(self._server, self.shapes, before, self.executed, checksum=checksum)
+        for table in () if patched else self._window:
+            raise CdcError(COPY_TORN, source=self._server.name, table=table)
+
+    def _lock(self, catalog: Catalog, tables: Sequence[FoundTable]) -> bool:
+        """No commit of these tables from here on: of all, where we may, or else of each. False if we may neither."""
         try:
             with catalog.connection.cursor() as cursor:
                 cursor.execute(f"SET SESSION lock_wait_timeout = {_PATIENCE_S}")
@@ -70,20 +93,24 @@ class BaseCopy:
                         raise
                     cursor.execute("LOCK TABLES " + ", ".join(f"{_quoted(table)} READ" for table in tables))
         except pymysql.MySQLError as error:
+            if number_of(error) in _DENIED:
+                return False
             raise self._not_locked(error) from None
+        return True
 
     def _not_locked(self, error: pymysql.MySQLError) -> CdcError:
         if number_of(error) in _TIMED_OUT:
             return CdcError(COPY_LOCKED, source=self._server.name, seconds=_PATIENCE_S)
-        if number_of(error) in _DENIED:
-            user = self._server.address.user
-            return CdcError(
-                SOURCE_PREREQUISITE,
-                source=self._server.name,
-                problem=f"the role may lock neither the server nor its tables: {self._server.problem(error)}",
-                fix=f"GRANT RELOAD ON *.* TO '{user}'; where that is not to be had, LOCK TABLES on the databases",
-            )
         return self._server.error(error)
+
+    def _denied(self, besides: str) -> CdcError:
+        user = self._server.address.user
+        return CdcError(
+            SOURCE_PREREQUISITE,
+            source=self._server.name,
+            problem=f"the role may lock neither the server nor its tables, {besides}",
+            fix=f"GRANT RELOAD ON *.* TO '{user}'; where that is not to be had, LOCK TABLES on the databases",
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -109,12 +136,15 @@ class BaseCopy:
     def chunks(self, table: Table) -> Iterator[list[Row]]:
         """The table's rows, in no order; nothing for an empty table."""
         columns = ", ".join(select_expression(column, _name(column.name)) for column in table.columns)
-        rows: list[Row] = []
+        touched = self._window.get(table.full_name, {})
+        rows: list[Row] = [row for row in touched.values() if row is not None]
         size = 0
         with self._server.errors(), self._connection.cursor(SSCursor) as cursor:
             cursor.execute(f"SELECT {columns} FROM {_quoted(table)}")
             for found in cursor:
                 row: list[Any] = list(found)
+                if touched and key_of(table, row) in touched:
+                    continue
                 rows.append(row)
                 size += sum(len(value) for value in row if value is not None)
                 if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:

@@ -45,7 +45,7 @@ class BinlogStream:
 
     def start(self, executed: GtidSet) -> None:
         """Ask for every transaction that is not in `executed`, in the server's order."""
-        name = f"cdc source {self._server.name}"
+        name = self._server.program
         with self._server.errors():
             reader = BinLogStreamReader(
                 connection_settings={},

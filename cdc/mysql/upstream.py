@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from cdc.config import Source as Settings
 from cdc.decoded import Decoded, Transaction
@@ -121,7 +122,7 @@ class MySqlUpstream:
     def snapshot(self) -> Iterator[MySqlSnapshot]:
         refuse_nothing(self._name, self._held)
         self._tell_waiting("for the lock under which the snapshot begins")
-        with BaseCopy(self._server, self._held.tables) as copy:
+        with BaseCopy(replace(self._server, purpose="copy"), self._held.tables, patched=True) as copy:
             yield MySqlSnapshot(copy)
 
     # -- the stream ---------------------------------------------------------------------------------------------
