@@ -1,6 +1,7 @@
 """`cdc init`: a commented cdc.toml for a source, its sinks and archives, and a key for each archive. The text is pure.
 
-In: URLs of either engine, without passwords. Out: a file that `cdc.config.parse` takes; key files that only their owner can read.
+In: URLs of either engine, without passwords. Out: a file that `cdc.config.parse` takes; key files that only their
+owner can read.
 Refuses: a password in a URL, an engine or store that is not supported, a sink that is not NAME=URL, a file that is
 there already.
 """
@@ -99,11 +100,10 @@ def _source_text(source: NewSection) -> str:
     place = schema if schema != "*" else "billing"
     topics = f"{source.name}.{place}.orders, …, {source.name}.transaction"
     return (_ON_MYSQL if on_mysql else _ON_POSTGRES).format(
-        head=f"[source.{source.name}]".ljust(34)
-        + f"# topics {source.name}.{place}.orders, …, {source.name}.transaction",
+        head=f"[source.{source.name}]".ljust(33) + f" # topics {topics}",
         url=source.url,
         variable=source.variable,
-        tables=f'tables = ["{schema}.*"]'.ljust(34),
+        tables=f'tables = ["{schema}.*"]'.ljust(33) + " ",
         exclude=f"{place}.sessions",
     )
 
@@ -146,7 +146,7 @@ _ON_POSTGRES = (
 _ON_MYSQL = (
     _SOURCE
     + """\
-# cascades = "derive"             # readers carry out what foreign keys do to rows: MySQL's log does not tell
+# cascades = "derive"             # sinks carry out what foreign keys do to rows: MySQL's log does not tell
 """
 )
 _SINK = """\

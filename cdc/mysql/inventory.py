@@ -145,5 +145,5 @@ def _obstacles(table: SourceTable, keys: Sequence[tuple[str, str, str]], source:
         why = f"foreign key {key} is ON {actions}: MySQL changes rows by it that are not in its log"
         ways = [f"make {quoted(key)} ON DELETE RESTRICT ON UPDATE RESTRICT and let the application delete", leave_out]
         if source.cascades == "refuse":
-            ways.append('or have readers carry it out: cascades = "derive"')
+            ways.append('or have sinks carry it out: cascades = "derive"')
         yield StaysOut(table, Level.FAIL, why, ";  ".join(ways))

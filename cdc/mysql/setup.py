@@ -22,7 +22,7 @@ from pymysql.converters import escape_string
 from cdc.config import Sink, Source
 from cdc.errors import SETUP_REFUSED, CdcError
 from cdc.finding import Level
-from cdc.mysql.catalog import Catalog
+from cdc.mysql.catalog import Catalog, Row
 from cdc.mysql.check import account, every_table, is_in_the_clear
 from cdc.mysql.inventory import Inventory, quoted, take_inventory
 from cdc.mysql.prerequisites import prerequisites
@@ -71,7 +71,19 @@ class Plan:
 
 
 # -- the administrator ------------------------------------------------------------------------------------------
-def open_admin(server: Server, admin_url: str | None) -> Catalog:
+class Admin(Catalog):
+    """His connection: what is refused on it is refused to him."""
+
+    def rows(self, query: str, *parameters: object) -> list[Row]:
+        try:
+            return super().rows(query, *parameters)
+        except CdcError as error:
+            if error.transient:
+                raise
+            raise refused(self.server, error.text) from None
+
+
+def open_admin(server: Server, admin_url: str | None) -> Admin:
     """As the mysql client would log him in: by a URL of his own, else by the section's without its user.
 
     In no database: that of a sink may be one that he is about to make.
@@ -82,7 +94,7 @@ def open_admin(server: Server, admin_url: str | None) -> Catalog:
     url = urlunsplit(parts._replace(path="/"))
     admin = Server(server.side, server.name, url, os.environ.get("MYSQL_PWD"), "setup")
     try:
-        return Catalog(admin)
+        return Admin(admin)
     except CdcError as error:
         raise refused(admin, error.text) from None
 
@@ -241,8 +253,5 @@ def _grant(why: str, privileges: str, place: str, grantees: Sequence[str]) -> St
 def apply(catalog: Catalog, plan: Plan) -> list[str]:
     """Step by step; the first that is refused ends it, and everything may be run again."""
     for step in plan.steps:
-        try:
-            catalog.rows(step.statement)
-        except CdcError as error:
-            raise refused(catalog.server, f"{step.text().splitlines()[-1]}: {error.text}") from None
+        catalog.rows(step.statement)
     return list(plan.notes)
