@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,22 @@ from rich.console import Console
 from cdc.commands.status import render, size, span
 from cdc.facts import Applied, TargetFacts
 from cdc.log import Change, Chunk, End, Identity, Start
-from cdc.position import Lsn
+from cdc.mysql.status import BinlogFacts
+from cdc.mysql.status import SourceFacts as MySqlFacts
+from cdc.position import GtidSet, Lsn
 from cdc.postgres.status import SlotFacts, SourceFacts
-from cdc.status import ArchiveFacts, ArchiveStatus, Report, Tail, _tail, archive_status, sink_status, source_status
+from cdc.status import (
+    ArchiveFacts,
+    ArchiveStatus,
+    Binlog,
+    Report,
+    SourceStatus,
+    Tail,
+    _tail,
+    archive_status,
+    sink_status,
+    source_status,
+)
 
 NOW_US = 1_800_000_000_000_000
 GIB = 2**30
@@ -103,6 +117,47 @@ def test_trouble_on_the_server_is_the_problem() -> None:
     assert source_status("shop", "postgresql", Tail(()), None, None, "SOURCE_AUTH: no").problem == "SOURCE_AUTH: no"
 
 
+UUID = "11111111-1111-1111-1111-111111111111"
+
+
+def on_mysql(
+    last: str, *, executed: str = "1-20", purged: str = "1-3", keeps_s: int | None = 86_400, reads: bool = True
+) -> SourceStatus:
+    """A source whose log ended with `last` 2.5 s ago."""
+    sets = (GtidSet.parse(f"{UUID}:{text}") for text in (purged, executed))
+    facts = MySqlFacts(NOW_US, "connection 7", reads, BinlogFacts("binlog.000004", 5 * GIB, keeps_s, *sets))
+    tail = Tail((replace(end(8, ago_s=2.5), position=f"{UUID}:{last}"),), 3)
+    return source_status("billing", "mysql", tail, facts, None, None)
+
+
+def test_a_mysql_source_and_the_log_that_its_server_keeps() -> None:
+    status = on_mysql("1-12")
+    assert (status.engine, status.state, status.lag_seconds, status.problem) == ("mysql", "streaming", 2.5, None)
+    assert (status.wal, status.binlog) == (None, Binlog("binlog.000004", 5 * GIB, f"{UUID}:1-3", 8, 86_397.5))
+    kept_for_ever = on_mysql("1-12", keeps_s=None, reads=False)
+    assert kept_for_ever.state == "starting"
+    assert kept_for_ever.binlog is not None
+    assert kept_for_ever.binlog.seconds_left is None
+
+
+def test_a_mysql_server_that_lost_what_is_needed() -> None:
+    again = "cdc source run billing --reopen copy-again"
+    assert on_mysql("1-12", purged="1-14").problem == (
+        f"the server has removed 2 transactions from its log that were not read: {again}"
+    )
+    assert on_mysql("1-21").problem == (
+        f"the log holds transactions that this server has never executed: {UUID}:21: {again}"
+    )
+
+
+def test_the_states_of_a_mysql_source() -> None:
+    facts = MySqlFacts(NOW_US, None, False, BinlogFacts("binlog.000001", 1, None, GtidSet(), GtidSet()))
+    assert source_status("billing", "mysql", Tail(()), facts, None, None).state == "never started"
+    moved_here = source_status("billing", "mysql", Tail((end(1),), 0), facts, None, None)
+    assert (moved_here.state, moved_here.problem) == ("stopped", None)
+    assert source_status("billing", "mysql", Tail(()), None, None, "SOURCE_AUTH: no").state == "unknown"
+
+
 def test_a_sink_is_measured_against_the_last_end() -> None:
     status = sink_status("eu", "postgresql", "shop", Tail((end(8, ago_s=1),), 0), target(5, ago_s=3), None)
     assert (status.state, status.lag_transactions, status.lag_seconds) == ("applying", 3, 2.0)
@@ -142,7 +197,7 @@ def report() -> Report:
     tail = Tail((end(8),), 0)
     return Report(
         "2026-11-22T03:10:00.000Z",
-        (source_status("shop", "postgresql", tail, source(slot=held(safe=GIB)), None, None),),
+        (source_status("shop", "postgresql", tail, source(slot=held(safe=GIB)), None, None), on_mysql("1-12")),
         (sink_status("eu", "postgresql", "shop", tail, target(), None),),
         (archived(base_overdue=True, base_due_ms=0),),
     )
@@ -183,6 +238,8 @@ def test_the_json_form_is_stable() -> None:
     assert set(value["sources"][0]["wal"]) == {
         "retained_bytes", "bytes_per_second", "limit", "limit_bytes", "seconds_left",
     }  # fmt: skip
+    binlog = json.loads(json.dumps(asdict(on_mysql("1-12"))))["binlog"]
+    assert set(binlog) == {"oldest_file", "kept_bytes", "purged", "transactions_behind", "seconds_left"}
     assert set(value["sinks"][0]) == {
         "name", "engine", "source", "state", "mode", "promise", "position", "epoch", "txn_seq", "lag_seconds",
         "lag_transactions", "copying", "known_divergence", "problem",
@@ -198,7 +255,8 @@ def test_people_see_it_all() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(render(report()))
     text = console.export_text()
-    for shown in ("shop", "streaming", "1:0/1000", "3 txn", "transaction mode: every committed transaction once",
+    for shown in ("shop", "streaming", "5.0 GiB from binlog.000004", "23 h 59 min to purging", "1:0/1000", "3 txn",
+                  "transaction mode: every committed transaction once",
                   "main.shop: a base is overdue"):  # fmt: skip
         assert shown in text
 
