@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-
-import orjson
+from dataclasses import replace
 
 from cdc.errors import SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_NOT_EMPTY, CdcError
 from cdc.event import Column, Table
@@ -25,19 +23,13 @@ from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk, End
 from sinks.across import TargetColumn, UnfitError, target_columns
 from sinks.mysql.existing import columns_of, exists, has_primary_key, misfits
+from sinks.mysql.known import Intent, Known, keep, load
 from sinks.mysql.names import Place, at, database_of, listed, name_of, place_of, quoted
 from sinks.mysql.progress import Hold
 from sinks.mysql.statements import literal_of
 from sinks.target import ExistingRows
 
 _READY, _COPYING = "ready", "copying"
-_LOAD = "SELECT source_table, schema_id, state, copy_id, intent FROM cdc_table WHERE pipeline = %s"
-_SAVE = """
-INSERT INTO cdc_table (pipeline, source_table, target_table, schema_id, state, copy_id, intent)
-VALUES (%s, %s, %s, %s, %s, %s, %s) AS new
-ON DUPLICATE KEY UPDATE target_table = new.target_table, schema_id = new.schema_id, state = new.state,
-  copy_id = new.copy_id, intent = new.intent
-"""
 _STRING = r"'(?:[^'\\]|''|\\.)*'"
 _TYPE = re.compile(
     rf"[a-z]+(?: precision)?(?:\((?:\d+(?:,\s*\d+)?|{_STRING}(?:,\s*{_STRING})*)\))?(?: unsigned)?(?: zerofill)?"
@@ -48,46 +40,16 @@ _TYPE = re.compile(
 _FOLLOWED = ("copying", "add_column", "drop_column")
 
 
-@dataclass(frozen=True, slots=True)
-class _Intent:
-    """DDL under way: where, to which shape. Once the rows are there, `drop` and `defaults` are to be settled.
-
-    A process that begins settles before it knows any shape, so all of it stands here.
-    """
-
-    place: Place
-    to: str
-    drop: tuple[str, ...] = ()
-    defaults: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What `cdc_table` says of a table."""
-
-    schema_id: str
-    state: str
-    copy_id: str | None
-    intent: _Intent | None = None
-
-
 class Tables:
     """The tables of one sink, on its hold's connection."""
 
     def __init__(self, hold: Hold, shape_of: Callable[[str], Table], existing_rows: ExistingRows) -> None:
         self._hold, self._connection, self._home = hold, hold.connection, hold.home
         self._shape_of, self._existing_rows = shape_of, existing_rows
-        self._known: dict[str, _Known] = {}
-        self.load()
+        self._known = load(hold)
 
-    def load(self) -> None:
-        """Read what is known; after a rollback too."""
-        with self._connection.cursor() as cursor:
-            cursor.execute(_LOAD, [self._hold.pipeline])
-            self._known = {
-                name: _Known(schema_id, state, copy_id, _intent_of(intent))
-                for name, schema_id, state, copy_id, intent in cursor.fetchall()
-            }
+    def rolled_back(self) -> None:
+        self._known = load(self._hold)
 
     def schemas(self) -> list[str]:
         """The shape that every table has now."""
@@ -131,7 +93,7 @@ class Tables:
     def _turn(self, change: Change, end: End) -> None:
         before, known = self._before(change, end), self._known[change.table]
         after = self._shape_of(change.new or "")
-        now = known.intent or _Intent(place_of(after, self._home), change.new or "")
+        now = known.intent or Intent(place_of(after, self._home), change.new or "")
         old, new = ({c.attnum: c.name for c in t.columns} for t in (before, after))
         gone, came = ([these[n] for n in these.keys() - those] for these, those in ((old, new), (new, old)))
         names = set(new.values())
@@ -224,7 +186,7 @@ class Tables:
         if self._intended(table) == to:
             steps = [(sql, what) for sql, what in steps if what is None or (what[0] in there) != what[1]]
         else:
-            self._save(table, known.schema_id, known.state, known.copy_id, _Intent(place_of(table, self._home), to))
+            self._save(table, known.schema_id, known.state, known.copy_id, Intent(place_of(table, self._home), to))
         failpoint("sink.after_intent")
         if steps:
             self._run(f"ALTER TABLE {self._name(table)} {', '.join(sql for sql, _ in steps)}")
@@ -348,14 +310,11 @@ class Tables:
         with self._connection.cursor() as cursor:
             return int(cursor.execute(statement))
 
-    def _save(self, table: Table, schema_id: str, state: str, copy_id: str | None, intent: _Intent | None) -> None:
-        self._keep(table.full_name, place_of(table, self._home), _Known(schema_id, state, copy_id, intent))
+    def _save(self, table: Table, schema_id: str, state: str, copy_id: str | None, intent: Intent | None) -> None:
+        self._keep(table.full_name, place_of(table, self._home), Known(schema_id, state, copy_id, intent))
 
-    def _keep(self, name: str, place: Place, known: _Known) -> None:
-        intent = None if known.intent is None else orjson.dumps(known.intent).decode()
-        target, pipeline = ".".join(place), self._hold.pipeline
-        with self._connection.cursor() as cursor:
-            cursor.execute(_SAVE, [pipeline, name, target, known.schema_id, known.state, known.copy_id, intent])
+    def _keep(self, name: str, place: Place, known: Known) -> None:
+        keep(self._hold, name, place, known)
         self._known[name] = known
 
     def _mismatch(self, problems: str) -> CdcError:
@@ -375,13 +334,6 @@ _DEFAULT_BY_EXPRESSION = ("tinytext", "text", "mediumtext", "longtext", "json",
 
 def _defined(column: Column, target: TargetColumn) -> str:
     return f"{quoted(column.name)} {target.type_sql} {'NOT NULL' if column.not_null else 'NULL'}"
-
-
-def _intent_of(text: str | None) -> _Intent | None:
-    if text is None:
-        return None
-    kept = orjson.loads(text)
-    return _Intent(tuple(kept["place"]), kept["to"], tuple(kept["drop"]), tuple(kept["defaults"]))
 
 
 _Form = tuple[object, ...]

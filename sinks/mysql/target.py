@@ -55,7 +55,7 @@ class Writer:
         self._tables.turn(end, changes)
 
     def rolled_back(self) -> None:
-        self._tables.load()
+        self._tables.rolled_back()
 
     def refused(self, progress: Progress, error: Exception) -> CdcError:
         """MySQL checks nothing at COMMIT; what comes here was met outside of any row."""
