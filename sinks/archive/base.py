@@ -211,7 +211,7 @@ class _Attempt:
             left_out = [table.full_name for table in exact.tables if table not in tables]
             schema = exact.schema()
             copied = self._rows(exact, tables)
-            sequences, not_covered = origin.beside_rows(tables)
+            sequences, not_covered = exact.beside_rows(tables)
             position, fingerprint = exact.position, exact.fingerprint
         at, changed = self._placed(tail, position, fingerprint)
         if known is not None:
@@ -249,7 +249,7 @@ class _Attempt:
         assert tail.last is not None
         with self._origin.replica(sink, tail.last) as (at, replica):
             schema, copied = replica.schema(), self._rows(replica, replica.tables)
-            return _Taken(at, copied, schema, *self._origin.beside_rows(replica.tables))
+            return _Taken(at, copied, schema, *replica.beside_rows(replica.tables))
 
     def _rows(self, snapshot: Rows, tables: Sequence[Table]) -> dict[str, BaseTable]:
         self._observer.begun(self._origin.estimates(tables))

@@ -63,6 +63,14 @@ class _Exact:
     def schema(self) -> Dump:
         return show_create(self.catalog, sorted({table.schema for table in self.tables}))
 
+    def beside_rows(self, tables: Sequence[Table]) -> tuple[dict[str, Value], tuple[str, ...]]:
+        numbers: dict[str, Value] = {name: (value, False) for name, value in self.catalog.auto_increments().items()}
+        databases = sorted({table.schema for table in tables})
+        there = [f"{schema}.{name}" for schema, name in self.catalog.rows(_TABLES, databases)] if databases else []
+        captured = {table.full_name for table in tables}
+        beside = [f"rows of table {name}, which is not captured" for name in there if name not in captured]
+        return numbers, (_NEVER, *lacking_rights(self.catalog, databases), *beside)
+
 
 class Origin:
     """One attempt's."""
@@ -104,14 +112,6 @@ class Origin:
     def estimates(self, tables: Sequence[Table]) -> Mapping[str, int]:
         found = {f"{schema}.{name}": int(rows) for schema, name, rows in self._now.rows(_ESTIMATES)}
         return {table.full_name: found.get(table.full_name, 0) for table in tables}
-
-    def beside_rows(self, tables: Sequence[Table]) -> tuple[dict[str, Value], tuple[str, ...]]:
-        numbers: dict[str, Value] = {name: (value, False) for name, value in self._now.auto_increments().items()}
-        databases = sorted({table.schema for table in tables})
-        there = [f"{schema}.{name}" for schema, name in self._now.rows(_TABLES, databases)] if databases else []
-        captured = {table.full_name for table in tables}
-        beside = [f"rows of table {name}, which is not captured" for name in there if name not in captured]
-        return numbers, (_NEVER, *lacking_rights(self._now, databases), *beside)
 
 
 @contextmanager

@@ -65,10 +65,11 @@ _MOST = 10
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """`copy` reads rows; the schema comes from wherever it was told."""
+    """`copy` reads rows, `source` answers what is beside them; the schema comes from wherever it was told."""
 
     copy: BaseCopy
     tables: Sequence[Table]
+    source: Catalog
     schema_of: Callable[[], Dump]
 
     def rows(self, table: Table) -> Iterator[pa.Table]:
@@ -79,6 +80,10 @@ class _Rows:
 
     def schema(self) -> Dump:
         return self.schema_of()
+
+    def beside_rows(self, tables: Sequence[Table]) -> tuple[dict[str, Value], tuple[str, ...]]:
+        sequences, gone = _sequences(self.source)
+        return sequences, (*_not_covered(self.source, {table.oid for table in tables}), *gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +130,8 @@ class Origin:
             publication = self._publication(exact.copy.catalog)
             tables = exact.shapes(publication.tables)
             yield _Exact(
-                exact.copy, tables, lambda: self._schema(exact.snapshot), exact.system_id, self._now.database,
-                exact.position, publication.fingerprint,
+                exact.copy, tables, exact.copy.catalog, lambda: self._schema(exact.snapshot), exact.system_id,
+                self._now.database, exact.position, publication.fingerprint,
             )  # fmt: skip
 
     @contextmanager
@@ -142,15 +147,11 @@ class Origin:
                 tables = source.catalog.shapes([table.oid for table in publication.tables])
                 replica.refuse(tables)
                 schema = self._schema(source.export())
-            yield at, _Rows(replica.copy, tables, lambda: schema)
+            yield at, _Rows(replica.copy, tables, self._now, lambda: schema)
 
     def estimates(self, tables: Sequence[Table]) -> Mapping[str, int]:
         found = dict(self._now.rows(_ESTIMATES, [table.oid for table in tables]))
         return {table.full_name: found.get(table.oid, 0) for table in tables}
-
-    def beside_rows(self, tables: Sequence[Table]) -> tuple[dict[str, Value], tuple[str, ...]]:
-        sequences, gone = _sequences(self._now)
-        return sequences, (*_not_covered(self._now, {table.oid for table in tables}), *gone)
 
 
 @contextmanager
@@ -161,7 +162,7 @@ def named(server: Server, tables: Sequence[str], waiting: Callable[[str], None])
             for schema, name, oid in exact.copy.catalog.rows(_NAMED, list(tables))
         ]
         yield _Exact(
-            exact.copy, exact.shapes(found), _no_schema, exact.system_id, now.database, exact.position, ""
+            exact.copy, exact.shapes(found), now, _no_schema, exact.system_id, now.database, exact.position, ""
         )  # fmt: skip
 
 

@@ -44,6 +44,10 @@ class Rows(Protocol):
         """Of the whole database."""
         ...
 
+    def beside_rows(self, tables: Sequence[Table]) -> tuple[dict[str, Value], tuple[str, ...]]:
+        """Sequences, and what a restore of these tables will lack. Read last, sequences are not behind the rows."""
+        ...
+
 
 class Exact(Rows, Protocol):
     """A session that sees just the transactions up to a position: `fingerprint` says what is captured there."""
@@ -85,10 +89,6 @@ class Origin(Protocol):
 
     def estimates(self, tables: Sequence[Table]) -> Mapping[str, int]:
         """Rows, more or less."""
-        ...
-
-    def beside_rows(self, tables: Sequence[Table]) -> tuple[dict[str, Value], tuple[str, ...]]:
-        """Sequences, and what a restore of these tables will lack. Read last, sequences are not behind the rows."""
         ...
 
 

@@ -55,6 +55,7 @@ def show_create(catalog: Catalog, databases: Sequence[str]) -> Dump:
         catalog.connection.select_db(database)
         tables = catalog.rows(_TABLES, database)
         made = [str(name) for name, kind in tables if kind == "BASE TABLE" and name not in _OURS]
+        pre.append(_entry(catalog, database, "DATABASE", database, "Create Database"))
         pre += [_entry(catalog, database, "TABLE", name, "Create Table") for name in made]
         routines = [(str(kind), str(name)) for kind, name in catalog.rows(_ROUTINES, database)]
         for kind, name in routines:
@@ -89,7 +90,7 @@ def _entry(catalog: Catalog, database: str, kind: str, name: str, column: str) -
         row: dict[str, Any] = cursor.fetchone()
     sql = _text(row[column] or "")
     settings = {key: _text(row[key]) for key in _SETTINGS if key in row}
-    definer = _DEFINER.search(sql) if kind != "TABLE" else None
+    definer = _DEFINER.search(sql) if kind not in ("DATABASE", "TABLE") else None
     return Entry(name, kind, database, sql, settings, definer[1] if definer else "")
 
 

@@ -177,7 +177,7 @@ class Tables:
             if column.missing is not None:
                 literal = literal_of(target)(target.from_source(column.missing))
                 default = f" DEFAULT {f'({literal})' if target.type in _DEFAULT_BY_EXPRESSION else literal}"
-            steps.append((f"ADD COLUMN {_defined(column, target)}{default}", (column.name, True)))
+            steps.append((f"ADD COLUMN {defined(column, target)}{default}", (column.name, True)))
         return steps
 
     def _alter_once(self, table: Table, to: str, steps: Sequence[_Step]) -> None:
@@ -278,9 +278,9 @@ class Tables:
         for column, target in zip(after.columns, targets, strict=True):
             found = there.get(column.name)
             if found is None:
-                steps.append(f"ADD COLUMN {_defined(column, target)}")
+                steps.append(f"ADD COLUMN {defined(column, target)}")
             elif found.type_sql != target.type_sql or (not found.nullable and not column.not_null):
-                steps.append(f"MODIFY COLUMN {_defined(column, target)}")
+                steps.append(f"MODIFY COLUMN {defined(column, target)}")
         if before.key != after.key:
             steps += ["DROP PRIMARY KEY"] if has_primary_key(self._connection, place_of(after, self._home)) else []
             steps += [f"ADD PRIMARY KEY ({listed(after.key)})"] if after.key else []
@@ -294,7 +294,7 @@ class Tables:
             if not cursor.execute("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", [database]):
                 cursor.execute(f"CREATE DATABASE {quoted(database)}")
         columns = zip(table.columns, target_columns(table, "mysql"), strict=True)
-        parts = [_defined(column, target) for column, target in columns]
+        parts = [defined(column, target) for column, target in columns]
         if table.key:
             parts.append(f"PRIMARY KEY ({listed(table.key)})")
         self._run(
@@ -332,7 +332,7 @@ _DEFAULT_BY_EXPRESSION = ("tinytext", "text", "mediumtext", "longtext", "json",
                           "tinyblob", "blob", "mediumblob", "longblob")  # fmt: skip
 
 
-def _defined(column: Column, target: TargetColumn) -> str:
+def defined(column: Column, target: TargetColumn) -> str:
     return f"{quoted(column.name)} {target.type_sql} {'NOT NULL' if column.not_null else 'NULL'}"
 
 
