@@ -143,11 +143,14 @@ class _Check:
             return ok(f"role {self._role} may lock its tables for the moment in which a copy begins")
         places = [every_table(self._catalog, name) for name in unlocked]
         tables = " ".join(f"GRANT LOCK TABLES ON {place} TO {self._role};" for place in places)
-        server = f"GRANT FLUSH_TABLES ON *.* TO {self._role};"
-        return fail(
-            f"role {self._role} may lock neither the server nor its tables, as a copy does for a moment",
-            server if self._provider.global_lock else tables,
-        )
+        lock = f"GRANT FLUSH_TABLES ON *.* TO {self._role};" if self._provider.global_lock else tables
+        neither = f"role {self._role} may lock neither the server nor its tables for the moment in which a copy begins"
+        if self._may_beat() and self._catalog.variable("binlog_order_commits") == "ON":
+            return note(f"{neither}: it reads from the log what is committed in that moment", lock)
+        return fail(f"{neither}, nor do without by cdc.heartbeat and binlog_order_commits = ON", lock)
+
+    def _may_beat(self) -> bool:
+        return self._catalog.may_beat() and all(self._grants.on(right, *HEARTBEATS) for right in ("INSERT", "DELETE"))
 
     def _heartbeats(self) -> Iterator[Finding]:
         """Without them an idle source's lag grows, and a sink's clock stands still."""
@@ -165,7 +168,7 @@ class _Check:
                 "position alone, and an idle source's lag grows",
                 setup,
             )
-        elif all(self._grants.on(privilege, schema, table) for privilege in ("INSERT", "DELETE")):
+        elif self._may_beat():
             yield ok(f"table {schema}.{table} takes heartbeats")
         else:
             yield fail(f"role {self._role} may not write {schema}.{table}, and stops at its first heartbeat", setup)

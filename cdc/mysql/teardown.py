@@ -32,8 +32,9 @@ def plan_source(catalog: Catalog, source: Source, shared: Shared) -> Plan:
 def _source_steps(catalog: Catalog, source: Source, shared: Shared) -> Iterator[Step]:
     home, table = HEARTBEATS
     if _exists(catalog, home, table):
-        yield Step("its heartbeat", f"DELETE FROM cdc.heartbeat WHERE source = '{escape_string(source.name)}'")  # noqa: S608
-        others = catalog.rows("SELECT 1 FROM cdc.heartbeat WHERE source <> %s LIMIT 1", source.name)
+        own = f"source IN ('{escape_string(source.name)}', '{escape_string(source.name[:55])} copy')"
+        yield Step("its heartbeats", f"DELETE FROM cdc.heartbeat WHERE {own}")  # noqa: S608 - escaped
+        others = catalog.rows(f"SELECT 1 FROM cdc.heartbeat WHERE NOT {own} LIMIT 1")  # noqa: S608
         if not shared.home and not others:
             yield Step("", "DROP TABLE cdc.heartbeat")
             if _tables(catalog, home) == 1:
