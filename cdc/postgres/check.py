@@ -13,13 +13,13 @@ from contextlib import closing
 from ipaddress import ip_address
 
 from cdc.config import Source
-from cdc.engine import postgres
 from cdc.errors import CdcError
 from cdc.finding import Finding, Level, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.inventory import Inventory, SourceTable, take_inventory
 from cdc.postgres.messages import TRIGGERS
 from cdc.postgres.provider import Provider, recognise
+from cdc.postgres.session import Server
 
 _OLDEST = 140000
 # The stream reports at least every 10 s; a server that hangs up sooner would do so again and again.
@@ -35,7 +35,9 @@ _HIDDEN_SEQUENCES = (
 def check_source(source: Source) -> tuple[list[Finding], Inventory | None]:
     """All findings, and the tables that will be captured, for those who ask about their topics."""
     try:
-        with closing(Catalog(postgres(source.server()))) as catalog:
+        server = source.server()
+        assert isinstance(server, Server)
+        with closing(Catalog(server)) as catalog:
             inventory = take_inventory(catalog, source.name, source.wanted)
             return list(_Check(catalog, source, inventory).findings()), inventory
     except CdcError as error:

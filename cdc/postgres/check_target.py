@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from cdc.config import Sink, Source
-from cdc.engine import postgres
 from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.check import in_the_clear
+from cdc.postgres.session import Server
 from cdc.postgres.setup import matched_schemas
 from cdc.setup import named_schemas
 
@@ -30,7 +30,9 @@ WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') ORDER BY 1, 2, 3
 def check_target(sink: Sink, source: Source) -> list[Finding]:
     """All findings."""
     try:
-        with closing(Catalog(postgres(sink.server()))) as catalog:
+        server = sink.server()
+        assert isinstance(server, Server)
+        with closing(Catalog(server)) as catalog:
             return list(_findings(catalog, sink, source))
     except CdcError as error:
         return [fail(f"{error.code.name}: {error.text}", error.hint)]

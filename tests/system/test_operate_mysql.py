@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 import pymysql
 import pytest
 
+import cdc.mysql.snapshot
 from cdc import cli
+from cdc.errors import COPY_LOCKED, CdcError
+from cdc.mysql.catalog import FoundTable
+from cdc.mysql.session import Server
+from cdc.mysql.snapshot import BaseCopy
+from cdc.server import Side
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQLDatabase
 from tests.servers.process import Process
@@ -348,6 +354,17 @@ def test_a_server_that_is_not_prepared(site: Site) -> None:
     assert "sync_binlog = 0" in warnings
     assert "SOURCE_PREREQUISITE" in started.log.read_text()
     assert "SET PERSIST binlog_format = 'ROW';" in started.log.read_text()
+
+
+def test_a_copy_does_not_wait_for_ever_for_its_lock(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cdc.mysql.snapshot, "_PATIENCE_S", 1)
+    server = Server(Side.SOURCE, site.name, site.source.url(), site.source.server.password)
+    with site.source.connect() as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLES visits WRITE")
+        with pytest.raises(CdcError) as caught:
+            BaseCopy(server, [FoundTable(site.name, "visits", "InnoDB")])
+    assert caught.value.code is COPY_LOCKED
+    assert caught.value.transient
 
 
 def test_what_other_sections_use_is_left(site: Site) -> None:
