@@ -61,11 +61,12 @@ def _setup(
     config: Config, unit: Unit, password: str | None, tables: ProgressTables, admin_url: str | None
 ) -> Iterator[_Work]:
     (kind, name), server = unit, _server(config, unit)
+    archived = any(name in archive.sources for archive in config.archives.values())
     if isinstance(server, MySqlServer):
         on_mysql = cdc.mysql.setup
         with closing(on_mysql.open_admin(server, admin_url)) as mysql:
             if kind == "source":
-                plan = on_mysql.plan_source(mysql, config.source(name), password)
+                plan = on_mysql.plan_source(mysql, config.source(name), password, archived=archived)
             else:
                 sink = config.sink(name)
                 plan = on_mysql.plan_target(mysql, sink, config.source(sink.source), password, tables.mysql)
@@ -74,7 +75,6 @@ def _setup(
     on_postgres = cdc.postgres.setup
     with closing(on_postgres.open_admin(on_postgres.admin_of(server, admin_url))) as postgres:
         if kind == "source":
-            archived = any(name in archive.sources for archive in config.archives.values())
             made = on_postgres.plan_source(postgres, config.source(name), password, archived=archived)
         else:
             sink = config.sink(name)

@@ -45,6 +45,7 @@ TABLES = (*WRITES, "CREATE", "ALTER", "DROP")
 """What a sink does with tables."""
 
 _OLDEST_OF_FLUSH_TABLES = (8, 0, 23)
+_OLDEST_OF_SHOW_ROUTINE = (8, 0, 20)
 _THEIRS = ("mysql", "sys", "information_schema", "performance_schema", "cdc")
 
 
@@ -111,8 +112,11 @@ def home_of(server: Server) -> str:
 
 
 # -- the source -------------------------------------------------------------------------------------------------
-def plan_source(catalog: Catalog, source: Source, password: str | None) -> Plan:
-    """Role, rights, the table of heartbeats; what the administrator has to set is a note."""
+def plan_source(catalog: Catalog, source: Source, password: str | None, *, archived: bool) -> Plan:
+    """Role, rights, the table of heartbeats; what the administrator has to set is a note.
+
+    `archived`: bases of it are taken for an archive.
+    """
     inventory = take_inventory(catalog, source)
     if not inventory.capture:
         raise refused(catalog.server, f"no table that can be captured matches tables = {', '.join(source.tables)}")
@@ -123,6 +127,7 @@ def plan_source(catalog: Catalog, source: Source, password: str | None) -> Plan:
         _grant("it may read the log", "REPLICATION SLAVE, REPLICATION CLIENT", "*.*", grantees),
         *_reads(catalog, source, inventory, grantees),
         *_locks(catalog, inventory, grantees),
+        *(_definitions(catalog, inventory, grantees) if archived else ()),
         *(Step("heartbeats" if at == 0 else "", statement) for at, statement in enumerate(HEARTBEAT_TABLE)),
         _grant("", "INSERT, DELETE", "cdc.heartbeat", grantees),
     ]
@@ -164,13 +169,27 @@ def _whole(source: Source, schema: str) -> bool:
 def _locks(catalog: Catalog, inventory: Inventory, grantees: Sequence[str]) -> Iterator[Step]:
     why = "a copy begins under a lock, which lasts for a moment"
     if recognise(catalog).global_lock:
-        numbers = str(catalog.rows("SELECT VERSION()")[0][0]).partition("-")[0].split(".")
-        has_own_right = tuple(map(int, numbers)) >= _OLDEST_OF_FLUSH_TABLES
+        has_own_right = _version(catalog) >= _OLDEST_OF_FLUSH_TABLES
         yield _grant(why, "FLUSH_TABLES" if has_own_right else "RELOAD", "*.*", grantees)
         return
     for schema in sorted({table.schema for table in inventory.capture}):
         yield _grant(why, "LOCK TABLES", every_table(catalog, schema), grantees)
         why = ""
+
+
+def _definitions(catalog: Catalog, inventory: Inventory, grantees: Sequence[str]) -> Iterator[Step]:
+    why = "for its archive: a base holds every definition, and an account sees those that it may"
+    for schema in sorted({table.schema for table in inventory.capture}):
+        yield _grant(why, "SHOW VIEW, TRIGGER, EVENT", every_table(catalog, schema), grantees)
+        why = ""
+    # The administrator of a managed service may not have it to give.
+    if recognise(catalog).global_lock and _version(catalog) >= _OLDEST_OF_SHOW_ROUTINE:
+        yield _grant(why, "SHOW_ROUTINE", "*.*", grantees)
+
+
+def _version(catalog: Catalog) -> tuple[int, ...]:
+    numbers = str(catalog.rows("SELECT VERSION()")[0][0]).partition("-")[0].split(".")
+    return tuple(map(int, numbers))
 
 
 # -- the target -------------------------------------------------------------------------------------------------
