@@ -282,6 +282,11 @@ def test_every_table_that_stays_out_is_named_with_its_reason(site: Site) -> None
     assert f"do not name them: {site.name}.sessions" in notes
     assert "users and grants, 1 views" in notes
     assert f"3 tables to capture: {site.name}.Odd `Name, {site.name}.accounts, {site.name}.visits" in lines(found, "OK")
+    text = site.config.read_text()
+    site.config.write_text(text.replace("heartbeat_every", 'cascades = "derive"\nheartbeat_every'))
+    found = site.findings(site.name)
+    assert f"{site.name}.parts stays out" not in lines(found, "FAIL")
+    assert f"may not read {site.name}.parts -> GRANT SELECT ON `{site.name}`.`parts` TO" in lines(found, "FAIL")
 
 
 def test_missing_rights_are_named_with_the_statement_that_gives_them(site: Site) -> None:
