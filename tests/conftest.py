@@ -7,8 +7,9 @@ stops, kills or freezes a session server brings it back; one that cannot makes a
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database, Postgres
 from tests.servers.proxy import Proxy
 from tests.servers.s3 import S3
+from tests.system.ends import AnyDatabase
+from tests.system.shop import SHOP, Shop
 
 _numbers = itertools.count(1)
 
@@ -126,3 +129,22 @@ def mysql_target_database(mysql_target: MySQL, unique_name: str) -> Iterator[MyS
     fresh = mysql_target.create_database(unique_name)
     yield fresh
     fresh.drop()
+
+
+@pytest.fixture
+def make_shop(request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka) -> Callable[..., Shop]:
+    """A shop from an engine into an engine; options as those of a pipeline."""
+
+    def make(source: str, target: str, *, bootstrap: str = kafka.bootstrap, **options: Any) -> Shop:
+        fixtures = {"postgres": ("database", "target_database"), "mysql": ("mysql_database", "mysql_target_database")}
+        captured: AnyDatabase = request.getfixturevalue(fixtures[source][0])
+        replica: AnyDatabase = request.getfixturevalue(fixtures[target][1])
+        captured.execute(SHOP[source])
+        folder = tmp_path / f"{source}-{target}"
+        folder.mkdir()
+        shop = Shop(folder, captured, replica, bootstrap, **options)
+        shop.engine = source
+        shop.publish()
+        return shop
+
+    return make

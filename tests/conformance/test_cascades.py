@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conformance.conftest import Shop
 from tests.system.pipeline import wait_until
+from tests.system.shop import Shop
 
 TREE = """
 CREATE TABLE customers (id int PRIMARY KEY, code char(3) NOT NULL UNIQUE, name varchar(20));
@@ -25,9 +25,11 @@ WORK = [
     # Three levels down, and a column that is set to NULL.
     "DELETE FROM customers WHERE id = 1",
     # In one transaction rows come and go by the key that deletes them.
-    "START TRANSACTION; INSERT INTO orders VALUES (40, 3, 'cyd', 'y'); INSERT INTO items VALUES (40, 1); "
-    "INSERT INTO notes VALUES (5, 40, 1, 'e'); DELETE FROM customers WHERE id = 3; "
-    "INSERT INTO customers VALUES (3, 'cyd', 'again'); INSERT INTO orders VALUES (40, 3, 'cyd', 'z'); COMMIT",
+    (
+        "START TRANSACTION; INSERT INTO orders VALUES (40, 3, 'cyd', 'y'); INSERT INTO items VALUES (40, 1); "
+        "INSERT INTO notes VALUES (5, 40, 1, 'e'); DELETE FROM customers WHERE id = 3; "
+        "INSERT INTO customers VALUES (3, 'cyd', 'again'); INSERT INTO orders VALUES (40, 3, 'cyd', 'z'); COMMIT"
+    ),
     "UPDATE customers SET code = 'rob' WHERE id = 2",
     "UPDATE customers SET name = 'Robert' WHERE id = 2",
     "DELETE FROM items WHERE orders = 20",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.conformance.conftest import NEW_PAIRS, Shop
 from tests.system.pipeline import wait_until
+from tests.system.shop import NEW_PAIRS, Shop
 
 SOURCE_EDGES = ["source.after_start", "source.in_copy", "source.before_end:5", "source.after_end:6"]
 SINK_EDGES = ["sink.before_commit:3", "sink.after_rows:2", "sink.after_commit:2"]

@@ -56,12 +56,13 @@ class AnyPipeline:
         target_port: int | None = None,
         source_port: int | None = None,
         archive_options: Mapping[str, Any] | None = None,
+        name: str | None = None,
     ) -> None:
         self.directory = directory
         self.source: AnyDatabase = source
         self.target: AnyDatabase = target
         self.from_, self.into = end_of(source), end_of(target)
-        self.name = source.name
+        self.name = name or source.name
         self.bootstrap = bootstrap
         self.config = directory / "cdc.toml"
         self._started = 0

@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 
 from cdc.log import End, Start
-from tests.conformance.conftest import Shop
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database
 from tests.servers.process import Process
 from tests.servers.proxy import Proxy
 from tests.system.pipeline import AnyPipeline, wait_until
+from tests.system.shop import Shop
 
 STOPPED, HELD = 5, 4
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, a int DEFAULT 7, b text, j json); INSERT INTO t (id, b) VALUES (1, 'x')"
-pytest_plugins = ["tests.conformance.conftest"]
 
 
 @pytest.fixture
