@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,11 @@ import pytest
 import cdc.mysql.snapshot
 from cdc import cli
 from cdc.errors import COPY_LOCKED, CdcError
-from cdc.mysql.catalog import FoundTable
+from cdc.mysql.catalog import Catalog, FoundTable
 from cdc.mysql.session import Server
 from cdc.mysql.snapshot import BaseCopy
 from cdc.server import Side
+from sinks.archive.show_create import lacking_rights
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQLDatabase
 from tests.servers.process import Process
@@ -370,6 +371,15 @@ def test_a_copy_does_not_wait_for_ever_for_its_lock(site: Site, monkeypatch: pyt
             BaseCopy(server, [FoundTable(site.name, "visits", "InnoDB")])
     assert caught.value.code is COPY_LOCKED
     assert caught.value.transient
+
+
+def test_an_archived_source_may_read_every_definition(site: Site) -> None:
+    archive = f'[archive.main]\nsources = ["{site.name}"]\nurl = "file:///nowhere"\nencryption_key = "none"\n'
+    site.config.write_text(f"{site.config.read_text()}\n{archive}")
+    site.set_up()
+    reader = Server(Side.SOURCE, site.name, site.source.url(site.reader), READER_PASSWORD)
+    with closing(Catalog(reader)) as catalog:
+        assert lacking_rights(catalog, [site.name]) == []
 
 
 def test_what_other_sections_use_is_left(site: Site) -> None:
