@@ -193,4 +193,5 @@ def difference(table: Table, mapped: TableMap) -> str | None:
 
 
 def _unsigned(column: Column) -> bool:
-    return " unsigned" in column.type_expression
+    """To the log a year is unsigned too."""
+    return column.type == "year" or " unsigned" in column.type_expression

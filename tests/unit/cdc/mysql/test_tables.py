@@ -1,0 +1,25 @@
+"""A table as the catalog tells it beside what the log says of it before its rows."""
+
+import pytest
+
+from cdc.mysql.tablemap import LONG, YEAR, MappedColumn, TableMap
+from cdc.mysql.tables import Definition, difference, table_of
+
+
+def mapped(*columns: MappedColumn) -> TableMap:
+    return TableMap("d", "t", columns, ())
+
+
+@pytest.mark.parametrize(
+    ("type_name", "code", "unsigned", "equal"),
+    [
+        ("int", LONG, False, True),
+        ("int", LONG, True, False),
+        ("int unsigned", LONG, True, True),
+        ("year", YEAR, True, True),
+    ],
+)
+def test_signs(type_name: str, code: int, unsigned: bool, equal: bool) -> None:  # noqa: FBT001
+    table = table_of("d", "t", [Definition("n", type_name, not_null=False)], {})
+    described = mapped(MappedColumn(code, -1, nullable=True, name="n", unsigned=unsigned))
+    assert (difference(table, described) is None) == equal
