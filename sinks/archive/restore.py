@@ -17,27 +17,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cdc.errors import RESTORE_FAILED, TABLE_COPYING, TABLE_UNKNOWN, CdcError
-from cdc.event import Table
 from sinks.archive.archive import Archive
-from sinks.archive.dump import Dump
 from sinks.archive.fold import TableFold
 from sinks.archive.lines import digest_of, rows_in
 from sinks.archive.manifest import Base
+from sinks.archive.place import Place
 from sinks.archive.plan import Plan, TablePlan
 from sinks.archive.reading import BATCH_ROWS, segment_rows
+from sinks.archive.schema import Target, schema_of
 from sinks.archive.scratch import Scratch
 from sinks.digest import Digests, differing, digests
-from sinks.postgres.rehearsal import Gone
-from sinks.postgres.restoring import Place, RestoreTarget
 from sinks.transaction import Progress
 
 HELD_BYTES = 64 << 20
 """Of changes that are read and not yet in the scratch."""
 _SHOWN = 5
-_NEVER = (
-    "settings of the database (ALTER DATABASE); changes of the schema after the base, but for columns",
-    "what cdc setup made at the source: publication, event triggers; schema cdc holds a sink's position instead",
-)
 BaseRows = Callable[[], Iterator[pa.RecordBatch]]
 
 
@@ -62,9 +56,6 @@ class Wanted:
     def whole(self) -> bool:
         return not (self.tables or self.name or self.schema)
 
-    def place(self, table: Table) -> Place:
-        return Place(self.schema or table.schema, self.name or table.name)
-
 
 @dataclass(frozen=True, slots=True)
 class Restored:
@@ -82,13 +73,15 @@ class Outcome:
     notes: tuple[str, ...]
 
 
-def restore(archive: Archive, plan: Plan, wanted: Wanted, target: RestoreTarget, observer: Observer) -> Outcome:
+def restore(archive: Archive, plan: Plan, wanted: Wanted, target: Target, observer: Observer) -> Outcome:
     """All of it or nothing."""
     tables = chosen(plan, wanted)
-    places = {table.name: wanted.place(table.shape) for table in tables}
+    places = {table.name: target.place(table.shape, wanted.schema, wanted.name) for table in tables}
     target.refuse_existing(list(places.values()))
-    schema = _Schema(archive, plan, wanted, target, observer)
-    schema.before(tables, places)
+    schema = schema_of(archive, plan, target, whole=wanted.whole)
+    placed = [(table, places[table.name]) for table in tables]
+    observer.step("schema")
+    schema.before(placed)
     with Scratch() as scratch:
         loads = {}
         for table, fold in zip(tables, _read(archive, plan, tables, scratch, observer), strict=True):
@@ -96,7 +89,8 @@ def restore(archive: Archive, plan: Plan, wanted: Wanted, target: RestoreTarget,
             target.load(table.shape, places[table.name], load.blocks())
             observer.loading(table.name, load.rows, done=True)
             loads[table.name] = load
-        schema.after(tables, places)
+        observer.step("indexes and constraints")
+        schema.after(placed)
         observer.step("statistics")
         target.analyze(list(places.values()))
         restored = []
@@ -109,9 +103,10 @@ def restore(archive: Archive, plan: Plan, wanted: Wanted, target: RestoreTarget,
         last = plan.cut.last
         progress = Progress(plan.cut.epoch, last.txn_seq, last.run, last.position, last.log_offset, last.commit_us)
         source = archive.identity.source
-        target.write_progress(f"restored:{source}", source, progress, {t.name: t.schema_id for t in tables})
+        held = {table.name: (table.schema_id, place) for table, place in placed}
+        target.write_progress(f"restored:{source}", source, progress, held)
     target.commit()
-    return Outcome(tuple(restored), tuple(schema.notes))
+    return Outcome(tuple(restored), (*target.notes, *schema.notes))
 
 
 def fold_digests(archive: Archive, plan: Plan, names: Sequence[str], observer: Observer) -> dict[str, Digests]:
@@ -139,7 +134,7 @@ def chosen(plan: Plan, wanted: Wanted) -> list[TablePlan]:
     return tables
 
 
-def _compare(table: TablePlan, place: Place, target: RestoreTarget, load: _Load) -> None:
+def _compare(table: TablePlan, place: Place, target: Target, load: _Load) -> None:
     """What the target holds, by SQL, with what the archive gave."""
     buckets = differing(target.digests(table.shape, place), load.digests)
     if buckets:
@@ -257,78 +252,3 @@ class _Load:
 def _lines(batch: pa.RecordBatch) -> bytes:
     """What COPY reads."""
     return "".join([f"{line}\n" for line in batch.column("line").to_pylist()]).encode()
-
-
-# -- schema -----------------------------------------------------------------------------------------------------
-class _Schema:
-    """The objects around the rows: of the base's dump for a whole database, of the shapes for single tables."""
-
-    def __init__(self, archive: Archive, plan: Plan, wanted: Wanted, target: RestoreTarget, observer: Observer) -> None:
-        self._plan, self._wanted, self._target, self._observer = plan, wanted, target, observer
-        self._archive = archive
-        self.notes: list[str] = []
-        self._gone: frozenset[int] = frozenset()
-        self._dump: Dump | None = None
-        if wanted.whole and plan.base is not None:
-            self._dump = archive.vouched_as(Dump, plan.base.schema_file)
-
-    def before(self, tables: Sequence[TablePlan], places: dict[str, Place]) -> None:
-        """Everything that rows need to be there first."""
-        if self._dump is None:
-            self.notes.append("made from their shapes alone: columns, primary keys, unique constraints")
-            for table in tables:
-                self._target.create(table.shape, places[table.name])
-            return
-        self._observer.step("schema")
-        for entry in self._dump.pre:
-            if entry.sql.startswith("COMMENT ON EXTENSION "):
-                # An extension that somebody else made beforehand belongs to him.
-                self._target.try_to_run(entry.sql)
-                continue
-            self._target.run(entry.sql, entry.type.lower(), entry.name)
-        changed = [
-            (self._archive.shape(t.base_schema), t.shape) for t in tables if t.base_schema not in (None, t.schema_id)
-        ]
-        if any({c.attnum for c in old.columns} - {c.attnum for c in new.columns} for old, new in changed):
-            gone = self._rehearse(self._dump, changed)
-            self._gone = gone.statements
-            self.notes += [f"gone with a column that the source dropped after the schema was dumped: {what}"
-                           for what in gone.objects]  # fmt: skip
-        for old, new in changed:
-            self._target.reshape(old, new)
-        self.notes += [f"changed since the schema was dumped: {change}" for change in self._plan.changes]
-
-    def _rehearse(self, dump: Dump, changed: Sequence[tuple[Table, Table]]) -> Gone:
-        # An event trigger would act on the dropping.
-        statements = [at for at, entry in enumerate(dump.post) if entry.type != "EVENT TRIGGER"]
-
-        def drop() -> None:
-            for old, new in changed:
-                self._target.reshape(old, new)
-
-        return self._target.rehearse(statements, lambda at: self._make(at, dump), drop)
-
-    def _make(self, at: int, dump: Dump) -> None:
-        entry = dump.post[at]
-        self._target.run(entry.sql, entry.type.lower(), entry.name)
-
-    def after(self, tables: Sequence[TablePlan], places: dict[str, Place]) -> None:
-        """Everything that is quicker, or only right, when the rows are there."""
-        self._observer.step("indexes and constraints")
-        if self._dump is None:
-            for table in tables:
-                self._target.add_keys(table.shape, places[table.name])
-            return
-        for place in range(len(self._dump.post)):
-            if place not in self._gone:
-                self._make(place, self._dump)
-        base = self._plan.base
-        assert base is not None
-        for name, at in self._plan.sequences.items():
-            problem = self._target.set_sequence(name, at.lowest, at.highest)
-            if problem:
-                self.notes.append(problem)
-        self._target.advance_sequences()
-        self.notes += [f"sequence {name} was made after the base, and is not restored"
-                       for name in self._plan.later_sequences]  # fmt: skip
-        self.notes += [f"not restored: {what}" for what in (*base.not_covered, *_NEVER)]

@@ -14,14 +14,17 @@ from typing import Annotated
 
 import typer
 
+import sinks.mysql.restoring
+import sinks.postgres.restoring
 from cdc import config as configuration
 from cdc import logs
 from cdc.commands.terminal import console, say_json, tell
 from cdc.config import refuse_password
-from cdc.engine import database_url, postgres
+from cdc.engine import Server, database_url, engine_of, server_of
 from cdc.errors import ARGUMENT_INVALID, CONFIG_MISSING, CdcError
-from cdc.postgres.session import Server, Side
+from cdc.mysql.session import Server as MySqlServer
 from cdc.secret import parse_key
+from cdc.server import Side
 from sinks.archive import asked
 from sinks.archive.archive import Archive
 from sinks.archive.judge import judge
@@ -29,10 +32,12 @@ from sinks.archive.manifest import Verdict
 from sinks.archive.progress import RestoreProgress
 from sinks.archive.report import plan_record, show_judged, show_plan, show_restored, show_windows
 from sinks.archive.restore import Wanted, chosen, restore
+from sinks.archive.schema import Target
 from sinks.archive.window import Windows
-from sinks.postgres.restoring import RestoreTarget
 
 KEY_VARIABLE = "CDC_ARCHIVE_KEY"
+PASSWORD_VARIABLES = {"postgresql": "PGPASSWORD", "mysql": "MYSQL_PWD"}
+_URLS = "{0} postgresql://HOST/DATABASE or {0} mysql://HOST/DATABASE"
 SOURCE_VARIABLE = "CDC_SOURCE_PASSWORD"
 
 
@@ -47,6 +52,7 @@ def command(
     windows: Annotated[bool, typer.Option("--list", help="the moments that can be restored")] = False,
     to_time: Annotated[str | None, typer.Option(metavar="TIME", help="2026-11-22 03:10:00+01:00")] = None,
     to_lsn: Annotated[str | None, typer.Option(metavar="LSN", help="0/1A2B3C")] = None,
+    to_gtid: Annotated[str | None, typer.Option(metavar="UUID:N", help="one transaction of a MySQL source")] = None,
     to_txn: Annotated[int | None, typer.Option(metavar="NUMBER", help="a transaction's number in its epoch")] = None,
     before_delete: Annotated[
         str | None, typer.Option(metavar="TABLE:KEY", help="just before the last transaction that removed this row")
@@ -58,9 +64,9 @@ def command(
     ] = None,
     table: Annotated[list[str] | None, typer.Option(metavar="SCHEMA.TABLE", help="only this; may be repeated")] = None,
     name: Annotated[str | None, typer.Option("--as", metavar="NAME", help="under another name")] = None,
-    schema: Annotated[str | None, typer.Option(metavar="NAME", help="in another schema")] = None,
+    schema: Annotated[str | None, typer.Option(metavar="NAME", help="in another schema (MySQL: database)")] = None,
     into: Annotated[
-        str | None, typer.Option(metavar="URL", help="the target, without password (PGPASSWORD, ~/.pgpass)")
+        str | None, typer.Option(metavar="URL", help="the target, without password (PGPASSWORD, MYSQL_PWD, …)")
     ] = None,
     source: Annotated[
         str | None,
@@ -81,11 +87,12 @@ def command(
     if windows:
         show_windows(found.windows(), as_json=as_json)
         return
-    asked.one_of(to_time, to_lsn, to_txn, before_delete)
+    asked.one_of(to_time, to_lsn, to_gtid, to_txn, before_delete)
+    asked.of_its_engine(opened.identity.engine, to_lsn, to_gtid)
     if before_delete is not None:
         moment = found.before_delete(*asked.row(before_delete))
     else:
-        moment = asked.moment(to_time, to_lsn, to_txn, exclusive=exclusive, epoch=epoch)
+        moment = asked.moment(to_time, to_lsn, to_txn, to_gtid, exclusive=exclusive, epoch=epoch)
     plan = found.plan(moment, asked.choice(cut))
     wanted = Wanted(tuple(table or ()), name, schema)
     if name and len(wanted.tables) != 1:
@@ -98,18 +105,24 @@ def command(
             say_json(plan_record(plan, tables))
         return
     if into is None:
-        fix = "--into postgresql://HOST/DATABASE, or --dry-run"
+        fix = "--into postgresql://HOST/DATABASE or mysql://HOST/DATABASE, or --dry-run"
         raise CdcError(ARGUMENT_INVALID, problem="--into is missing", fix=fix)
-    server = Server(Side.TARGET, "restore", into, os.environ.get("PGPASSWORD"))
+    server = server_of(Side.TARGET, "restore", into, os.environ.get(PASSWORD_VARIABLES[engine_of(into)]))
     ask = None if no_anchor else source_of(archive, source)
     with RestoreProgress(None if as_json else console(stderr=True)) as progress:
-        with RestoreTarget(server) as target:
+        with target_of(server) as target:
             outcome = restore(opened, plan, wanted, target, progress)
         if not as_json:
             show_restored(outcome)
         judged = judge(opened, plan, outcome, ask, progress)
     show_judged(judged, outcome, plan, as_json=as_json)
     leave(judged.proof.verdict, require_proof=require_proof)
+
+
+def target_of(server: Server) -> Target:
+    if isinstance(server, MySqlServer):
+        return sinks.mysql.restoring.RestoreTarget(server)
+    return sinks.postgres.restoring.RestoreTarget(server)
 
 
 def leave(verdict: Verdict, *, require_proof: bool) -> None:
@@ -123,7 +136,7 @@ def leave(verdict: Verdict, *, require_proof: bool) -> None:
 def source_of(archive: str, url: str | None) -> Callable[[], Server] | None:
     """How to reach the source: as it is named here, or by a configuration that has this archive; None: unknown."""
     if url is not None:
-        server = Server(Side.SOURCE, "source", url, os.environ.get(SOURCE_VARIABLE))
+        server = server_of(Side.SOURCE, "source", url, os.environ.get(SOURCE_VARIABLE))
         return lambda: server
     try:
         config = configuration.load()
@@ -134,7 +147,7 @@ def source_of(archive: str, url: str | None) -> Callable[[], Server] | None:
     for section in config.archives.values():
         for name in section.sources:
             if section.url_of(name) == archive.rstrip("/"):
-                return lambda: postgres(config.source(name).server())
+                return lambda: config.source(name).server()
     return None
 
 
@@ -143,7 +156,7 @@ def _checked(what: str, url: str) -> None:
     try:
         database_url(url)
     except ValueError as error:
-        raise CdcError(ARGUMENT_INVALID, problem=f"{what}: {error}", fix=f"{what} postgresql://HOST/DATABASE") from None
+        raise CdcError(ARGUMENT_INVALID, problem=f"{what}: {error}", fix=_URLS.format(what)) from None
 
 
 def _key(file: Path | None) -> bytes | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,9 +18,12 @@ import psycopg
 from psycopg import sql
 
 from cdc.errors import RESTORE_EXISTS, RESTORE_FAILED, RESTORE_REFUSED, RESTORE_UNDECIDED, TARGET_TOO_OLD, CdcError
-from cdc.event import Column, Table
+from cdc.event import Column, Engine, ForeignKey, Table
 from cdc.failpoint import failpoint
 from cdc.postgres.session import Server
+from sinks.across import UnfitError, on_target, target_columns
+from sinks.archive.place import Place
+from sinks.archive.table_files import parse_csv
 from sinks.digest import Digests, digests
 from sinks.postgres.digest import digest_query, rows_query
 from sinks.postgres.progress import PROGRESS_TABLES
@@ -51,23 +53,10 @@ WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a table's rows go."""
-
-    schema: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.schema}.{self.name}"
-
-    @property
-    def sql(self) -> sql.Identifier:
-        return sql.Identifier(self.schema, self.name)
-
-
 class RestoreTarget:
     """One open transaction on the target; `commit` is the only thing that makes it visible."""
+
+    engine: Engine = "postgresql"
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -77,10 +66,15 @@ class RestoreTarget:
             shown = self._connection.info.parameter_status("server_version")
             self._connection.close()
             raise CdcError(TARGET_TOO_OLD, version=shown, oldest=OLDEST // 10000)
+        self.notes: list[str] = []
         with self._server.errors():
             if version >= 170000:
                 self._connection.execute("SET transaction_timeout = 0")
             self._connection.autocommit = False
+
+    def place(self, table: Table, schema: str | None, name: str | None) -> Place:
+        """A database of MySQL is a schema here."""
+        return Place(schema or table.schema, name or table.name)
 
     def refuse_existing(self, places: Sequence[Place]) -> None:
         """Nothing is written over."""
@@ -105,17 +99,41 @@ class RestoreTarget:
 
     def create(self, table: Table, place: Place) -> None:
         """A table out of its shape alone; primary key and unique constraints come with `add_keys`."""
-        columns = [self._column(column) for column in table.columns]
-        create = sql.SQL("CREATE TABLE {} ({})").format(place.sql, sql.SQL(", ").join(columns))
+        if table.engine != self.engine:
+            make = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(place.schema))
+            self._execute(make, "schema", place.schema)
+        columns = [self._column(column) for column in on_target(table, self.engine).columns]
+        create = sql.SQL("CREATE TABLE {} ({})").format(_sql(place), sql.SQL(", ").join(columns))
         self._execute(create, "table", str(place))
 
-    def add_keys(self, table: Table, place: Place) -> None:
+    def add_keys(self, table: Table, place: Place) -> list[str]:
+        """What this server cannot have, in words: there is no such key."""
         constraints = [("PRIMARY KEY", table.primary_key)] if table.primary_key else []
         constraints += [("UNIQUE", columns) for columns in table.unique]
         for kind, columns in constraints:
             names = sql.SQL(", ").join(map(sql.Identifier, columns))
-            self._execute(sql.SQL("ALTER TABLE {} ADD {} ({})").format(place.sql, sql.SQL(kind), names), kind.lower(),
+            self._execute(sql.SQL("ALTER TABLE {} ADD {} ({})").format(_sql(place), sql.SQL(kind), names), kind.lower(),
                           str(place))  # fmt: skip
+        return []
+
+    def add_foreign_key(self, place: Place, key: ForeignKey, to: Place) -> str | None:
+        """Why not, in words."""
+        statement = sql.SQL(
+            f"ALTER TABLE {{}} ADD CONSTRAINT {{}} FOREIGN KEY ({{}}) REFERENCES {{}} ({{}}) "
+            f"ON UPDATE {key.on_update} ON DELETE {key.on_delete}"
+        ).format(
+            _sql(place), sql.Identifier(key.name), _listed(key.columns), _sql(to), _listed(key.referenced)
+        )  # fmt: skip
+        self._connection.execute("SAVEPOINT trial")
+        try:
+            self._connection.execute(statement)
+        except psycopg.Error as error:
+            if self._connection.broken:
+                raise
+            self._connection.execute("ROLLBACK TO trial")
+            return self._server.problem(error)
+        self._connection.execute("RELEASE trial")
+        return None
 
     def rehearse(self, statements: Sequence[int], run: Callable[[int], None], drop: Callable[[], None]) -> Gone:
         """What of these statements of the dump goes with what `drop` drops; nothing of it stays."""
@@ -128,11 +146,11 @@ class RestoreTarget:
         kept = {c.attnum for c in before.columns} & {c.attnum for c in after.columns}
         for column in before.columns:
             if column.attnum not in kept:
-                drop = sql.SQL("ALTER TABLE {} DROP COLUMN {} CASCADE").format(place.sql, sql.Identifier(column.name))
+                drop = sql.SQL("ALTER TABLE {} DROP COLUMN {} CASCADE").format(_sql(place), sql.Identifier(column.name))
                 self._execute(drop, "column", f"{place}.{column.name}")
         for column in after.columns:
             if column.attnum not in kept:
-                add = sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(place.sql, self._column(column))
+                add = sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(_sql(place), self._column(column))
                 default = sql.SQL("") if column.default is None else sql.SQL(" DEFAULT " + column.default)
                 self._execute(add + default, "column", f"{place}.{column.name}")
 
@@ -151,8 +169,10 @@ class RestoreTarget:
         Frozen: the transaction made the table, and whoever reads it next need not write its pages again.
         """
         names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
-        copy_in = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, FREEZE)").format(place.sql, names)
+        copy_in = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, FREEZE)").format(_sql(place), names)
         sent = 0
+        if table.engine != self.engine:
+            blocks = _across(table, place, blocks)
         try:
             # What feeds them ends here whatever happens, while it still can.
             with closing(blocks), self._connection.cursor() as cursor:
@@ -198,19 +218,21 @@ class RestoreTarget:
 
     def analyze(self, places: Sequence[Place]) -> None:
         for place in places:
-            self._execute(sql.SQL("ANALYZE {}").format(place.sql), "table", str(place))
+            self._execute(sql.SQL("ANALYZE {}").format(_sql(place)), "table", str(place))
 
     # -- proof --------------------------------------------------------------------------------------------------
     def digests(self, table: Table, place: Place) -> Digests:
         """By SQL, of what is there now."""
-        return digests(self._connection.execute(digest_query(table, only=True, at=place.sql)))
+        return digests(self._connection.execute(digest_query(table, only=True, at=_sql(place))))
 
     def rows_of(self, table: Table, place: Place, bucket: str) -> list[tuple[str, str]]:
         """Key's line and row's hash of every row in a bucket."""
-        return list(self._connection.execute(rows_query(table, bucket, only=True, at=place.sql)))
+        return list(self._connection.execute(rows_query(table, bucket, only=True, at=_sql(place))))
 
-    def write_progress(self, pipeline: str, source: str, progress: Progress, tables: Mapping[str, str]) -> None:
-        """A sink that is named later goes on from here; `tables`: shape's id by name."""
+    def write_progress(
+        self, pipeline: str, source: str, progress: Progress, tables: Mapping[str, tuple[str, Place]]
+    ) -> None:
+        """A sink that is named later goes on from here; `tables`: shape's id and place by name."""
         execute = self._connection.execute
         execute("CREATE SCHEMA IF NOT EXISTS cdc")
         execute(PROGRESS_TABLES)
@@ -220,9 +242,10 @@ class RestoreTarget:
             [pipeline, source, progress.epoch, progress.txn_seq, progress.position, progress.run, progress.log_offset,
              progress.commit_ts_us],
         )  # fmt: skip
-        for name, schema_id in tables.items():
+        for name, (schema_id, place) in tables.items():
             execute(
-                "INSERT INTO cdc.cdc_table VALUES (%s, %s, %s, %s, 'ready', NULL)", [pipeline, name, name, schema_id]
+                "INSERT INTO cdc.cdc_table VALUES (%s, %s, %s, %s, 'ready', NULL)",
+                [pipeline, name, str(place), schema_id],
             )
 
     def commit(self) -> None:
@@ -265,3 +288,33 @@ class RestoreTarget:
         self._connection.close()
         if isinstance(error, psycopg.Error):
             raise self._server.error(error) from None
+
+
+def _sql(place: Place) -> sql.Identifier:
+    return sql.Identifier(place.schema, place.name)
+
+
+def _listed(names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def _across(
+    table: Table, place: Place, blocks: Generator[tuple[int, bytes], None, None]
+) -> Generator[tuple[int, bytes], None, None]:
+    """Lines of the source's text as lines of ours."""
+    names, rules = [c.name for c in table.columns], [c.from_source for c in target_columns(table, "postgresql")]
+    with closing(blocks):
+        for rows, block in blocks:
+            texts = parse_csv(block, names)
+            try:
+                cells = [
+                    [_cell(None if text is None else convert(text)) for text in texts.column(at).to_pylist()]
+                    for at, convert in enumerate(rules)
+                ]
+            except UnfitError as error:
+                raise CdcError(RESTORE_REFUSED, kind="a row of", object=place, problem=error) from None
+            yield rows, "".join([f"{','.join(row)}\n" for row in zip(*cells, strict=True)]).encode()
+
+
+def _cell(text: str | None) -> str:
+    return "" if text is None else '"' + text.replace('"', '""') + '"'

@@ -13,11 +13,12 @@ import pytest
 from cdc.errors import RESTORE_REFUSED, RESTORE_UNDECIDED, TARGET_TOO_OLD, CdcError
 from cdc.position import PgPosition
 from cdc.postgres.session import Server, Side
+from sinks.archive.place import Place
 from sinks.archive.plan import Moment
 from sinks.archive.restore import Wanted, restore
 from sinks.archive.window import Windows
 from sinks.postgres import restoring
-from sinks.postgres.restoring import Place, RestoreTarget
+from sinks.postgres.restoring import RestoreTarget
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
