@@ -43,8 +43,9 @@ FIGURES: dict[str, Callable[[Drain], float]] = {
     "cpu_us_per_event": lambda drain: drain.cpu_us_per_event,
     "peak_rss_mib": lambda drain: drain.peak_rss_mib,
 }
-# ours, peer, figure, target of the ratio ours / peer
-RATIOS = [
+Ratio = tuple[str, str, str, str]
+"""Ours, peer, figure, target of the ratio ours / peer."""
+RATIOS: list[Ratio] = [
     ("ours", "debezium", "events_per_s", ">= 1.2"),
     ("ours", "debezium", "cpu_us_per_event", "<= 0.5"),
     ("ours", "debezium", "peak_rss_mib", ""),
@@ -78,21 +79,17 @@ def drain_all(bench: Bench, workload: Workload, contenders: Sequence[Contender],
             contender.prepare(task)
     started = time.monotonic()
     milestones = generate(database, workload)
-    _say(f"{workload.name}: {workload.events} changes in {workload.transactions} transactions made "
-         f"in {time.monotonic() - started:.0f} s")  # fmt: skip
+    say(f"{workload.name}: {workload.events} changes in {workload.transactions} transactions made "
+        f"in {time.monotonic() - started:.0f} s")  # fmt: skip
     for task in tasks:
         for contender in contenders:
-            drain = contender.drain(task, milestones)
-            _say(f"{workload.name} run {task.run}: {contender.name} {drain.events_per_second:.0f} events/s, "
-                 f"{drain.cpu_us_per_event:.1f} µs CPU/event, {drain.peak_rss_mib:.0f} MiB; "
-                f"strangers kept {drain.strangers_cores:.1f} cores busy")  # fmt: skip
-            yield drain
+            yield contender.drain(task, milestones)
     database.drop()
     names = {contender.name for contender in contenders} | {"schemas"}
     topics.delete(bench.kafka.bootstrap, [f"{name}_{workload.name}_" for name in names])
 
 
-def measures(drains: Sequence[Drain]) -> Iterator[tuple[str, float, str]]:
+def measures(drains: Sequence[Drain], ratios: Sequence[Ratio]) -> Iterator[tuple[str, float, str]]:
     """Name, value, target: medians of every contender, then the ratios."""
     table: dict[tuple[str, str, str], float] = {}
     for workload in dict.fromkeys(drain.workload for drain in drains):
@@ -101,29 +98,30 @@ def measures(drains: Sequence[Drain]) -> Iterator[tuple[str, float, str]]:
             for figure, of in FIGURES.items() if runs else ():
                 table[workload, contender, figure] = median(runs, of)
                 yield f"{workload}.{contender}.{figure}", table[workload, contender, figure], ""
-        for ours, peer, figure, target in RATIOS:
+        for ours, peer, figure, target in ratios:
             pair = table.get((workload, ours, figure)), table.get((workload, peer, figure))
             if pair[0] and pair[1]:
                 yield f"{workload}.{ours}/{peer}.{figure}", pair[0] / pair[1], target
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run, print, keep."""
-    chosen = _parse(arguments)
-    connect.fetch()
-    results = RESULTS / time.strftime("%Y-%m-%dT%H-%M-%SZ", time.gmtime())
+def new_results(kind: str, arguments: Mapping[str, object]) -> Path:
+    """A folder for a run's raw output; what it ran on is there already."""
+    results = RESULTS / time.strftime(f"%Y-%m-%dT%H-%M-%SZ{kind}", time.gmtime())
     results.mkdir()
-    (results / "machine.json").write_text(json.dumps(machine(vars(chosen)), indent=1))
-    drains: list[Drain] = []
-    with servers() as bench:
-        for workload in (MIXED, SINGLE):
-            if workload.name in chosen.workloads:
-                contenders = [each for each in _contenders(workload) if each.name in chosen.only]
-                for drain in drain_all(bench, workload.scaled(chosen.scale), contenders, chosen.runs):
-                    drains.append(drain)
-                    name = f"{drain.workload}-{drain.contender}-{drain.run}.json"
-                    (results / name).write_text(json.dumps(drain.raw()))
-    lines = list(measures(drains))
+    (results / "machine.json").write_text(json.dumps(machine(arguments), indent=1))
+    return results
+
+
+def keep(results: Path, drain: Drain) -> None:
+    """Tell of one drain, and keep all its samples."""
+    say(f"{drain.workload} run {drain.run}: {drain.contender} {drain.events_per_second:.0f} events/s, "
+        f"{drain.cpu_us_per_event:.1f} µs CPU/event, {drain.peak_rss_mib:.0f} MiB; "
+        f"strangers kept {drain.strangers_cores:.1f} cores busy")  # fmt: skip
+    (results / f"{drain.workload}-{drain.contender}-{drain.run}.json").write_text(json.dumps(drain.raw()))
+
+
+def conclude(results: Path, lines: Sequence[tuple[str, float, str]]) -> int:
+    """Print the measures and keep them; 1 if a target is missed."""
     printed = [measure_line(*line) for line in lines]
     (results / "measures.txt").write_text("\n".join(printed) + "\n")
     print("\n".join(printed))
@@ -131,6 +129,22 @@ def main(arguments: Sequence[str]) -> int:
     if missed:
         print(f"missed: {', '.join(missed)}", file=sys.stderr)
     return 1 if missed else 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run, print, keep."""
+    chosen = _parse(arguments)
+    connect.fetch()
+    results = new_results("", vars(chosen))
+    drains: list[Drain] = []
+    with servers() as bench:
+        for workload in (MIXED, SINGLE):
+            if workload.name in chosen.workloads:
+                contenders = [each for each in _contenders(workload) if each.name in chosen.only]
+                for drain in drain_all(bench, workload.scaled(chosen.scale), contenders, chosen.runs):
+                    drains.append(drain)
+                    keep(results, drain)
+    return conclude(results, list(measures(drains, RATIOS)))
 
 
 def _contenders(workload: Workload) -> list[Contender]:
@@ -164,7 +178,8 @@ def machine(arguments: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """To whoever watches; the measures are what is printed."""
     print(line, file=sys.stderr, flush=True)
 
 

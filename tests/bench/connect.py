@@ -14,7 +14,7 @@ from tests.servers.fetch import SERVERS, copy_jars
 from tests.servers.process import Process
 
 POM = Path(__file__).with_name("pom.xml")
-LIBS = SERVERS / "connect"
+LIBS = SERVERS / "connect-debezium"
 HEAP = "2g"
 _FAILED = re.compile(r"Task threw an uncaught|Failed to create connector|Stopping after connector error")
 _JSON = "org.apache.kafka.connect.json.JsonConverter"
@@ -32,7 +32,7 @@ class Connect:
     def __init__(
         self, directory: Path, bootstrap: str, connector: Mapping[str, str | int], *, schemas: bool = False
     ) -> None:
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         self.log = directory / "connect.log"
         self._directory = directory
         self._process: Process | None = None
@@ -63,6 +63,10 @@ class Connect:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.process.kill9()
+
+    def stop(self) -> None:
+        """End it in order: it writes down how far it came, and a worker on the same folder goes on there."""
+        self.process.stop()
 
     @property
     def process(self) -> Process:

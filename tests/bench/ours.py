@@ -5,19 +5,13 @@ started once before the changes exist, until it heartbeats, and then again to dr
 """
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench import topics
 from tests.bench.contender import Task, expect
 from tests.bench.measure import Drain, watch
+from tests.bench.program import run_to_end, running
 from tests.bench.workload import TABLE, Milestones, create_table, digest, parse_lsn
-from tests.servers.process import Process
-
-CDC = Path(sys.executable).with_name("cdc")
 
 
 class OurSource:
@@ -29,9 +23,9 @@ class OurSource:
         """See `Contender`."""
         source = task.name(self.name)
         config = _write_config(task, source)
-        _run_to_end(task, config, "setup", source, "--admin-url", task.database.url())
+        run_to_end(config, _environment(task), "setup", source, "--admin-url", task.database.url())
         ends = topics.counter(task.bench.kafka.bootstrap, f"{source}.transaction")
-        with _running(task, config, "source", source) as program:
+        with running(config, _environment(task), "source", source) as program:
             # START, the END of the copy, the END of a heartbeat
             expect(f"log of {source}", lambda: min(ends(), 3), 3, program.tail)
 
@@ -42,7 +36,7 @@ class OurSource:
         rows = topics.counter(bootstrap, f"{source}.public.{TABLE}")
         ends = topics.counter(bootstrap, f"{source}.transaction")
         before = ends()
-        with _running(task, _config_path(task, source), "source", source) as program:
+        with running(_config_path(task, source), _environment(task), "source", source) as program:
             drain = watch(
                 self.name,
                 workload.name,
@@ -77,7 +71,7 @@ class OurSink:
         target = task.bench.target.create_database(name)
         create_table(target)
         config = _write_config(task, source, sink=name)
-        with _running(task, config, "sink", name) as program, target.connect() as connection:
+        with running(config, _environment(task), "sink", name) as program, target.connect() as connection:
 
             def arrived() -> float:
                 made = connection.execute("SELECT to_regclass('cdc.cdc_progress')").fetchall()[0][0]
@@ -126,28 +120,3 @@ def _environment(task: Task) -> dict[str, str]:
         "BENCH_TARGET_PASSWORD": task.bench.target.password,
     }
     return os.environ | passwords
-
-
-def _run_to_end(task: Task, config: Path, *command: str) -> None:
-    done = subprocess.run(
-        [CDC, *command, "--config", config],
-        env=_environment(task),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"cdc {' '.join(command)} failed: {done.stdout}{done.stderr}")
-
-
-@contextmanager
-def _running(task: Task, config: Path, kind: str, name: str) -> Iterator[Process]:
-    log = task.bench.directory / f"{name}.log"
-    program = Process([CDC, kind, "run", name, "--config", config], log, env=_environment(task))
-    try:
-        yield program
-        program.stop()
-    finally:
-        if program.running:
-            program.kill9()
