@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 PYTEST ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv servers lint test unit demo demo-down bench bench-restore bench-restore-memory soak-restore lock clean
+.PHONY: help venv servers lint test test-matrix unit demo demo-down bench bench-mysql bench-restore bench-restore-memory soak-restore soak-mysql lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +35,9 @@ lint: $(STAMP)  ## ruff, mypy --strict, the import contracts
 	$(BIN)/lint-imports
 
 test: servers lint  ## everything, against real servers; PYTEST="-k word -n 0" narrows it
+	$(BIN)/python -m pytest -m "not matrix" --numprocesses 2 --dist worksteal $(PYTEST)
+
+test-matrix: servers lint  ## that, and more of it between other engines and servers
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST)
 
 unit: $(STAMP)  ## the tests that need no server
@@ -49,6 +52,9 @@ demo-down: $(STAMP)  ## end what `KEEP=1 make demo` left running
 bench: servers  ## throughput beside Debezium and native replication
 	$(BIN)/python -m tests.bench
 
+bench-mysql: servers  ## MySQL's log beside Debezium and pymysqlreplication
+	$(BIN)/python -m tests.bench.mysql
+
 bench-restore: servers  ## restores beside pg_restore and pgBackRest
 	$(BIN)/python -m tests.bench.restore
 
@@ -57,6 +63,9 @@ bench-restore-memory: servers  ## peak memory of restoring 5 and 20 million rows
 
 soak-restore: servers  ## fifty restores to random moments of one load
 	CDC_SOAK_RESTORES=50 $(BIN)/python -m pytest -s tests/system/test_archive_load.py
+
+soak-mysql: servers  ## a transaction of a million rows, and a thousand tables
+	$(BIN)/python -m tests.bench.mysql_soak
 
 lock: $(STAMP)  ## renew the lock files from pyproject.toml
 	$(BIN)/pip-compile $(LOCK) --output-file requirements.lock pyproject.toml

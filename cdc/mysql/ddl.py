@@ -49,6 +49,9 @@ _DATETIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,6}))?")
 _TIME = re.compile(r"(-?\d{2,3}:\d\d:\d\d)(?:\.(\d{1,6}))?")
 
 
+_TOLD = re.compile(r"\s*(?:CREATE|ALTER|DROP|TRUNCATE|RENAME)\s+(?!USER\b|ROLE\b|SERVER\b)", re.IGNORECASE)
+
+
 class UnfollowableError(Exception):
     """A change that the stream cannot carry yet; the text says which."""
 
@@ -86,6 +89,11 @@ class RowsChanged:
 @dataclass(frozen=True, slots=True)
 class Unread:
     """DDL that concerns no rows, or that cannot be read."""
+
+
+def is_told(text: str) -> bool:
+    """Whether a statement is published as it was written: what defines data, no account, whose text holds secrets."""
+    return _TOLD.match(_COMMENT.sub(" ", text)) is not None
 
 
 Meaning = Altered | Truncated | Stopping | RowsChanged | Unread

@@ -34,6 +34,7 @@ from cdc.mysql.ddl import (
     Truncated,
     UnfollowableError,
     effects,
+    is_told,
     read_statement,
 )
 from cdc.mysql.events import MySqlTransaction, TableStream
@@ -306,7 +307,7 @@ class Decoder:
                 return self._alter(meaning, query)
             case _:
                 pass
-        return Statement(query.text, query.schema)
+        return Statement(query.text, query.schema) if is_told(query.text) else None
 
     def _refuse_rows(self, meaning: RowsChanged, query: Query) -> None:
         """Rows that only the statement tells of; a trigger on another table may have changed captured ones too."""

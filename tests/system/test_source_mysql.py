@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import orjson
 import pytest
 
+from cdc.kafka import Reader
 from cdc.log import End, Start
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQL, MySQLDatabase
@@ -106,6 +109,15 @@ def test_others_may_do_all_that(pipeline: AnyPipeline) -> None:
         pipeline.wait_caught_up()
         assert pipeline.into.rows(f"{pipeline.name}.t") == pipeline.from_.rows(f"{pipeline.name}.t")
         assert source.running
+    told = [orjson.loads(record)["ddl"] for record in shape_records(pipeline)]
+    assert "ALTER TABLE t ADD INDEX (a), COMMENT = 'x'" in told
+    assert any(ddl and "VIEW `v` AS" in ddl for ddl in told), told
+
+
+def shape_records(pipeline: AnyPipeline) -> list[bytes]:
+    with closing(Reader({"bootstrap.servers": pipeline.bootstrap})) as reader:
+        first, end = reader.watermarks(pipeline.name, 0)
+        return [record.value() or b"" for record in reader.read_range(pipeline.name, 0, first, end)]
 
 
 # -- starts -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,17 @@
 import pytest
 
 from cdc.event import Table
-from cdc.mysql.ddl import Altered, RowsChanged, Stopping, Truncated, UnfollowableError, Unread, effects, read_statement
+from cdc.mysql.ddl import (
+    Altered,
+    RowsChanged,
+    Stopping,
+    Truncated,
+    UnfollowableError,
+    Unread,
+    effects,
+    is_told,
+    read_statement,
+)
 from cdc.mysql.tables import Definition, table_of
 
 TABLE = table_of(
@@ -12,6 +22,24 @@ TABLE = table_of(
      Definition("b", "varchar(20)", not_null=False, charset="latin1", collation="latin1_bin")],
     {"PRIMARY": ["id"], "u": ["a", "b"]}, charset=("utf8mb4", "utf8mb4_0900_ai_ci"),
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("CREATE TABLE t (id int)", True),
+        ("/* by a tool */ ALTER TABLE t ADD INDEX (a)", True),
+        ("CREATE DEFINER=`root`@`%` VIEW v AS select 1", True),
+        ("CREATE USER 'x'@'%' IDENTIFIED WITH 'caching_sha2_password' AS '$A$005$secret'", False),
+        ("alter user x identified by 'secret'", False),
+        ("CREATE SERVER s FOREIGN DATA WRAPPER mysql OPTIONS (PASSWORD 'secret')", False),
+        ("SET PASSWORD FOR x = 'secret'", False),
+        ("GRANT SELECT ON *.* TO x", False),
+        ("XA COMMIT 'x'", False),
+    ],
+)
+def test_accounts_are_not_told(text: str, told: bool) -> None:  # noqa: FBT001
+    assert is_told(text) == told
 
 
 def altered(actions: str) -> list[tuple[str, Table]]:
