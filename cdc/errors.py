@@ -114,7 +114,8 @@ SOURCE_UNREACHABLE = _code(
     "SOURCE_UNREACHABLE",
     Kind.TRANSIENT,
     "the source database does not answer: {problem}",
-    "check the address, the network and pg_hba.conf; the process keeps trying",
+    "check the address, the network and whom the server lets in (pg_hba.conf, the account's host); the process keeps "
+    "trying",
 )
 SOURCE_AUTH = _code(
     "SOURCE_AUTH",
@@ -414,7 +415,8 @@ TARGET_UNREACHABLE = _code(
     "TARGET_UNREACHABLE",
     Kind.TRANSIENT,
     "the target database does not answer: {problem}",
-    "check the address, the network and pg_hba.conf; a sink keeps trying, a restore has left nothing and is run again",
+    "check the address, the network and whom the server lets in; a sink keeps trying, a restore has left nothing and "
+    "is run again",
 )
 TARGET_AUTH = _code(
     "TARGET_AUTH",
@@ -530,7 +532,7 @@ PASSWORD_IN_URL = _code(
     Kind.USAGE,
     "the URL of {what} holds a password",
     'leave it out of the URL, where process lists and logs show it; give it by password = "${{NAME}}" or '
-    '"file:/path", or by ~/.pgpass',
+    '"file:/path", or by ~/.pgpass or ~/.my.cnf',
 )
 SECTION_UNKNOWN = _code("SECTION_UNKNOWN", Kind.USAGE, "no [{kind}.{name}] in {file}", "sections there: {known}")
 FILE_EXISTS = _code(
@@ -549,8 +551,8 @@ SETUP_REFUSED = _code(
     "SETUP_REFUSED",
     Kind.STOP,
     "[{section}] {problem}",
-    "run it as a role that may, by --admin-url postgresql://ADMIN@HOST/DATABASE (its password by PGPASSWORD or "
-    "~/.pgpass), or hand the SQL of --dry-run to somebody who may",
+    "run it as a role that may, by --admin-url postgresql://ADMIN@HOST/DATABASE or mysql://ADMIN@HOST (its password "
+    "by PGPASSWORD or ~/.pgpass, MYSQL_PWD or ~/.my.cnf), or hand the SQL of --dry-run to somebody who may",
 )
 VERIFY_BEHIND = _code(
     "VERIFY_BEHIND",

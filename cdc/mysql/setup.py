@@ -222,11 +222,14 @@ def plan_target(
 
 
 def homes(catalog: Catalog, source: Source, home: str) -> list[str]:
-    """The target's databases that tables of the source belong in: those named, and those there that match."""
+    """The target's databases that tables of the source belong in: those named, and those there that match.
+
+    That `*` matches says nothing: a server has databases of others too.
+    """
     there = [str(name) for (name,) in catalog.rows("SELECT schema_name FROM information_schema.schemata")]
     named, _ = named_schemas(source)
     globs = {glob.partition(".")[0] for glob in source.tables} - set(named)
-    schemas = {*named, *(name for name in there if any(fnmatchcase(name, glob) for glob in globs))}
+    schemas = {*named, *(name for name in there if any(fnmatchcase(name, glob) for glob in globs - {"*"}))}
     if source.engine == "postgresql":
         in_home = "public" in schemas or any(fnmatchcase("public", glob) for glob in globs)
         schemas = (schemas - {"public"}) | ({home} if in_home else set())
