@@ -78,7 +78,8 @@ def restore(archive: Archive, plan: Plan, wanted: Wanted, target: Target, observ
     tables = chosen(plan, wanted)
     places = {table.name: target.place(table.shape, wanted.schema, wanted.name) for table in tables}
     target.refuse_existing(list(places.values()))
-    schema = schema_of(archive, plan, target, whole=wanted.whole)
+    every = not (wanted.tables or wanted.name)
+    schema = schema_of(archive, plan, target, every=every, schema=wanted.schema)
     placed = [(table, places[table.name]) for table in tables]
     observer.step("schema")
     schema.before(placed)

@@ -55,13 +55,27 @@ class Schema(Protocol):
         ...
 
 
-def schema_of(archive: Archive, plan: Plan, target: Target, *, whole: bool) -> Schema:
-    dump = archive.vouched_as(Dump, plan.base.schema_file) if whole and plan.base is not None else None
-    if dump is None or dump.engine != target.engine:
-        return _OfShapes(archive, plan, target, dump, whole=whole)
-    if isinstance(target, sinks.postgres.restoring.RestoreTarget):
-        return _OfPgDump(archive, plan, target, dump)
-    return _OfShowCreate(archive, plan, target, dump)
+def schema_of(archive: Archive, plan: Plan, target: Target, *, every: bool, schema: str | None) -> Schema:
+    """`every`: of all tables, under their names; `schema`: they go there. A schema of MySQL names no database."""
+    dump = archive.vouched_as(Dump, plan.base.schema_file) if every and plan.base is not None else None
+    if dump is not None and dump.engine == target.engine:
+        if isinstance(target, sinks.mysql.restoring.RestoreTarget):
+            databases = {entry.schema for entry in dump.pre}
+            if schema is None or len(databases) == 1:
+                return _OfShowCreate(archive, plan, target, dump if schema is None else _in_database(dump, schema))
+        elif schema is None:
+            return _OfPgDump(archive, plan, target, dump)
+    return _OfShapes(archive, plan, target, dump if schema is None else None)
+
+
+def _in_database(dump: Dump, database: str) -> Dump:
+    def moved(entry: Entry) -> Entry:
+        if entry.type != "DATABASE":
+            return replace(entry, schema=database)
+        made = entry.sql.replace(quoted(entry.name), quoted(database), 1)
+        return replace(entry, name=database, schema=database, sql=made)
+
+    return dump.model_copy(update={"pre": tuple(map(moved, dump.pre)), "post": tuple(map(moved, dump.post))})
 
 
 def _changed(archive: Archive, tables: Tables) -> list[tuple[Table, Table]]:
@@ -155,21 +169,27 @@ class _OfShowCreate:
         for table, place in tables:
             if (place.schema, place.name) not in known:
                 self._target.create(table.shape, place)
-        for old, new in _changed(self._archive, tables):
-            steps = list(self._steps(old, new))
-            if steps:
-                self._target.alter(Place(new.schema, new.name), steps)
+        for table, place in tables:
+            if table.base_schema not in (None, table.schema_id):
+                self._reshape(self._archive.shape(table.base_schema), table.shape, place)
         self.notes += [f"changed since the schema was written: {change}" for change in self._plan.changes]
 
-    def _steps(self, old: Table, new: Table) -> Iterator[str]:
-        """MySQL takes a column out of its indexes, as it did at the source."""
+    def _reshape(self, old: Table, new: Table, place: Place) -> None:
+        """MySQL takes a dropped column out of its indexes, as it did at the source."""
         kept = {c.attnum for c in old.columns} & {c.attnum for c in new.columns}
-        yield from (f"DROP COLUMN {quoted(c.name)}" for c in old.columns if c.attnum not in kept)
-        where = "FIRST"
-        for column, there in zip(new.columns, target_columns(new, "mysql"), strict=True):
+        drops = [f"DROP COLUMN {quoted(c.name)}" for c in old.columns if c.attnum not in kept]
+        adds, where = [], "FIRST"
+        # As the server writes them: without a collation that is the table's.
+        bare = [
+            replace(c, charset=None, collation=None) if (c.charset, c.collation) == (new.charset, new.collation) else c
+            for c in new.columns
+        ]
+        for column, there in zip(bare, target_columns(replace(new, columns=tuple(bare)), "mysql"), strict=True):
             if column.attnum not in kept:
-                yield f"ADD COLUMN {defined(column, there)}{self._default(new, column)} {where}"
+                adds.append(f"ADD COLUMN {defined(column, there)}{self._default(new, column)} {where}")
             where = f"AFTER {quoted(column.name)}"
+        for steps in filter(None, (drops, adds)):
+            self._target.alter(place, steps)
 
     def _default(self, table: Table, column: Column) -> str:
         text = column.default
@@ -225,14 +245,16 @@ def _go_on(plan: Plan, target: sinks.mysql.restoring.RestoreTarget, table: Table
 _OF_SHAPES = frozenset({"DATABASE", "SCHEMA", "TABLE", "CONSTRAINT", "FK CONSTRAINT", "TYPE", "SEQUENCE",
                         "SEQUENCE OWNED BY", "DEFAULT"})  # fmt: skip
 """What columns, keys and foreign keys are made of; the others are named one by one."""
+_INDEX = re.compile(r"^  (?:FULLTEXT |SPATIAL )?KEY `((?:[^`]|``)*)`", re.MULTILINE)
+_CHECK = re.compile(r"^  CONSTRAINT `((?:[^`]|``)*)` CHECK", re.MULTILINE)
 _SHOWN = 20
 
 
 class _OfShapes:
     """Columns, primary keys, unique constraints; of a whole database foreign keys too."""
 
-    def __init__(self, archive: Archive, plan: Plan, target: Target, dump: Dump | None, *, whole: bool) -> None:
-        self._archive, self._plan, self._target, self._dump, self._whole = archive, plan, target, dump, whole
+    def __init__(self, archive: Archive, plan: Plan, target: Target, dump: Dump | None) -> None:
+        self._archive, self._plan, self._target, self._dump = archive, plan, target, dump
         self.notes: list[str] = []
 
     def before(self, tables: Tables) -> None:
@@ -241,7 +263,7 @@ class _OfShapes:
             raise CdcError(RESTORE_REFUSED, kind="table", object=unfit[0].partition(":")[0], problem="; ".join(unfit))
         across = any(table.shape.engine != self._target.engine for table, _ in tables)
         what = "columns, primary keys, unique constraints"
-        self.notes.append(f"made from their shapes alone: {what}{', foreign keys' if self._whole and across else ''}")
+        self.notes.append(f"made from their shapes alone: {what}{', foreign keys' if self._dump else ''}")
         for table, place in tables:
             self._target.create(table.shape, place)
         if across:
@@ -253,9 +275,9 @@ class _OfShapes:
             self.notes += [f"not restored: {what}" for what in self._target.add_keys(table.shape, place)]
             if isinstance(self._target, sinks.mysql.restoring.RestoreTarget):
                 _go_on(self._plan, self._target, table, place)
-        if self._whole and self._dump is not None:
+        if self._dump is not None:
             self._foreign_keys(tables)
-            self.notes += [f"not restored: {what}" for what in _others(self._dump)]
+            self.notes += [f"not restored: {what}" for what in _others(self._dump, tables)]
             self.notes += _lacking(self._plan)
 
     def _foreign_keys(self, tables: Tables) -> None:
@@ -273,12 +295,22 @@ def _widened(table: Table, target: Target) -> list[str]:
     return [f"{c.name} ({c.type_expression} as {t.type})" for c, t in columns if t.fidelity != "exact"]
 
 
-def _others(dump: Dump) -> Iterator[str]:
+def _others(dump: Dump, tables: Tables) -> Iterator[str]:
     """By name, as many as anybody reads; the rest by number."""
     found = [(entry.type.lower(), entry.name) for entry in (*dump.pre, *dump.post) if entry.type not in _OF_SHAPES]
+    restored = {(table.shape.schema, table.shape.name) for table, _ in tables}
+    for entry in dump.pre:
+        if dump.engine == "mysql" and (entry.schema, entry.name) in restored:
+            found += [("index", f"{name} of {entry.name}") for name in _INDEX.findall(entry.sql)]
+            found += [("check", f"{name} of {entry.name}") for name in _CHECK.findall(entry.sql)]
+    found += [
+        ("default", f"of {table.shape.name}.{column.name}")
+        for table, _ in tables
+        for column in table.shape.columns
+        if column.default is not None
+    ]
     for kind, count in sorted(Counter(kind for kind, _ in found).items()):
         names = [name for of, name in found if of == kind]
         more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
         yield f"{kind} {', '.join(names[:_SHOWN])}{more}"
-    kinds = "defaults, checks and indexes of tables" if dump.engine == "mysql" else "defaults and checks of columns"
-    yield f"{kinds}, generated columns as such, which are plain ones now"
+    yield "checks of single columns; that a column is generated or an identity: it is a plain one now"
