@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cdc.errors import ENGINE_UNSUPPORTED, CdcError
 from cdc.event import Engine
 from cdc.mysql.session import Server as MySqlServer
 from cdc.postgres.session import Server as PostgresServer
@@ -30,10 +29,3 @@ def server_of(side: Side, name: str, url: str, password: str | None = None, purp
     if engine_of(url) == "mysql":
         return MySqlServer(side, name, url, password, purpose)
     return PostgresServer(side, name, url, password, purpose)
-
-
-def postgres(server: Server) -> PostgresServer:
-    """For what is done on Postgres alone."""
-    if not isinstance(server, PostgresServer):
-        raise CdcError(ENGINE_UNSUPPORTED, source=server.name, engine="MySQL")
-    return server

@@ -123,12 +123,6 @@ SOURCE_AUTH = _code(
     "the source database refuses the login of {user}: {problem}",
     "set the password in the variable or file that cdc.toml names for [source.{source}]; cdc setup makes the role",
 )
-ENGINE_UNSUPPORTED = _code(
-    "ENGINE_UNSUPPORTED",
-    Kind.USAGE,
-    "this is not done for {engine}",
-    "see docs/LIMITS.md",
-)
 SOURCE_PREREQUISITE = _code("SOURCE_PREREQUISITE", Kind.STOP, "{problem}", "{fix}")
 SOURCE_HELD = _code(
     "SOURCE_HELD",
