@@ -1,6 +1,6 @@
 """`make bench-mysql`: our MySQL source beside Debezium's, and beside pymysqlreplication's decoding, on the same log.
 
-In: nothing but the checkout. Out: one line per measure, medians over the runs; a folder in `results/` with every sample.
+In: nothing but the checkout. Out: one line per measure, medians over the runs; a folder in `results/`.
 Ends with 1 if a target is missed. Contenders take turns. `--scale` shortens the workloads for a look at the harness.
 """
 

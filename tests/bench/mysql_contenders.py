@@ -76,7 +76,9 @@ class Ours:
             'password = "${BENCH_SOURCE_PASSWORD}"\n'
             f'tables = ["{task.database.name}.{TABLE}"]\n'
         )
-        run_to_end(config, _environment(task), "setup", source, "--admin-url", f"{task.database.url()}?ssl-mode=DISABLED")
+        run_to_end(
+            config, _environment(task), "setup", source, "--admin-url", f"{task.database.url()}?ssl-mode=DISABLED"
+        )
         ends = topics.counter(task.kafka.bootstrap, f"{source}.transaction")
         with running(config, _environment(task), "source", source) as program:
             # START, the END of the copy, the END of a heartbeat
