@@ -78,7 +78,7 @@ def _value(kind: int, data: bytes, at: int, depth: int) -> bytes:
     if kind == _OPAQUE:
         size, start = _length(data, at + 1)
         return _opaque(data[at], _take(data, start, size))
-    return b"%d" % _NUMBERS[kind].unpack_from(data, at)
+    return b"%d" % _NUMBERS[kind].unpack_from(data, at)[0]
 
 
 def _string(data: bytes, at: int) -> bytes:

@@ -102,7 +102,7 @@ class Ours:
 
 
 class Debezium:
-    """Its MySQL connector, set like its Postgres connector in `peer_debezium`, with transaction metadata on `single`."""
+    """Its MySQL connector, set like the Postgres one in `peer_debezium`, with transaction metadata on `single`."""
 
     name = "debezium"
 
@@ -134,7 +134,7 @@ class Debezium:
 class Pymysqlreplication:
     """Its own decoding, event by event as it gives them, and nothing done with them; over a sample of the changes.
 
-    `frozen`: it reads a table's description once and never again, which halves its work; it follows no ALTER TABLE then.
+    `frozen`: it reads a table's description once, which halves its work, and follows no ALTER TABLE.
     """
 
     def __init__(self, *, frozen: bool) -> None:

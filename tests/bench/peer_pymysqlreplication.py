@@ -1,4 +1,6 @@
-"""`python -m tests.bench.peer_pymysqlreplication PORT AFTER DATABASE TABLE CHANGES [frozen]`: decodes, and says how far it came.
+"""pymysqlreplication decodes, and says how far it came.
+
+    python -m tests.bench.peer_pymysqlreplication PORT AFTER DATABASE TABLE CHANGES [frozen]
 
 In: the set of transactions to begin behind; root's password in BENCH_SOURCE_PASSWORD. Out: a line with the number of
 changes so far, after every event that crosses a hundred. What can be left out is: other events, other tables, its log;
