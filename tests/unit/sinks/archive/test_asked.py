@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from cdc.errors import ARGUMENT_INVALID, CdcError
+from cdc.event import Engine
 from cdc.position import Lsn, PgPosition
-from sinks.archive.asked import choice, moment, one_of, row, time_us
+from sinks.archive.asked import choice, moment, of_its_engine, one_of, row, time_us
 from sinks.archive.plan import Moment
 
 
@@ -65,6 +67,22 @@ def test_one_moment(given: tuple[str | None, str | None, int | None], meant: Mom
     assert moment(*given, exclusive=False, epoch=None) == meant
     left_out = moment(*given, exclusive=True, epoch=3)
     assert (left_out.exclusive, left_out.epoch) == (True, 3)
+
+
+def test_a_gtid_and_what_is_none() -> None:
+    gtid = "3E11FA47-71CA-11E1-9E33-C80AA9429562:23"
+    assert str(moment(None, None, None, gtid, exclusive=False, epoch=None).gtid) == gtid.lower()
+    for wrong in ("23", f"{gtid}-24", f"{gtid},{gtid}", gtid[:-2]):
+        with pytest.raises(CdcError, match="is no GTID"):
+            moment(None, None, None, wrong, exclusive=False, epoch=None)
+
+
+def test_positions_of_the_other_engine() -> None:
+    of_its_engine("mysql", None, "x")
+    of_its_engine("postgresql", "x", None)
+    for engine, lsn, gtid in (("mysql", "0/1", None), ("postgresql", None, "x:1")):
+        with pytest.raises(CdcError, match="the archive is of a"):
+            of_its_engine(cast("Engine", engine), lsn, gtid)
 
 
 def test_none_or_several() -> None:

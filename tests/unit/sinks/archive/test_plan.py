@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.errors import BEYOND_ARCHIVE, CUT_AMBIGUOUS, SCRATCH_UNENCRYPTED, CdcError
-from cdc.position import Lsn, PgPosition
+from cdc.position import Gtid, GtidSet, Lsn, PgPosition
 from sinks.archive.manifest import Segment, Stored
 from sinks.archive.plan import Choice, Cut, Moment, Txn, find_cut
 from sinks.archive.scratch import Scratch
@@ -15,11 +15,15 @@ NOW = 1_795_000_000_000_000
 SECOND = 1_000_000
 
 
-def chain(times: list[int | None], size: int = 3) -> tuple[list[Segment], dict[str, list[Txn]]]:
-    """Segments of so many transactions, committed at these microseconds after NOW."""
-    txns = [
-        Txn(seq, None if at is None else NOW + at, f"1:0/{seq:X}0", "a" * 16, seq) for seq, at in enumerate(times, 1)
-    ]
+def chain(times: list[int | None]) -> tuple[list[Segment], dict[str, list[Txn]]]:
+    """Segments of transactions, committed at these microseconds after NOW."""
+    return cut_up(
+        [Txn(seq, None if at is None else NOW + at, f"1:0/{seq:X}0", "a" * 16, seq) for seq, at in enumerate(times, 1)]
+    )
+
+
+def cut_up(txns: list[Txn], size: int = 3) -> tuple[list[Segment], dict[str, list[Txn]]]:
+    """Segments of so many transactions."""
     segments, held, running = [], {}, None
     for first in range(0, len(txns), size):
         part = txns[first : first + size]
@@ -88,6 +92,35 @@ def test_what_the_archive_does_not_reach(moment: Moment) -> None:
 @pytest.mark.parametrize(("lsn", "exclusive", "last"), [("0/20", False, 2), ("0/20", True, 1), ("0/2F", False, 2)])
 def test_a_position(lsn: str, last: int, *, exclusive: bool) -> None:
     assert cut([0, None, 2, 3, 4], Moment(position=PgPosition(1, Lsn.parse(lsn)), exclusive=exclusive)).txn_seq == last
+
+
+A, B = "3e11fa47-71ca-11e1-9e33-c80aa9429562", "a0000000-0000-0000-0000-00000000000b"
+_HISTORY = [f"{A}:1-5", f"{A}:1-5", f"{A}:1-7", f"{A}:1-8", f"{A}:1-8,{B}:1", f"{A}:1-10,{B}:1"]
+"""A copy in two parts; then the sixth and the ninth transaction changed nothing that is captured."""
+
+
+@pytest.mark.parametrize(
+    ("gtid", "last", "without"),
+    [(f"{A}:5", 2, 0), (f"{A}:6", 2, 2), (f"{A}:7", 3, 2), (f"{A}:8", 4, 3), (f"{B}:1", 5, 4), (f"{A}:9", 5, 5),
+     (f"{A}:10", 6, 5), (f"{A}:3", 0, 0)],
+)  # fmt: skip
+def test_a_gtid(gtid: str, last: int, without: int) -> None:
+    segments, held = cut_up([Txn(seq, None, at, "a" * 16, seq) for seq, at in enumerate(_HISTORY, 1)], 2)
+    for exclusive, expected in ((False, last), (True, without)):
+        moment = Moment(gtid=Gtid.parse(gtid), exclusive=exclusive)
+        assert find_cut(moment, segments, lambda s: held[s.name], None).txn_seq == expected
+    with pytest.raises(CdcError) as caught:
+        find_cut(Moment(gtid=Gtid.parse(f"{A}:11")), segments, lambda s: held[s.name], None)
+    assert caught.value.code is BEYOND_ARCHIVE
+
+
+@pytest.mark.parametrize(
+    ("position", "last"), [(f"{A}:1-6", 2), (f"{A}:1-8", 4), (f"{A}:1-9,{B}:1", 5), (f"{A}:1-10,{B}:1", 6)]
+)
+def test_a_set_of_gtids(position: str, last: int) -> None:
+    segments, held = cut_up([Txn(seq, None, at, "a" * 16, seq) for seq, at in enumerate(_HISTORY, 1)], 2)
+    moment = Moment(position=GtidSet.parse(position))
+    assert find_cut(moment, segments, lambda s: held[s.name], None).txn_seq == last
 
 
 @pytest.mark.parametrize(("number", "exclusive", "last"), [(1, False, 1), (1, True, 0), (4, False, 4), (5, True, 4)])
