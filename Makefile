@@ -43,7 +43,7 @@ test-matrix: servers lint  ## that, and more of it between other engines and ser
 unit: $(STAMP)  ## the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(PYTEST)
 
-demo: servers  ## replicate under load, kill everything, count the money
+demo: servers  ## replicate Postgres and MySQL under load, kill everything, count the money, restore
 	$(BIN)/python -m tests.demo
 
 demo-down: $(STAMP)  ## end what `KEEP=1 make demo` left running
