@@ -273,7 +273,7 @@ class _Attempt:
 
 def _form(table: Table) -> tuple[object, ...]:
     """What a row's line depends on."""
-    return table.key, [(column.name, column.type_expression, column.charset) for column in table.columns]
+    return table.key, [(column.name, column.type) for column in table.columns]
 
 
 def _now_ms() -> int:

@@ -61,7 +61,8 @@ class _Exact:
         return digests(decoded, table.full_name, self.catalog.server.name)
 
     def schema(self) -> Dump:
-        return show_create(self.catalog, sorted({table.schema for table in self.tables}))
+        with self.catalog.server.errors():
+            return show_create(self.catalog, sorted({table.schema for table in self.tables}))
 
     def beside_rows(self, tables: Sequence[Table]) -> tuple[dict[str, Value], tuple[str, ...]]:
         numbers: dict[str, Value] = {name: (value, False) for name, value in self.catalog.auto_increments().items()}

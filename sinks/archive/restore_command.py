@@ -111,7 +111,12 @@ def command(
     ask = None if no_anchor else source_of(archive, source)
     with RestoreProgress(None if as_json else console(stderr=True)) as progress:
         with target_of(server) as target:
-            outcome = restore(opened, plan, wanted, target, progress)
+            try:
+                outcome = restore(opened, plan, wanted, target, progress)
+            except CdcError:
+                for note in target.notes:
+                    tell(f"note: {note}", "yellow")
+                raise
         if not as_json:
             show_restored(outcome)
         judged = judge(opened, plan, outcome, ask, progress)

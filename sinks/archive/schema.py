@@ -163,6 +163,7 @@ class _OfShowCreate:
         made = [Place(entry.schema, entry.name) for entry in (*self._dump.pre, *self._dump.post)
                 if entry.type in ("TABLE", "VIEW")]  # fmt: skip
         self._target.refuse_existing(made)
+        self._target.refuse_existing_objects(self._dump.post)
         for entry in self._dump.pre:
             self._target.run(entry)
         known = {(place.schema, place.name) for place in made}

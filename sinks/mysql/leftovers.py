@@ -24,7 +24,7 @@ from sinks.mysql.names import quoted
 
 SCRATCH = "cdc_restore_"
 TODO = (
-    "CREATE TABLE {}.todo (n int AUTO_INCREMENT PRIMARY KEY, place varchar(64) NOT NULL, kind varchar(20) NOT NULL, "
+    "CREATE TABLE {}.cdc_todo (n int AUTO_INCREMENT PRIMARY KEY, place varchar(64) NOT NULL, kind varchar(20) NOT NULL, "
     "name varchar(200) NOT NULL, settings longtext NOT NULL, statement longtext NOT NULL) "
     "ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin"
 )
@@ -32,11 +32,11 @@ _FOUND = """
 SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'cdc\\_restore\\_%' ORDER BY 1
 """
 _ROWS = """
-SELECT COUNT(*) FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_name <> 'todo'
+SELECT COUNT(*) FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_name <> 'cdc_todo'
 AND table_schema IN %s
 """
-_LIST = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = 'todo'"
-_TODO = "SELECT n, place, settings, statement FROM {}.todo ORDER BY n"
+_LIST = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = 'cdc_todo'"
+_TODO = "SELECT n, place, kind, name, settings, statement FROM {}.cdc_todo ORDER BY n"
 _THERE = frozenset({1050, 1062, 1304, 1359, 1537})
 """Table or view, row, routine, trigger, event of this name exists."""
 _PATIENCE_S = 2
@@ -56,7 +56,7 @@ class Todo:
     def insert(self, scratch: str) -> str:
         values = (self.place, self.kind, self.name, orjson.dumps(dict(self.settings)).decode(), self.statement)
         texts = ", ".join(f"'{escape_string(value)}'" for value in values)
-        return f"INSERT INTO {quoted(scratch)}.todo (place, kind, name, settings, statement) VALUES ({texts})"
+        return f"INSERT INTO {quoted(scratch)}.cdc_todo (place, kind, name, settings, statement) VALUES ({texts})"
 
 
 def lock_of(restore: str) -> str:
@@ -84,31 +84,37 @@ def _cleared(connection: Connection, restore: str, names: list[str], *, told: bo
             return []
         try:
             cursor.execute(_ROWS, [names])
-            finished = cursor.fetchone()[0] == 0 and _finish(connection, names[0])
-            for name in names[::-1]:
+            moved = cursor.fetchone()[0] == 0
+            failed = _finish(connection, names[0]) if moved else None
+            # The list lies in the first: it goes before the tables that were not moved, and after what was carried out.
+            for name in names[::-1] if moved else names:
                 cursor.execute(f"DROP DATABASE {quoted(name)}")
         finally:
             cursor.execute("SELECT RELEASE_LOCK(%s)", [lock_of(restore)])
-    done = "finished a restore that was killed behind its move" if finished else "removed what a killed restore left"
-    return [f"{done}: {', '.join(names)}"] if told else []
+    done = (
+        "removed what a killed restore left" if failed is None else "finished a restore that was killed behind its move"
+    )
+    return [*([f"{done}: {', '.join(names)}"] if told else []), *(failed or ())]
 
 
-def _finish(connection: Connection, scratch: str) -> bool:
-    """Whether there was anything to do."""
+def _finish(connection: Connection, scratch: str) -> list[str] | None:
+    """What could not be made, in words: the tables are in place, and nobody can take them back. None: no list."""
+    failed = []
     with connection.cursor() as cursor:
         cursor.execute(_LIST, [scratch])
-        if not cursor.fetchall():
-            return False
-        todo = cursor.execute(_TODO.format(quoted(scratch)))
-        for n, place, settings, statement in cursor.fetchall():
+        if not cursor.fetchall() or not cursor.execute(_TODO.format(quoted(scratch))):
+            return None
+        for n, place, kind, name, settings, statement in cursor.fetchall():
             connection.select_db(place)
             try:
                 carry_out(connection, str(statement), orjson.loads(settings))
             except pymysql.MySQLError as error:
-                if number_of(error) not in _THERE:
+                if not connection.open:
                     raise
-            cursor.execute(f"DELETE FROM {quoted(scratch)}.todo WHERE n = {n}")
-    return bool(todo)
+                if number_of(error) not in _THERE:
+                    failed.append(f"not restored: {kind} {name}: {error.args[-1]} ({number_of(error)})")
+            cursor.execute(f"DELETE FROM {quoted(scratch)}.cdc_todo WHERE n = {n}")
+    return failed
 
 
 def carry_out(connection: Connection, statement: str, settings: Mapping[str, str]) -> None:

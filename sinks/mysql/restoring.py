@@ -56,6 +56,13 @@ _COUNTING = """
 SELECT 1 FROM information_schema.columns WHERE table_schema = %s AND table_name = %s AND extra LIKE '%%auto_increment%%'
 """
 _PROGRESS = "pipeline, source, epoch, txn_seq, position, run, log_offset, commit_ts_us, writer, updated_at"
+_ROUTINES = "SELECT 1 FROM information_schema.routines WHERE routine_schema = %s AND routine_name = %s"
+_OBJECTS = {
+    "function": f"{_ROUTINES} AND routine_type = 'FUNCTION'",
+    "procedure": f"{_ROUTINES} AND routine_type = 'PROCEDURE'",
+    "trigger": "SELECT 1 FROM information_schema.triggers WHERE trigger_schema = %s AND trigger_name = %s",
+    "event": "SELECT 1 FROM information_schema.events WHERE event_schema = %s AND event_name = %s",
+}
 _NOT_HERE_YET = (1049, 1146, 1356)
 """What a view of several databases meets in a scratch database: no such database, no such table, an invalid view."""
 
@@ -95,6 +102,15 @@ class RestoreTarget:
         if there:
             raise CdcError(RESTORE_EXISTS, tables=", ".join(there[:10]), database=self._server.database or "the server")
 
+    def refuse_existing_objects(self, entries: Sequence[Entry]) -> None:
+        """The same for routines, triggers and events."""
+        with self._server.errors():
+            there = [f"{kind} {entry.schema}.{entry.name}" for entry in entries
+                     if (kind := entry.type.lower()) in _OBJECTS
+                     and self._rows(_OBJECTS[kind], entry.schema, entry.name)]  # fmt: skip
+        if there:
+            raise CdcError(RESTORE_EXISTS, tables=", ".join(there[:10]), database=self._server.database or "the server")
+
     def _at(self, place: Place) -> str:
         """Where it is until the move."""
         return f"{quoted(self._scratch_of(place.schema))}.{quoted(place.name)}"
@@ -104,7 +120,7 @@ class RestoreTarget:
             name = f"{SCRATCH}{self._id}_{len(self._scratch) + 1}"
             self._execute(f"CREATE DATABASE {quoted(name)}", "database", name)
             if not self._scratch:
-                self._execute(TODO.format(quoted(name)), "table", "todo")
+                self._execute(TODO.format(quoted(name)), "table", "cdc_todo")
             self._scratch[database] = name
         return self._scratch[database]
 
@@ -262,14 +278,13 @@ class RestoreTarget:
         moves = ", ".join(f"{self._at(p)} TO {quoted(p.schema)}.{quoted(p.name)}" for p in self._places)
         try:
             self._rows(f"RENAME TABLE {moves}")
+            failpoint("restore.after_move")
+            self.notes += clear(self._connection, self._id)
         except pymysql.MySQLError as error:
             if not self._connection.open:
                 problem = self._server.problem(error)
                 raise CdcError(RESTORE_UNDECIDED, database=self._server.database, problem=problem) from None
             raise self._refused(error, "the move of", "all tables") from None
-        failpoint("restore.after_move")
-        with self._server.errors():
-            self.notes += clear(self._connection, self._id)
         failpoint("restore.after_commit")
 
     # -- the rest -----------------------------------------------------------------------------------------------
