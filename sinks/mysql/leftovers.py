@@ -24,8 +24,8 @@ from sinks.mysql.names import quoted
 
 SCRATCH = "cdc_restore_"
 TODO = (
-    "CREATE TABLE {}.cdc_todo (n int AUTO_INCREMENT PRIMARY KEY, place varchar(64) NOT NULL, kind varchar(20) NOT NULL, "
-    "name varchar(200) NOT NULL, settings longtext NOT NULL, statement longtext NOT NULL) "
+    "CREATE TABLE {}.cdc_todo (n int AUTO_INCREMENT PRIMARY KEY, place varchar(64) NOT NULL, "
+    "kind varchar(20) NOT NULL, name varchar(200) NOT NULL, settings longtext NOT NULL, statement longtext NOT NULL) "
     "ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin"
 )
 _FOUND = """
