@@ -650,6 +650,14 @@ BEFORE_ARCHIVE = _code(
     "the archive cannot go back to {moment}: {begins}",
     "cdc-restore --archive URL --list shows the moments that can be restored",
 )
+CASCADE_UNFOLDED = _code(
+    "CASCADE_UNFOLDED",
+    Kind.STOP,
+    "table {table} cannot be restored to this moment: by foreign key {key} changes of {parent} changed its rows below "
+    "the log, and {parent} changed behind {base}, where the base or the copy ends",
+    "restore to the moment of a base (--list), leave the table out by naming others with --table, or take a replica's "
+    "rows: sinks carry out what the key does",
+)
 BEYOND_ARCHIVE = _code(
     "BEYOND_ARCHIVE",
     Kind.STOP,

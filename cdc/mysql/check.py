@@ -180,9 +180,9 @@ class _Check:
         yield note(f"not covered, as far as role {self._role} may see: {', '.join(parts)}")
         if not self._grants.everywhere("TRIGGER"):
             yield note(
-                f"role {self._role} does not see triggers: where a session with binlog_format = STATEMENT writes a "
-                "table that is not captured, and its trigger one that is, nobody can tell",
-                "let nobody have SESSION_VARIABLES_ADMIN or SUPER who sets binlog_format",
+                f"role {self._role} does not see triggers: any row changed by a statement (binlog_format = STATEMENT "
+                "in a session) stops the source, whichever table it is of, because a trigger may have changed another",
+                f"GRANT TRIGGER ON *.* TO {self._role}",
             )
 
 

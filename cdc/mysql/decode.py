@@ -72,9 +72,10 @@ _NUMBERS_PER_TRANSACTION = 4096
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What of the server a decoder must know. `triggers`: tables whose statements change rows elsewhere."""
+    """What of the server a decoder must know. `triggers`: tables whose statements change rows elsewhere, None where
+    the role may not see them: any table then may have one."""
 
-    triggers: frozenset[str]
+    triggers: frozenset[str] | None
     heartbeats: tuple[str, str]
     checksum: bool
     """Of events that come before the log says it itself."""
@@ -311,12 +312,12 @@ class Decoder:
 
     def _refuse_rows(self, meaning: RowsChanged, query: Query) -> None:
         """Rows that only the statement tells of; a trigger on another table may have changed captured ones too."""
-        concerned = self._shapes.keys() | self._around.triggers
-        if meaning.tables is None or concerned & set(meaning.tables):
+        concerned = self._shapes.keys() | (self._around.triggers or set())
+        if meaning.tables is None or self._around.triggers is None or concerned & set(meaning.tables):
             raise CdcError(
                 STATEMENT_NOT_ROWS,
                 source=self._facts.source,
-                table=next((name for name in meaning.tables or () if name in concerned), "a table"),
+                table=next((name for name in meaning.tables or () if name in concerned), "some table"),
                 position=self._where,
                 statement=" ".join(query.text.split())[:200],
             )

@@ -37,7 +37,8 @@ CHUNK_ROWS = 10_000
 CHUNK_BYTES = 8 << 20
 
 _PATIENCE_S = 10
-_DENIED = (1044, 1142, 1227)
+_DENIED = (1044, 1045, 1142, 1227)
+"""1045: a managed server that lets nobody lock all of it."""
 _TIMED_OUT = (1205, 3024)
 
 
@@ -109,7 +110,7 @@ class BaseCopy:
             SOURCE_PREREQUISITE,
             source=self._server.name,
             problem=f"the role may lock neither the server nor its tables, {besides}",
-            fix=f"GRANT RELOAD ON *.* TO '{user}'; where that is not to be had, LOCK TABLES on the databases",
+            fix=f"GRANT FLUSH_TABLES ON *.* TO '{user}'; where that is not to be had, LOCK TABLES on the databases",
         )
 
     def __enter__(self) -> Self:

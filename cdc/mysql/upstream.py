@@ -22,6 +22,7 @@ from cdc.event import Engine, Table
 from cdc.log import Identity
 from cdc.logtail import LogState
 from cdc.mysql.catalog import HEARTBEATS, Catalog, Publication
+from cdc.mysql.check import grants_of
 from cdc.mysql.decode import Decoder, Surroundings
 from cdc.mysql.events import MySqlTransaction, TableStream
 from cdc.mysql.prerequisites import first_failing
@@ -135,15 +136,17 @@ class MySqlUpstream:
         self._decoder = Decoder(
             resumed.facts,
             captured,
-            Surroundings(
-                frozenset(self._now.with_triggers()), HEARTBEATS, self._now.variable("binlog_checksum") != "NONE"
-            ),
+            Surroundings(self._triggers(), HEARTBEATS, self._now.variable("binlog_checksum") != "NONE"),
             after=resumed.after,
             last_seq=resumed.last_seq,
             tokens=resumed.tokens,
             clock_ns=time.time_ns,
         )
         self._stream.start(resumed.after)
+
+    def _triggers(self) -> frozenset[str] | None:
+        """Tables with triggers; None where the role may not see them all."""
+        return frozenset(self._now.with_triggers()) if grants_of(self._now).everywhere("TRIGGER") else None
 
     def read(self, timeout_s: float) -> Iterator[Decoded]:
         decoder = self._decoder

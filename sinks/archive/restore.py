@@ -132,6 +132,8 @@ def chosen(plan: Plan, wanted: Wanted) -> list[TablePlan]:
     for table in tables:
         if table.copying:
             raise CdcError(TABLE_COPYING, table=table.name)
+        if table.cascaded:
+            raise table.cascaded
     return tables
 
 

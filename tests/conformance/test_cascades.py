@@ -1,10 +1,13 @@
 """Foreign keys of MySQL that change rows below its log: refused, or carried out by every replica as well."""
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping
 
 import pytest
 
-from tests.system.pipeline import wait_until
+from cdc.errors import CdcError
+from cdc.log import End
+from tests.system.pipeline import CDC, wait_until
 from tests.system.shop import Shop
 
 TREE = """
@@ -66,3 +69,36 @@ def test_a_key_that_leads_back_to_its_table_is_never_derived(make_shop: Callable
     refused = shop.run("source", "run", shop.name)
     assert refused.wait(60) == 5
     assert "leads back to its own table" in refused.log.read_text()
+
+
+def test_a_restore_that_would_bring_cascaded_rows_back_is_refused(make_shop: Callable[..., Shop]) -> None:
+    """The archive does not derive what the keys did; what it can give, it gives."""
+    shop = make_shop("mysql", "mysql", source_options={"cascades": "derive"})
+    shop.source.execute(TREE)
+    restore = ["restore", "--archive", shop.archive_url, "--to-txn"]
+    with shop.source_running(), shop.archive_running():
+        # Behind the copy, and behind a heartbeat that came after it.
+        wait_until(lambda: [end.kind for end in ended(shop)][-2:] == ["heartbeat", "heartbeat"], "the copy, closed")
+        shop.wait_archived()
+        copied = shop.valid_ends()[-1].txn_seq
+        shop.source.execute("DELETE FROM customers WHERE id = 1")
+        shop.wait_archived()
+    environment = {**shop.environment, "CDC_ARCHIVE_KEY": shop.archive_key}
+    before = run(environment, *restore, str(copied), "--dry-run")
+    assert before.returncode == 0, before.stderr
+    behind = run(environment, *restore, str(copied + 1), "--dry-run")
+    assert behind.returncode == 5, behind.stdout
+    assert "CASCADE_UNFOLDED" in behind.stderr
+    alone = run(environment, *restore, str(copied + 1), "--table", f"{shop.source.name}.customers", "--dry-run")
+    assert alone.returncode == 0, alone.stderr
+
+
+def ended(shop: Shop) -> list[End]:
+    try:
+        return shop.valid_ends()
+    except CdcError:  # before its first start the topic is not there
+        return []
+
+
+def run(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CDC, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120)

@@ -34,13 +34,13 @@ def events(session: str) -> list[bytes]:
     return [bytes.fromhex(event) for event in SESSIONS[session]["events"]]
 
 
-def decoder(session: str, *, triggers: Sequence[str] = (), captured: bool = True, seq: int = 10) -> Decoder:
+def decoder(session: str, *, triggers: Sequence[str] | None = (), captured: bool = True, seq: int = 10) -> Decoder:
     of = SESSIONS[session]
     shapes = {"golden.t": parse_table(of["shape"].encode())} if captured else {}
     return Decoder(
         RunFacts("shop", "golden", "r" * 16, 1),
         Captured(shapes, lambda schema, name: row_topic("shop", schema, name), "shop.message", lambda *_: True),
-        Surroundings(frozenset(triggers), ("cdc", "heartbeat"), checksum=True),
+        Surroundings(None if triggers is None else frozenset(triggers), ("cdc", "heartbeat"), checksum=True),
         after=GtidSet.parse(of["executed"]),
         last_seq=seq,
         tokens=frozenset({HEARTBEAT}),
@@ -145,9 +145,10 @@ def test_what_stops_by_name(session: str, code: Code, word: str) -> None:
     assert stopped.value.code is code
 
 
-def test_a_statement_on_a_table_with_triggers_may_have_changed_any() -> None:
+@pytest.mark.parametrize("triggers", [["golden.other"], None])
+def test_a_statement_on_a_table_with_triggers_may_have_changed_any(triggers: list[str] | None) -> None:
     with pytest.raises(CdcError) as stopped:
-        decoded("others", decoder("others", triggers=["golden.other"]))
+        decoded("others", decoder("others", triggers=triggers))
     assert stopped.value.code is STATEMENT_NOT_ROWS
 
 
