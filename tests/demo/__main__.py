@@ -1,4 +1,4 @@
-"""`make demo`: replication on real servers, under load, while everything is killed; then an accident, and the way back.
+"""`make demo`: replication on real servers, under load, while everything is killed; then accidents, and the way back.
 
 Only public commands, each printed. Says `REPLICATED exactly`, ends with `PROVEN`, or non-zero. `make demo-down` ends
 what KEEP=1 left.
@@ -6,27 +6,33 @@ what KEEP=1 left.
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections import Counter
 
-import psycopg
 from rich.table import Table
 
-from cdc.kafka import Reader
-from cdc.log import End, Validity, parse
-from cdc.topics import log_topic
+from tests.demo import billing, shop
 from tests.demo.accident import lose_and_restore
+from tests.demo.billing import Bookkeeping
 from tests.demo.checker import Checker
-from tests.demo.screen import CDC, ask, console, run_cdc, say, show
-from tests.demo.shop import ADD_COLUMN, RATE, SCALE, Load, build
-from tests.demo.stage import FOLDER, STATE, Stage, hold, lower_curtain, raise_curtain
-
-LOAD_S = float(os.environ.get("DEMO_SECONDS", "80"))
-KILLS = 4
+from tests.demo.pipeline import (
+    LOAD_S,
+    ROUTES,
+    SOURCES,
+    Route,
+    configure,
+    kill_again_and_again,
+    log_of,
+    start,
+    wait_for_copies,
+    wait_for_first_rows,
+    wait_until_caught_up,
+)
+from tests.demo.screen import console, head, run_cdc, say
+from tests.demo.shop import RATE, SCALE, Load
+from tests.demo.stage import STATE, Stage, hold, lower_curtain, raise_curtain
 
 
 def main() -> None:
@@ -41,195 +47,116 @@ def main() -> None:
 def play() -> None:
     """One act after the other."""
     began = time.monotonic()
-    say("real Postgres 18 (source, replica, a place to restore to) and Kafka, in .servers/demo")
+    head("Servers and sources")
+    say("real servers in .servers/demo: two Postgres 18, two MySQL 8.0, each pair a source and a replica; and Kafka")
     stage = raise_curtain()
-    say(f"the source: pgbench's bank (scale {SCALE}) and a shop")
-    build(stage.source_url, stage.source_password)
+    say(f"shop, on Postgres: pgbench's bank (scale {SCALE}) and a shop")
+    shop.build(stage["shop"].url, stage["shop"].password)
+    say("billing, on MySQL: accounts, invoices, payments, and MySQL's own types")
+    billing.build(stage["billing"])
+    head("Three pipelines: shop → eu (Postgres), shop → us (MySQL), billing → eu (Postgres)")
     configure(stage)
-    pipeline = start_pipeline(stage)
-    wait_for_first_row(stage, began)
-    wait_for_copy(stage)
+    pipeline = start(stage)
+    wait_for_first_rows(stage, began)
+    wait_for_copies(stage)
     replicate(stage, pipeline, began)
-    verdict = lose_and_restore(stage)
-    finish(stage, pipeline, verdict, time.monotonic() - began)
+    verdicts = lose_and_restore(stage)
+    finish(stage, pipeline, verdicts, time.monotonic() - began)
 
 
 def replicate(stage: Stage, pipeline: subprocess.Popen[bytes], began: float) -> None:
-    """Load and kills; the replica holds what the source holds."""
-    checker = Checker(stage.replica_url, stage.replica_password)
-    load = Load(stage.source_url, stage.source_password, RATE, alters=True)
-    checker.start()
-    load.start()
-    say(f"both run at the source; for {LOAD_S:.0f} s every process is killed (SIGKILL), and cdc up starts it again")
+    """Load and kills; every replica holds what its source holds."""
+    head(f"Load at both sources; for {LOAD_S:.0f} s every process is killed (SIGKILL), and cdc up starts it again")
+    checkers = {route: Checker(stage[route.replica], route.sink, route.sums) for route in ROUTES}
+    trade = Load(stage["shop"].url, stage["shop"].password, RATE, alters=True)
+    books = Bookkeeping(stage["billing"], alters=True)
+    for checker in checkers.values():
+        checker.start()
+    trade.start()
+    books.start()
     kills = kill_again_and_again(pipeline)
-    load.stop()
+    trade.stop()
+    books.stop()
     caught_up_s = wait_until_caught_up(stage)
-    checker.stop()
+    for checker in checkers.values():
+        checker.stop()
+    head("The verdict")
     run_cdc(stage, "status")
-    verified = run_cdc(stage, "verify", "shop", "--sink", "eu", check=False) == 0
-    report(stage, load, checker, kills, caught_up_s, verified)
-    if checker.violations or not verified:
+    verified = {
+        route: run_cdc(stage, "verify", route.source, "--sink", route.sink, check=False) == 0 for route in ROUTES
+    }
+    report_sources(stage, trade, books)
+    report_replicas(checkers, kills, caught_up_s, verified)
+    if any(checker.violations for checker in checkers.values()) or not all(verified.values()):
         sys.exit("NOT REPLICATED exactly: see above")
     took_s = time.monotonic() - began
-    console.print(f"[bold green]REPLICATED exactly[/]: every transaction once, whole, in order ({took_s:.0f} s)")
+    for route in ROUTES:
+        console.print(f"[bold green]REPLICATED exactly[/]: {route}: every transaction once, whole, in order")
+    say(f"({took_s:.0f} s)")
 
 
-# -- the acts ---------------------------------------------------------------------------------------------------
-def configure(stage: Stage) -> None:
-    """A cdc.toml as `cdc init` writes it, then the roles."""
-    run_cdc(
-        stage, "init", without_role(stage.source_url), "--kafka", stage.bootstrap, "--sink",
-        f"eu={without_role(stage.replica_url)}", "--archive", stage.archive_url,
-    )  # fmt: skip
-    config = FOLDER / "cdc.toml"
-    config.write_text(config.read_text().replace('# roll_every = "60s"', 'roll_every = "5s"'))
-    run_cdc(stage, "setup", "shop", "--admin-url", stage.source_url, env={"PGPASSWORD": stage.source_password})
-    run_cdc(stage, "setup", "eu", "--admin-url", stage.replica_url, env={"PGPASSWORD": stage.replica_password})
-    run_cdc(stage, "check")
-
-
-def without_role(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
-def start_pipeline(stage: Stage) -> subprocess.Popen[bytes]:
-    """`cdc up`, in a session of its own, so that KEEP=1 can leave it."""
-    log = FOLDER / "up.log"
-    show(["up"], f"> {log.name}")
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [str(CDC), "up"], env=stage.environment, stdout=output, stderr=output, start_new_session=True
-        )
-    stage.pipeline = process.pid
-    stage.save()
-    return process
-
-
-def wait_for_first_row(stage: Stage, began: float) -> None:
-    """On screen as soon as it is on the replica."""
-    while True:
-        rows = ask(stage, "SELECT id, email, visits FROM public.customers ORDER BY id LIMIT 1")
-        if rows:
-            say(f"first row on the replica after {time.monotonic() - began:.0f} s: customers {rows[0]}")
-            return
-        time.sleep(0.2)
-
-
-def wait_for_copy(stage: Stage) -> None:
-    """The base copy, a million accounts."""
-    with console.status("base copy") as status:
-        while True:
-            states = ask(stage, "SELECT source_table, state FROM cdc.cdc_table ORDER BY 1")
-            copying = [table for table, state in states if state != "ready"]
-            if states and not copying:
-                break
-            status.update(f"base copy: {', '.join(map(str, copying))}")
-            time.sleep(0.5)
-    counts = ask(stage, "SELECT count(*) FROM public.pgbench_accounts")
-    say(f"base copy done: {len(states)} tables, {counts[0][0]:,} accounts")
-
-
-def kill_again_and_again(pipeline: subprocess.Popen[bytes]) -> dict[str, int]:
-    """SIGKILL to source, sink and archive in turn, at moments of chance."""
-    units = ("source", "sink", "archive")
-    kills = dict.fromkeys(units, 0)
-    began = time.monotonic()
-    for number in range(len(units) * KILLS):
-        unit = units[number % len(units)]
-        due = began + LOAD_S * (number + random.uniform(0.3, 0.9)) / (len(units) * KILLS)
-        time.sleep(max(0.0, due - time.monotonic()))
-        pid = child_of(pipeline.pid, unit)
-        os.kill(pid, signal.SIGKILL)
-        kills[unit] += 1
-        console.print(f"  [red]kill -9[/] {pid}  (cdc {unit} run)")
-    time.sleep(max(0.0, began + LOAD_S - time.monotonic()))
-    return kills
-
-
-def child_of(parent: int, unit: str) -> int:
-    """The pid of `cdc <unit> run …` under `cdc up`; waits while it is being started again."""
-    while True:
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                stat = (folder / "stat").read_text().rpartition(")")[2].split()
-                words = (folder / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if int(stat[1]) == parent and stat[0] != "Z" and unit.encode() in words:
-                return int(folder.name)
-        time.sleep(0.1)
-
-
-def wait_until_caught_up(stage: Stage) -> float:
-    """Until the replica stands beyond everything that the source has committed."""
-    with psycopg.connect(stage.source_url, password=stage.source_password) as source:
-        row = source.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
-    assert row is not None
-    say(f"load over at {row[0]}; the replica catches up")
-    began = time.monotonic()
-    while not ask(stage, f"SELECT split_part(position, ':', 2)::pg_lsn >= '{row[0]}' FROM cdc.cdc_progress")[0][0]:
-        if time.monotonic() - began > 90:
-            sys.exit(f"the replica did not catch up within 90 s: see {FOLDER / 'up.log'}")
-        time.sleep(0.2)
-    return time.monotonic() - began
-
-
-def report(
-    stage: Stage,
-    load: Load,
-    checker: Checker,
-    kills: dict[str, int],
-    caught_up_s: float,
-    verified: bool,  # noqa: FBT001
-) -> None:
-    """What was done and seen."""
-    ends = log_of(stage)
-    table = Table(show_header=False, box=None)
-    rows = {
-        "pgbench transactions": f"{load.bank_transactions:,}",
-        "shop transactions": f"{load.shop_transactions:,} (10 KB rows, changed keys, a keyless table; {ADD_COLUMN})",
-        "transactions in the log": f"{sum(end.numbered for end in ends):,}, numbered without a hole",
-        "events": f"{sum(end.event_count for end in ends):,}",
-        "kills (SIGKILL)": ", ".join(f"{unit} {count}" for unit, count in kills.items()),
-        "readings of the replica": f"{checker.readings:,}",
-        "violations": f"{len(checker.violations)}",
-        "lag p50 / p99": f"{checker.lag(0.5):.2f} s / {checker.lag(0.99):.2f} s (kills included)",
-        "caught up after the load": f"{caught_up_s:.1f} s",
-        "digests": "equal at the same position" if verified else "DIFFERENT",
+def report_sources(stage: Stage, trade: Load, books: Bookkeeping) -> None:
+    """What was done."""
+    done = {
+        "shop": f"{trade.bank_transactions:,} of pgbench, {trade.shop_transactions:,} of the shop: 10 KB rows, changed "
+        f"keys, a table without one; {shop.ADD_COLUMN}",
+        "billing": f"{books.transactions:,}: transfers, invoices, payments, both taken back, changed keys, a table "
+        f"without one; {billing.ADD_COLUMN}",
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
+    table = Table(box=None)
+    for title in ("source", "in the log, without a hole", "events", "transactions"):
+        table.add_column(title)
+    for source in SOURCES:
+        ends = log_of(stage, source)
+        numbered, events = sum(end.numbered for end in ends), sum(end.event_count for end in ends)
+        table.add_row(source, f"{numbered:,}", f"{events:,}", done[source])
     console.print(table)
-    for violation in checker.violations[:10]:
-        console.print(f"[red]{violation}[/]")
 
 
-def finish(stage: Stage, pipeline: subprocess.Popen[bytes], verdict: str, took_s: float) -> None:
-    """End everything, unless KEEP=1; the verdict."""
+def report_replicas(
+    checkers: dict[Route, Checker],
+    kills: Counter[tuple[str, str]],
+    caught_up_s: dict[Route, float],
+    verified: dict[Route, bool],
+) -> None:
+    """What was seen."""
+    table = Table(box=None)
+    for title in ("replica", "kills", "readings", "violations", "lag p50 / p99", "caught up", "digests"):
+        table.add_column(title)
+    for route, checker in checkers.items():
+        units = (("source", route.source), ("archive", f"main.{route.source}"), ("sink", route.sink))
+        table.add_row(
+            str(route),
+            ", ".join(f"{kind} {kills[kind, name]}" for kind, name in units),
+            f"{checker.readings:,}",
+            f"{len(checker.violations)}",
+            f"{checker.lag(0.5):.2f} s / {checker.lag(0.99):.2f} s",
+            f"{caught_up_s[route]:.1f} s",
+            "equal at the same position" if verified[route] else "DIFFERENT",
+        )
+    console.print(table)
+    for checker in checkers.values():
+        for violation in checker.violations[:10]:
+            console.print(f"[red]{violation}[/]")
+
+
+def finish(stage: Stage, pipeline: subprocess.Popen[bytes], verdicts: dict[str, str], took_s: float) -> None:
+    """End everything, unless KEEP=1; the verdicts."""
     if os.environ.get("KEEP") == "1":
-        console.print(f"left running: source {stage.source_url}, replica {stage.replica_url}, Kafka {stage.bootstrap}")
-        console.print(f"restored {stage.restored_url}, archive {stage.archive_url}")
-        console.print(f"topics shop.public.*, shop.transaction, shop; passwords in {STATE}; make demo-down ends it")
+        console.print("left running:")
+        for name, database in stage.databases.items():
+            console.print(f"  {name}: {database.url}")
+        console.print(f"  Kafka {stage.bootstrap}: topics shop.public.*, billing.billing.*, and each source's log")
+        console.print(f"archive {stage.archive_url}; passwords in {STATE}; make demo-down ends it")
     else:
         pipeline.terminate()
         pipeline.wait(30)
         lower_curtain()
-    console.print(f"[bold green]{verdict}[/] ({took_s:.0f} s in all)")
-
-
-# -- small things -----------------------------------------------------------------------------------------------
-def log_of(stage: Stage) -> list[End]:
-    """The valid ENDs; a hole in their numbers is an error."""
-    reader, topic = Reader({"bootstrap.servers": stage.bootstrap}), log_topic("shop")
-    records = (parse(record.value() or b"") for record in reader.read_range(topic, 0, *reader.watermarks(topic, 0)))
-    validity = Validity()
-    ends = [record for record in records if record and validity.admit(record) and isinstance(record, End)]
-    reader.close()
-    numbers = [end.txn_seq for end in ends if end.numbered]
-    if numbers != list(range(1, len(numbers) + 1)):
-        sys.exit("the log has a hole in its numbers")
-    return ends
+    console.print()
+    *others, (_, last) = verdicts.items()
+    for what, verdict in others:
+        console.print(f"{what}: [bold green]{verdict}[/]")
+    console.print(f"[bold green]{last}[/] ({took_s:.0f} s in all)")
 
 
 if __name__ == "__main__":

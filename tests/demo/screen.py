@@ -1,4 +1,4 @@
-"""What is shown: each command as a user types it, with what it prints, and what the databases answer."""
+"""What is shown: each command as a user types it, with what it prints."""
 
 import shlex
 import subprocess
@@ -6,29 +6,43 @@ import sys
 import time
 from pathlib import Path
 
-import psycopg
 from rich.console import Console
 
+from tests.demo.database import Database
 from tests.demo.stage import FOLDER, Stage
 
 CDC = Path(sys.executable).with_name("cdc")
 console = Console(highlight=False, soft_wrap=True)
 
 
-def run_cdc(stage: Stage, *arguments: str, env: dict[str, str] | None = None, check: bool = True) -> int:
+def run_cdc(stage: Stage, *arguments: str, check: bool = True) -> int:
     """A command as a user types it, shown with what it prints."""
     show(arguments)
-    process = subprocess.run([str(CDC), *arguments], env={**stage.environment, **(env or {})}, cwd=FOLDER, check=False)
+    process = subprocess.run([str(CDC), *arguments], env=stage.environment, cwd=FOLDER, check=False)
     if check and process.returncode != 0:
         sys.exit(process.returncode)
     return process.returncode
 
 
-def run_restore(stage: Stage, *arguments: str, at_source: bool = False) -> str:
+def run_setup(stage: Stage, name: str, admin: Database) -> None:
+    """What it does and why, without the SQL itself."""
+    arguments = ("setup", name, "--admin-url", admin.url)
+    show(arguments)
+    env = {**stage.environment, **admin.variables}
+    done = subprocess.run([str(CDC), *arguments], env=env, cwd=FOLDER, stdout=subprocess.PIPE, text=True, check=False)
+    for line in done.stdout.splitlines():
+        if line.startswith("-- "):
+            console.print(line, markup=False)
+    if done.returncode != 0:
+        sys.exit(done.returncode)
+
+
+def run_restore(stage: Stage, *arguments: str, into: Database | None = None) -> str:
     """`cdc-restore` as a user types it; its last line."""
-    console.print(f"[bold]$ cdc-restore {shlex.join(arguments)}[/]")
+    more = ("--into", into.url) if into else ()
+    console.print(f"[bold]$ cdc-restore {shlex.join([*arguments, *more])}[/]")
     began = time.monotonic()
-    done = restore_process(stage, *arguments, at_source=at_source)
+    done = restore_process(stage, *arguments, *more, variables=into.variables if into else {})
     console.print(done.stdout, end="", markup=False)
     if done.returncode != 0:
         sys.exit(done.returncode)
@@ -37,21 +51,12 @@ def run_restore(stage: Stage, *arguments: str, at_source: bool = False) -> str:
 
 
 def restore_process(
-    stage: Stage, *arguments: str, at_source: bool = False, capture: bool = False
+    stage: Stage, *arguments: str, variables: dict[str, str], capture: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    password = stage.source_password if at_source else stage.replica_password
     return subprocess.run(
-        [str(CDC.with_name("cdc-restore")), *arguments], env={**stage.environment, "PGPASSWORD": password}, cwd=FOLDER,
+        [str(CDC.with_name("cdc-restore")), *arguments], env={**stage.environment, **variables}, cwd=FOLDER,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE if capture else None, text=True, check=False,
     )  # fmt: skip
-
-
-def ask(stage: Stage, query: str) -> list[tuple[object, ...]]:
-    with psycopg.connect(stage.replica_url, password=stage.replica_password) as connection:
-        try:
-            return connection.execute(query).fetchall()
-        except psycopg.errors.UndefinedTable:
-            return []
 
 
 def show(arguments: list[str] | tuple[str, ...], more: str = "") -> None:
@@ -60,3 +65,9 @@ def show(arguments: list[str] | tuple[str, ...], more: str = "") -> None:
 
 def say(line: str) -> None:
     console.print(f"[cyan]{time.strftime('%X')}[/] {line}")
+
+
+def head(line: str) -> None:
+    """A new act."""
+    console.print()
+    console.rule(f"[bold]{line}", align="left")

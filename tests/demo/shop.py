@@ -10,7 +10,7 @@ import psycopg
 from tests.servers.postgres import Postgres
 
 SCALE = 10
-RATE = 300
+RATE = 150
 SHOP = """
 CREATE TABLE customers (id int PRIMARY KEY, email text NOT NULL, visits int NOT NULL DEFAULT 0, profile text NOT NULL);
 ALTER TABLE customers ALTER COLUMN profile SET STORAGE EXTERNAL;
@@ -27,6 +27,10 @@ ALTER TABLE pgbench_history REPLICA IDENTITY FULL;
 LOST = 4711
 ACCIDENT = (f"DELETE FROM pgbench_accounts WHERE aid % 20 = {LOST % 20}",
             "ALTER TABLE pgbench_accounts DROP COLUMN filler")  # fmt: skip
+SUMS = """
+SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers),
+       (SELECT sum(bbalance) FROM pgbench_branches), (SELECT coalesce(sum(delta), 0) FROM pgbench_history)
+"""
 ADD_COLUMN = "ALTER TABLE orders ADD COLUMN priority int NOT NULL DEFAULT 1"
 
 

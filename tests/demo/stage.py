@@ -12,16 +12,20 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
+from tests.demo.database import Database
 from tests.servers.fetch import SERVERS
 from tests.servers.kafka import Kafka
+from tests.servers.mysql import MySQL
 from tests.servers.postgres import Postgres
 
 FOLDER = SERVERS / "demo"
 STATE = FOLDER / "state.json"
+_MYSQL = {"innodb-buffer-pool-size": "512M", "innodb-redo-log-capacity": "512M"}
 
 
 @dataclass
@@ -29,33 +33,35 @@ class Stage:
     """Where everything is. `holder` and `pipeline` are process groups; `pipeline` is `cdc up`."""
 
     holder: int
-    source_url: str
-    source_password: str
-    replica_url: str
-    replica_password: str
-    restored_url: str
+    databases: dict[str, Database]
     archive_url: str
     bootstrap: str
-    reader_password: str
-    writer_password: str
+    passwords: dict[str, str]
+    """Of the roles that cdc.toml names, by the variables that it reads them from."""
     pipeline: int = 0
 
     def save(self) -> None:
-        STATE.touch(mode=0o600)
-        STATE.write_text(json.dumps(asdict(self)))
+        new = STATE.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(asdict(self)))
+        new.replace(STATE)
 
     @classmethod
     def load(cls) -> "Stage":
-        return cls(**json.loads(STATE.read_text()))
+        state = json.loads(STATE.read_text())
+        databases = {name: Database(**facts) for name, facts in state.pop("databases").items()}
+        return cls(databases=databases, **state)
+
+    def __getitem__(self, name: str) -> Database:
+        return self.databases[name]
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the commands need: the two passwords that cdc.toml names."""
+        """What the commands need."""
         return {
             **os.environ,
+            **self.passwords,
             "CDC_CONFIG": str(FOLDER / "cdc.toml"),
-            "SHOP_PASSWORD": self.reader_password,
-            "EU_PASSWORD": self.writer_password,
             "PG_DUMP": str(Postgres.pg_dump),
         }
 
@@ -69,22 +75,36 @@ def hold() -> None:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    source, replica, kafka = Postgres(FOLDER / "source"), Postgres(FOLDER / "replica"), Kafka(FOLDER / "kafka")
-    with source, replica, kafka:
-        source.create_database("shop")
-        replica.create_database("shop")
-        replica.create_database("restored")
+    kafka, shop, eu = Kafka(FOLDER / "kafka"), Postgres(FOLDER / "shop"), Postgres(FOLDER / "eu")
+    billing, us = MySQL(FOLDER / "billing", _MYSQL), MySQL(FOLDER / "us", _MYSQL)
+    with ExitStack() as running:
+        for server in (kafka, shop, eu, billing, us):
+            running.enter_context(server)
+        for postgres, name in ((shop, "shop"), (eu, "replica"), (eu, "restored"), (eu, "billing_restored")):
+            postgres.create_database(name)
+        for mysql, name in ((billing, "billing"), (us, "replica"), (us, "shop_restored")):
+            mysql.create_database(name)
+        of_eu = secrets.token_hex(12)  # two sinks, one role there
         Stage(
             holder=os.getpid(),
-            source_url=source.url("shop"),
-            source_password=source.password,
-            replica_url=replica.url("shop"),
-            replica_password=replica.password,
-            restored_url=replica.url("restored"),
+            databases={
+                "shop": Database(shop.url("shop"), shop.password),
+                "billing": Database(billing.url("billing"), billing.password),
+                "eu": Database(eu.url("replica"), eu.password),
+                "us": Database(us.url("replica"), us.password),
+                "restored": Database(eu.url("restored"), eu.password),
+                "billing_restored": Database(eu.url("billing_restored"), eu.password),
+                "shop_restored": Database(us.url("shop_restored"), us.password),
+            },
             archive_url=f"file://{FOLDER / 'archive'}",
             bootstrap=kafka.bootstrap,
-            reader_password=secrets.token_hex(12),
-            writer_password=secrets.token_hex(12),
+            passwords={
+                "SHOP_PASSWORD": secrets.token_hex(12),
+                "BILLING_PASSWORD": secrets.token_hex(12),
+                "EU_PASSWORD": of_eu,
+                "EU_BILLING_PASSWORD": of_eu,
+                "US_PASSWORD": secrets.token_hex(12),
+            },
         ).save()
         while not stopped:
             time.sleep(0.2)
@@ -103,7 +123,6 @@ def raise_curtain() -> Stage:
         if holder.poll() is not None:
             sys.exit(f"the servers did not start:\n{(FOLDER / 'servers.log').read_text()}")
         time.sleep(0.1)
-    time.sleep(0.2)  # the file appears before it is whole
     return Stage.load()
 
 
