@@ -6,6 +6,7 @@ what KEEP=1 left.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ from tests.demo.stage import STATE, Stage, hold, lower_curtain, raise_curtain
 
 def main() -> None:
     """The play; whatever ends it early ends everything it started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         play()
     except BaseException:

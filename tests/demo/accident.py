@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from tests.demo import billing
 from tests.demo.billing import Bookkeeping
 from tests.demo.pipeline import SOURCES
-from tests.demo.screen import console, head, restore_process, run_cdc, run_restore, say
+from tests.demo.screen import console, head, restore_process, run_cdc, run_restore, say, wait_until
 from tests.demo.shop import ACCIDENT, LOST, RATE, SCALE, SUMS, Load
 from tests.demo.stage import FOLDER, Stage
-
-_PATIENCE_S = 60.0
 
 
 def lose_and_restore(stage: Stage) -> dict[str, str]:
@@ -51,19 +49,19 @@ def have_accident(stage: Stage) -> None:
     lost = f"SELECT count(*) FROM pgbench_accounts WHERE aid % 20 = {LOST % 20}"
     columns = "information_schema.columns WHERE column_name = 'filler' AND table_name = 'pgbench_accounts'"
     for name in ("eu", "us"):
-        while stage[name].ask(lost)[0][0] or stage[name].ask(f"SELECT count(*) FROM {columns}")[0][0]:
-            time.sleep(0.2)
+        for query in (lost, f"SELECT count(*) FROM {columns}"):
+            wait_until(lambda: stage[name].ask(query) == [(0,)], f"the accident on {name}")  # noqa: B023 - run at once
     say("it has reached both replicas as well: rows and column are gone everywhere")
 
 
 def wait_until_archived(stage: Stage, what: list[str]) -> None:
     """The accident itself must be in the archive before anybody can ask for the moment before it."""
-    deadline = time.monotonic() + _PATIENCE_S
+
+    def passed() -> bool:
+        return restore_process(stage, *what, "--dry-run", variables={}, capture=True).returncode == 0
+
     with console.status("the archive rolls every 5 s"):
-        while restore_process(stage, *what, "--dry-run", variables={}, capture=True).returncode != 0:
-            if time.monotonic() > deadline:
-                sys.exit(f"the archive did not pass the accident within {_PATIENCE_S:.0f} s: see {FOLDER / 'up.log'}")
-            time.sleep(1)
+        wait_until(passed, "the archive has passed the accident", every_s=1.0)
     run_restore(stage, *what, "--dry-run")
 
 

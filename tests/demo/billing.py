@@ -9,6 +9,7 @@ import threading
 from contextlib import closing
 from decimal import Decimal
 
+import pymysql
 from pymysql.cursors import Cursor
 
 from tests.demo.database import Database
@@ -46,6 +47,7 @@ SELECT (SELECT sum(balance) FROM billing.accounts),
 ADD_COLUMN = "ALTER TABLE invoices ADD COLUMN currency char(3) NOT NULL DEFAULT 'EUR'"
 ACCIDENT = "UPDATE invoices SET total = 0"
 _ADDED_AT = 300
+_DEADLOCK = 1213
 
 
 def build(database: Database) -> None:
@@ -80,9 +82,12 @@ class Bookkeeping:
             with closing(self._database.connect()) as session, session.cursor() as cursor:
                 assert isinstance(cursor, Cursor)
                 while not self._stop.wait(0.01):
-                    cursor.execute("START TRANSACTION")
-                    self._transaction(cursor)
-                    cursor.execute("COMMIT")
+                    try:
+                        self._transaction(cursor)
+                    except pymysql.OperationalError as error:
+                        if error.args[0] != _DEADLOCK:
+                            raise
+                        continue  # the accident won, and the server has rolled back
                     self.transactions += 1
                     if self._alters and self.transactions == _ADDED_AT:
                         cursor.execute(ADD_COLUMN)
@@ -91,6 +96,7 @@ class Bookkeeping:
 
     def _transaction(self, cursor: Cursor) -> None:
         number = self.transactions
+        cursor.execute("START TRANSACTION")
         _transfer(cursor)
         _invoice(cursor, number)
         _pay(cursor)
@@ -103,6 +109,7 @@ class Bookkeeping:
             code = f"contract-{random.randint(1, 100)}"
             cursor.execute("UPDATE contracts SET code = CONCAT(code, '+'), rate = rate * 1.1 WHERE code = %s", [code])
             cursor.execute("UPDATE contracts SET code = %s WHERE code = %s", [code, f"{code}+"])
+        cursor.execute("COMMIT")
 
 
 def _transfer(cursor: Cursor) -> None:

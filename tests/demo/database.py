@@ -76,9 +76,13 @@ class Database:
         return bool(rows and rows[0][0]) and position <= parse_position(rows[0][0])
 
     def tables(self, sink: str) -> list[Row]:
-        """Each with whether all of its rows are there."""
-        query = f"SELECT source_table, state = 'ready' FROM {self._ours}cdc_table WHERE pipeline = '{sink}' ORDER BY 1"
-        return self.ask(query)
+        """Each with its state."""
+        return self.ask(f"SELECT source_table, state FROM {self._ours}cdc_table WHERE pipeline = '{sink}'")
+
+    def has_copied(self, sink: str) -> bool:
+        """Every row that was there at the beginning."""
+        tables = self.tables(sink)
+        return bool(tables) and all(state == "ready" for _, state in tables)
 
     def lag_s(self, session: Session, sink: str) -> float | None:
         """Seconds since the last commit at the source that the sink has brought."""

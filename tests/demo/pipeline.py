@@ -14,13 +14,12 @@ from cdc.kafka import Reader
 from cdc.log import End, Validity, parse
 from cdc.topics import log_topic
 from tests.demo import billing, shop
-from tests.demo.screen import CDC, console, run_cdc, run_setup, say, show
+from tests.demo.screen import CDC, console, run_cdc, run_setup, say, show, wait_until
 from tests.demo.stage import FOLDER, Stage
 
 LOAD_S = float(os.environ.get("DEMO_SECONDS", "80"))
 KILLS = 3
 """Of each unit."""
-_PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -92,33 +91,29 @@ def start(stage: Stage) -> subprocess.Popen[bytes]:
 def wait_for_first_rows(stage: Stage, began: float) -> None:
     """On screen as soon as they are on a replica."""
     waiting = list(ROUTES)
-    while waiting:
+
+    def all_there() -> bool:
         for route in tuple(waiting):
             rows = stage[route.replica].ask(route.first)
             if rows:
                 waiting.remove(route)
                 row = ", ".join(map(str, rows[0]))
                 say(f"{route}: first row on the replica after {time.monotonic() - began:.0f} s: {row}")
-        time.sleep(0.2)
+        return not waiting
+
+    wait_until(all_there, "a row of each source on its replica")
 
 
 def wait_for_copies(stage: Stage) -> None:
     """The base copies, a million accounts among them."""
     for route in ROUTES:
         replica = stage[route.replica]
-        with console.status("base copy") as status:
-            while True:
-                tables = replica.tables(route.sink)
-                copying = [name for name, ready in tables if not ready]
-                if tables and not copying:
-                    break
-                status.update(f"{route}: base copy: {', '.join(copying)}")
-                time.sleep(0.5)
+        with console.status(f"{route}: base copy"):
+            wait_until(lambda: replica.has_copied(route.sink), f"{route}: base copy", 600.0)  # noqa: B023 - run at once
+        tables = f"{len(replica.tables(route.sink))} tables"
         if route.source == "shop":
-            counts = replica.ask("SELECT count(*) FROM pgbench_accounts")
-            say(f"{route}: base copy done: {len(tables)} tables, {counts[0][0]:,} accounts")
-        else:
-            say(f"{route}: base copy done: {len(tables)} tables")
+            tables += f", {replica.ask('SELECT count(*) FROM pgbench_accounts')[0][0]:,} accounts"
+        say(f"{route}: base copy done: {tables}")
 
 
 # -- kills ------------------------------------------------------------------------------------------------------
@@ -141,8 +136,9 @@ def kill_again_and_again(pipeline: subprocess.Popen[bytes]) -> Counter[tuple[str
 def _child_of(parent: int, unit: tuple[str, str]) -> int:
     """The pid of `cdc <kind> run <name> …` under `cdc up`; waits while it is being started again."""
     words = b"\0".join(word.encode() for word in ("", unit[0], "run", unit[1], ""))
-    deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
+    found: list[int] = []
+
+    def runs() -> bool:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 stat = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -150,9 +146,11 @@ def _child_of(parent: int, unit: tuple[str, str]) -> int:
             except OSError:
                 continue
             if int(stat[1]) == parent and stat[0] != "Z" and words in command:
-                return int(folder.name)
-        time.sleep(0.1)
-    sys.exit(f"cdc {unit[0]} run {unit[1]} is not running: see {FOLDER / 'up.log'}")
+                found.append(int(folder.name))
+        return bool(found)
+
+    wait_until(runs, f"cdc {unit[0]} run {unit[1]} runs", every_s=0.1)
+    return found[0]
 
 
 # -- where they stand -------------------------------------------------------------------------------------------
@@ -162,14 +160,14 @@ def wait_until_caught_up(stage: Stage) -> dict[Route, float]:
     for name, position in ends.items():
         say(f"{name}: load over at {position}")
     began, took = time.monotonic(), dict[Route, float]()
-    while len(took) < len(ROUTES):
+
+    def all_have() -> bool:
         for route in ROUTES:
             if route not in took and stage[route.replica].has_applied(route.sink, ends[route.source]):
                 took[route] = time.monotonic() - began
-        if time.monotonic() - began > _PATIENCE_S:
-            late = ", ".join(str(route) for route in ROUTES if route not in took)
-            sys.exit(f"{late}: not caught up within {_PATIENCE_S:.0f} s: see {FOLDER / 'up.log'}")
-        time.sleep(0.2)
+        return len(took) == len(ROUTES)
+
+    wait_until(all_have, "every replica has all that its source has")
     return took
 
 

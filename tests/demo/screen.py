@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -57,6 +58,15 @@ def restore_process(
         [str(CDC.with_name("cdc-restore")), *arguments], env={**stage.environment, **variables}, cwd=FOLDER,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE if capture else None, text=True, check=False,
     )  # fmt: skip
+
+
+def wait_until(met: Callable[[], bool], what: str, patience_s: float = 180.0, every_s: float = 0.2) -> None:
+    """Ask again and again; the end of the play if it never comes."""
+    deadline = time.monotonic() + patience_s
+    while not met():
+        if time.monotonic() > deadline:
+            sys.exit(f"not within {patience_s:.0f} s: {what}; see {FOLDER / 'up.log'}")
+        time.sleep(every_s)
 
 
 def show(arguments: list[str] | tuple[str, ...], more: str = "") -> None:
