@@ -137,16 +137,22 @@ class GtidSet(Position):
     def __contains__(self, gtid: object) -> bool:
         """Whether the transaction `UUID:N` is in it."""
         uuid, colon, number = str(gtid).rpartition(":")
-        return bool(colon) and any(first <= int(number) <= last for first, last in self._of.get(uuid.lower(), ()))
+        return bool(colon) and self.holds(uuid.lower(), int(number))
+
+    def holds(self, uuid: str, number: int) -> bool:
+        """The same, of its parts."""
+        return any(first <= number <= last for first, last in self._of.get(uuid, ()))
 
     def add(self, uuid: str, number: int) -> Self:
         """With one transaction more, nearly always the next one of its server."""
         intervals = self._of.get(uuid, ())
         if intervals and intervals[-1][1] == number - 1:
-            grown = (*intervals[:-1], (intervals[-1][0], number))
-        else:
-            grown = _joined([*intervals, (number, number)])
-        return type(self)({**self._of, uuid: grown})
+            # Servers stay in order, nothing is to be sorted.
+            grown = object.__new__(type(self))
+            grown._of = {**self._of, uuid: (*intervals[:-1], (intervals[-1][0], number))}
+            grown._text = None
+            return grown
+        return type(self)({**self._of, uuid: _joined([*intervals, (number, number)])})
 
     def __or__(self, other: Self) -> Self:
         uuids = self._of.keys() | other._of.keys()

@@ -11,7 +11,7 @@ transaction that carries something, `ordinal` for each event in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -127,12 +127,12 @@ class Decoder:
         return self._gtid is not None
 
     # -- events -------------------------------------------------------------------------------------------------
-    def feed(self, data: bytes) -> Iterator[Decoded]:
+    def feed(self, data: bytes) -> Iterable[Decoded]:
         """What an event as the server sent it means, those inside of it too."""
         kind = data[4] if len(data) > 4 else 0
         if kind == wire.FORMAT_DESCRIPTION:
             self._checksum = wire.parse_format_description(data).checksum
-            return iter(())
+            return ()
         header, body = wire.parse_event(data, checksum=self._checksum)
         if header.end:
             self.position = header.end
@@ -142,25 +142,25 @@ class Decoder:
         for header, inner in wire.parse_payload(body):
             yield from self._event(header, inner)
 
-    def _event(self, header: Header, body: bytes) -> Iterator[Decoded]:
+    def _event(self, header: Header, body: bytes) -> Iterable[Decoded]:
         """Rows first: they are nearly all of them."""
         kind = header.type
         if kind in _ROWS:
             stream = self._stream(body, header)
-            if isinstance(stream, TableStream):
-                yield stream.rows(self._open(), header, body)
-        elif kind == wire.TABLE_MAP:
+            return (stream.rows(self._open(), header, body),) if isinstance(stream, TableStream) else ()
+        if kind == wire.TABLE_MAP:
             self._map(body)
         elif kind == wire.GTID:
             self._begin(header, wire.parse_gtid(body))
         elif kind == wire.XID:
-            yield from self._commit(wire.parse_xid(body))
+            return self._commit(wire.parse_xid(body))
         elif kind == wire.QUERY:
-            yield from self._query(wire.parse_query(body))
+            return self._query(wire.parse_query(body))
         elif kind == wire.XA_PREPARE:
-            yield from self._commit(None)
+            return self._commit(None)
         else:
             self._seldom(header, body)
+        return ()
 
     def _seldom(self, header: Header, body: bytes) -> None:
         kind = header.type
@@ -181,7 +181,7 @@ class Decoder:
         self._gtid, self._began, self._heartbeat, self._prepared = gtid, False, False, False
         self._tables.clear()
         self._changes = []
-        if str(gtid) in self._executed:
+        if self._executed.holds(gtid.sid, gtid.number):
             self._txn = None
             return
         committed_us = gtid.original_us if gtid.original_us is not None else header.timestamp * 1_000_000
@@ -197,18 +197,18 @@ class Decoder:
             raise self._unsupported(wire.XA_PREPARE, "rows of an XA transaction, which may still be undone")
         return self._txn
 
-    def _commit(self, xid: int | None) -> Iterator[Transaction]:
+    def _commit(self, xid: int | None) -> tuple[Transaction, ...]:
         gtid, txn = self._gtid, self._txn
         if gtid is None:
             raise self._disorder("the end of a transaction that did not begin")
         self._gtid = self._txn = None
         if txn is None:
-            return
+            return ()
         self._executed = self._executed.add(gtid.sid, gtid.number)
         self.committed_us = txn.commit_ts_us
         if txn.ordinal or self._changes:
             self._seq = txn.seq
-        yield Transaction(
+        transaction = Transaction(
             txn.id,
             xid,
             self._seq,
@@ -219,6 +219,7 @@ class Decoder:
             tuple(self._changes),
             self._heartbeat,
         )
+        return (transaction,)
 
     # -- tables -------------------------------------------------------------------------------------------------
     def _map(self, body: bytes) -> None:
@@ -274,25 +275,23 @@ class Decoder:
                 self._heartbeat = True
 
     # -- statements ---------------------------------------------------------------------------------------------
-    def _query(self, query: Query) -> Iterator[Decoded]:
+    def _query(self, query: Query) -> Iterable[Decoded]:
         text = query.text
         if text == "BEGIN" or text.startswith("XA START"):
             self._began, self._prepared = True, text != "BEGIN"
             if self._txn is not None:
                 self._txn.thread = query.thread
-            return
+            return ()
         if self._gtid is None:
             raise self._disorder(f"a statement outside a transaction: {text[:80]}")
         if self._began and text == "COMMIT":
-            yield from self._commit(None)
-        elif not (self._began and text.startswith(("SAVEPOINT", "XA END"))):
-            if self._txn is not None:
-                decoded = self._statement(query)
-                if decoded is not None:
-                    yield decoded
-            # One that stands alone is a transaction of its own.
-            if not self._began:
-                yield from self._commit(None)
+            return self._commit(None)
+        if self._began and text.startswith(("SAVEPOINT", "XA END")):
+            return ()
+        decoded = self._statement(query) if self._txn is not None else None
+        told = () if decoded is None else (decoded,)
+        # One that stands alone is a transaction of its own.
+        return told if self._began else (*told, *self._commit(None))
 
     def _statement(self, query: Query) -> Decoded | None:
         meaning = read_statement(query.text, query.schema)

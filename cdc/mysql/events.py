@@ -228,14 +228,15 @@ class TableStream:
     def _open(self, txn: MySqlTransaction) -> None:
         self._transaction = txn
         us, now = txn.commit_ts_us, txn.now_ns
-        gtid = NULL if txn.gtid is None else orjson.dumps(txn.gtid)
+        name = orjson.dumps(txn.id)
+        gtid = NULL if txn.gtid is None else name
         thread = NULL if txn.thread is None else b"%d" % txn.thread
         source = us // 1000, us, us * 1000, txn.server_id, gtid, orjson.dumps(txn.file), thread, txn.seq, us
         times = now // 1_000_000, now // 1000, now
         if txn.snapshot:
             self._template = self._copy_frame % (*source, *times)
         else:
-            self._template = self._frame % (*source, orjson.dumps(txn.id), *times)
+            self._template = self._frame % (*source, name, *times)
 
     def _source_template(self, snapshot: bytes) -> bytes:
         """The `source` block. Places with one % are the transaction's, with two the event's: pos, row, ordinal."""

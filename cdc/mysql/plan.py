@@ -58,6 +58,7 @@ Rule = Callable[[Any], Any]
 NOT_PLAIN = (IndexError, StructError, ValueError, TypeError, KeyError, OverflowError)
 MAX_COMPILED = 64
 _CACHED = 20_000
+_KEPT_JSON = 1 << 16
 _dumps = orjson.dumps
 
 
@@ -179,9 +180,9 @@ def _time(digits: int) -> Rule:
 def _decimal(precision: int, scale: int) -> Rule:
     before, after = cells.decimal_groups(precision, scale)
     text = cells.decimal_text(precision, scale)
-    if len(before) > 1 or len(after) > 1:
+    if len(before) > 2 or len(after) > 1:
         return lambda raw: b'"%b"' % text(raw)
-    # Nearly every decimal: no more than nine digits on each side.
+    # Nearly every decimal: no more than 18 digits before the point, nine behind it.
     half = 1 << (8 * cells.decimal_size(precision, scale) - 1)
     shift, mask = after[0].shift + after[0].mask.bit_length() if after else 0, after[0].mask if after else 0
     pattern = b'"%%d.%%0%dd"' % scale if scale else b'"%d"'
@@ -192,7 +193,15 @@ def _decimal(precision: int, scale: int) -> Rule:
             return b'"%b"' % text(raw)
         return pattern % ((value >> shift, value & mask) if scale else value)
 
-    return rule
+    def long(raw: bytes) -> bytes:
+        value = _from(raw, "big") - half
+        if value < 0:
+            return b'"%b"' % text(raw)
+        whole = value >> shift
+        whole = (whole >> 32) * 10**9 + (whole & 0xFFFFFFFF)
+        return pattern % ((whole, value & mask) if scale else whole)
+
+    return long if len(before) > 1 else rule
 
 
 def _bytes(raw: bytes) -> bytes:
@@ -207,8 +216,20 @@ def _bits(raw: bytes) -> bytes:
     return _bytes(raw[::-1])
 
 
-def _json(raw: bytes) -> bytes:
-    return _dumps(json_text(raw).decode())
+def _json() -> Rule:
+    """The last one is kept: nearly every update leaves it as it was."""
+    last, text = b"", _dumps("null")
+
+    def rule(raw: bytes) -> bytes:
+        nonlocal last, text
+        if raw == last:
+            return text
+        made = _dumps(json_text(raw).decode())
+        if len(raw) <= _KEPT_JSON:
+            last, text = raw, made
+        return made
+
+    return rule
 
 
 def _label_json(labels: Sequence[bytes]) -> tuple[bytes, ...]:
@@ -272,7 +293,7 @@ _KINDS: dict[int, Callable[[MappedColumn], Kind]] = {
     YEAR: lambda _: Kind("B", 0, "v and v + 1900", b"%d"),
     FLOAT: lambda _: Kind("f", 0, _CALL, rule=float_json),
     DOUBLE: lambda _: Kind("d", 0, "v if not v - v else e[v]", b"%a", {}),
-    JSON: lambda _: Kind("", 4, _CALL, rule=_json),
+    JSON: lambda _: Kind("", 4, _CALL, rule=_json()),
     BIT: _bit,
     ENUM: _enum,
     VARCHAR: _characters,
