@@ -5,14 +5,16 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
 import psycopg
 import pymysql
 import pytest
@@ -25,6 +27,7 @@ from cdc.position import Gtid, GtidSet
 from cdc.server import Side
 from sinks.archive.chain import read_tail
 from sinks.archive.judge import judge
+from sinks.archive.place import Place
 from sinks.archive.plan import Moment
 from sinks.archive.restore import Outcome, Wanted, restore
 from sinks.archive.window import Windows
@@ -37,6 +40,7 @@ from tests.servers.postgres import Database
 from tests.system.conftest import Lived
 from tests.system.ends import AnyDatabase
 from tests.system.pipeline import CDC, AnyPipeline, wait_until
+from tests.system.test_archive_format import shown
 from tests.system.test_archive_restore import Quiet
 from tests.system.test_restore_runbook import block
 
@@ -158,6 +162,11 @@ def mysql_past(mysql_lived: Past, tmp_path: Path) -> Iterator[Past]:
     assert scratches(into(made)) == []
 
 
+def of_source(pipeline: AnyPipeline) -> MySQLDatabase:
+    assert isinstance(pipeline.source, MySQLDatabase)
+    return pipeline.source
+
+
 def into(pipeline: AnyPipeline) -> MySQLDatabase:
     assert isinstance(pipeline.target, MySQLDatabase)
     return pipeline.target
@@ -205,8 +214,7 @@ def test_a_whole_database_at_a_gtid(mysql_past: Past, moment: str) -> None:
 def test_the_objects_around_the_rows(mysql_past: Past) -> None:
     """By the command: after the accident the newest moment has the source's whole schema, and the shop goes on."""
     pipeline = mysql_past.pipeline
-    source, target = pipeline.source, into(pipeline)
-    assert isinstance(source, MySQLDatabase)
+    source, target = of_source(pipeline), into(pipeline)
     (uuid,) = source.execute("SELECT @@server_uuid")[0]
     last = f"{uuid}:{str(read_tail_position(pipeline)).rpartition('-')[2]}"
     done = cdc_restore(pipeline, "--to-gtid", last)
@@ -299,8 +307,7 @@ def test_a_restore_killed_behind_its_move_is_finished_by_the_next(mysql_past: Pa
 
 def test_a_sink_goes_on_from_a_restore(mysql_past: Past) -> None:
     pipeline, (gtid, _) = mysql_past.pipeline, mysql_past.moments["first"]
-    source, target = pipeline.source, into(pipeline)
-    assert isinstance(source, MySQLDatabase)
+    source, target = of_source(pipeline), into(pipeline)
     restored(pipeline, Moment(gtid=Gtid.parse(gtid)), Wanted())
     with pipeline.sink_running():
         wait_until(lambda: (at := pipeline.progress()) is not None and read_tail_position(pipeline) <= at, "the rest")
@@ -352,10 +359,21 @@ def test_postgres_into_mysql(past: Lived, mysql_target_database: MySQLDatabase) 
         ]
 
 
-@pytest.mark.parametrize(("option", "value"), [("--to-lsn", "0/1"), ("--to-gtid", "no")])
-def test_moments_of_the_other_engine_are_refused(mysql_past: Past, option: str, value: str) -> None:
-    done = cdc_restore(mysql_past.pipeline, option, value)
-    assert (done.returncode, "ARGUMENT_INVALID" in done.stderr) == (2, True)
+def test_a_position_of_the_other_engine_is_refused(mysql_past: Past) -> None:
+    done = cdc_restore(mysql_past.pipeline, "--to-lsn", "0/1")
+    assert (done.returncode, "whose log has GTIDs" in done.stderr) == (2, True)
+
+
+def test_a_restore_that_lives_is_left_alone(mysql_past: Past) -> None:
+    pipeline, (gtid, expected) = mysql_past.pipeline, mysql_past.moments["copy"]
+    target = into(pipeline)
+    shape = shapes_of(of_source(pipeline), pipeline.source.name)[0]
+    with RestoreTarget(server_of(target)) as other:
+        other.create(shape, Place("elsewhere", "t"))
+        (kept,) = scratches(target)
+        restored(pipeline, Moment(gtid=Gtid.parse(gtid)), Wanted())
+        assert held(target, target.name) == expected
+        assert scratches(target) == [kept]
 
 
 def test_the_runbook(mysql_past: Past) -> None:
@@ -373,3 +391,27 @@ def test_the_runbook(mysql_past: Past) -> None:
         assert held(target, "shop_then") == mysql_past.moments["second"][1]
     finally:
         target.execute("DROP DATABASE shop_then")
+
+
+def test_the_sql_of_the_document(mysql_past: Past, tmp_path: Path) -> None:
+    """docs/ARCHIVE_FORMAT.md reads an archive of MySQL as it stands: decrypted, one table at a moment."""
+    pipeline, (gtid, _) = mysql_past.pipeline, mysql_past.moments["second"]
+    target, table = into(pipeline), f"{pipeline.source.name}.customers"
+    last = Windows(pipeline.archive()).plan(Moment(gtid=Gtid.parse(gtid))).cut.last
+    assert last is not None
+    assert last.commit_us is not None
+    at = datetime.fromtimestamp(last.commit_us / 1e6, UTC).isoformat(" ")
+    restored(pipeline, Moment(time_us=last.commit_us), Wanted((table,)))
+    rows = target.execute("SELECT city, CAST(id AS CHAR), name, note, CAST(tier AS CHAR) FROM customers")
+    program, plain, csv = tmp_path / "decrypt.py", tmp_path / "plain", tmp_path / "restored.csv"
+    program.write_text(shown("decrypt"))
+    archive = pipeline.archive_url.removeprefix("file://")
+    environment = {**os.environ, "CDC_ARCHIVE_KEY": pipeline.archive_key}
+    subprocess.run([sys.executable, program, archive, plain], env=environment, check=True)
+    (epoch,) = (path.name for path in (plain / "log").iterdir())
+    sql = shown("restore").replace("/backup/shop", str(plain)).replace("2026-11-22 03:10:00+01:00", at)
+    sql = sql.replace("00000000000000000001", epoch).replace("restored.csv", str(csv)).replace("public.accounts", table)
+    with duckdb.connect() as connection:
+        connection.execute(sql)
+        found = connection.execute("FROM read_csv(?, all_varchar = true, allow_quoted_nulls = false)", [str(csv)])
+        assert sorted(found.fetchall(), key=repr) == sorted(rows, key=repr)
