@@ -4,7 +4,8 @@ In: a server, a source of the configuration. Out: rows, digests and schema at on
 read bases from (REPLICA_UNFIT), what `cdc.mysql.snapshot` refuses.
 
 Under the lock that the snapshot begins with nothing commits, so the set of GTIDs is exactly what it shows; each table
-is touched then, and cannot be altered until the snapshot ends.
+is touched then, and cannot be altered until the snapshot ends. Where no lock may be taken, whoever asks begins again
+(COPY_TORN) until nothing was committed while the snapshot began.
 """
 
 from __future__ import annotations
