@@ -40,7 +40,7 @@ def test_exactly_at_a_commit_and_just_before(lived: Lived) -> None:
         assert last.commit_us
         assert (plan.base is None) == (name == "copy")
         number = last.txn_seq
-        ways = ({"time_us": last.commit_us}, {"txn_seq": number}, {"lsn": lsn})
+        ways = ({"time_us": last.commit_us}, {"txn_seq": number}, {"position": PgPosition(1, lsn)})
         assert [planned(pipeline, **way).cut.txn_seq for way in ways] == [number] * 3
         assert planned(pipeline, txn_seq=number, exclusive=True).cut.first_out == last
         if plan.base:
