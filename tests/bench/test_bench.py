@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.bench import mysql_workload
 from tests.bench.measure import Drain, Sample, measure_line, meets
 from tests.bench.restore_load import Load
 from tests.bench.workload import MIXED, SINGLE, Milestones, parse_lsn
@@ -16,6 +17,11 @@ def test_workloads_have_the_published_size() -> None:
     ]
     assert (SINGLE.events, SINGLE.transactions) == (200_000, 200_000)
     assert MIXED.events_of_records(MIXED.records) == MIXED.events
+
+
+def test_workloads_of_mysql_have_the_published_size() -> None:
+    assert (mysql_workload.MIXED.events, mysql_workload.MIXED.transactions) == (300_000, 9_000)
+    assert (mysql_workload.SINGLE.events, mysql_workload.SINGLE.transactions) == (150_000, 150_000)
 
 
 def test_a_restore_has_the_published_size() -> None:
