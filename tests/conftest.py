@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers.fetch import postgres15_bin
 from tests.servers.kafka import Kafka
@@ -23,6 +24,9 @@ from tests.system.ends import AnyDatabase
 from tests.system.shop import SHOP, Shop
 
 _numbers = itertools.count(1)
+# How long an example takes says nothing on a machine that has other work.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
