@@ -132,7 +132,7 @@ def _invoice(cursor: Cursor, number: int) -> None:
 def _pay(cursor: Cursor) -> None:
     cursor.execute("SELECT id, account, total - paid FROM invoices WHERE id = %s", [random.randint(1, 20_000)])
     invoice = cursor.fetchone()
-    if invoice is None or not invoice[2]:
+    if invoice is None or invoice[2] <= 0:
         return
     number, account, amount = invoice
     pid = random.randbytes(14) + b"\0\0"
