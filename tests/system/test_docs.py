@@ -34,7 +34,7 @@ def stream(tmp_path: Path, database: Database, target_database: Database, kafka:
     pipeline = Pipeline(tmp_path, database, target_database, kafka.bootstrap)
     pipeline.publish()
     with pipeline.source_running() as source:
-        wait_until(lambda: "run started" in source.log.read_text(), "the run")
+        wait_until(lambda: "table copied" in source.log.read_text(), "the copy")
         database.execute("UPDATE orders SET id = 9 WHERE id = 1")
         database.execute("DELETE FROM orders WHERE id = 2")
         wait_until(lambda: [end.kind for end in pipeline.valid_ends()].count("data") == 2, "both transactions")
