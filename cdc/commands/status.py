@@ -154,7 +154,7 @@ def _sources(sources: tuple[SourceStatus, ...]) -> Table:
     for s in sources:
         state = f"{s.state} {s.copying}" if s.copying and s.state == "copying" else s.state
         kept, limit = _log_kept(s)
-        table.add_row(s.name, state, s.position or "–", _number(s.txn_seq), span(s.lag_seconds), kept, limit)
+        table.add_row(s.name, state, _place(s.position), _number(s.txn_seq), span(s.lag_seconds), kept, limit)
     return table
 
 
@@ -164,8 +164,7 @@ def _sinks(sinks: tuple[SinkStatus, ...]) -> Table:
         state = f"{s.state} {', '.join(s.copying)}" if s.copying else s.state
         behind = "–" if s.lag_transactions is None else f"{s.lag_transactions:,} txn"
         divergence = "–" if s.position is None else str(s.known_divergence)
-        position = s.position or "–"
-        table.add_row(s.name, state, position, _number(s.txn_seq), behind, span(s.lag_seconds), divergence)
+        table.add_row(s.name, state, _place(s.position), _number(s.txn_seq), behind, span(s.lag_seconds), divergence)
     return table
 
 
@@ -209,6 +208,13 @@ def _log_kept(s: SourceStatus) -> tuple[str, str]:
         return kept, "no limit"
     left = "at rest" if not s.wal.bytes_per_second else span(s.wal.seconds_left)
     return kept, f"{left} to {s.wal.limit} ({size(s.wal.limit_bytes)})"
+
+
+def _place(position: str | None) -> str:
+    """For a column of a table: of each server's UUID in a set of GTIDs the beginning; `--json` has them whole."""
+    if position is None:
+        return "–"
+    return ", ".join(f"{part[:8]}…{part[36:]}" if part[36:37] == ":" else part for part in position.split(","))
 
 
 def _number(value: int | None) -> str:
