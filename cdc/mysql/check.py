@@ -16,7 +16,8 @@ from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.mysql.catalog import HEARTBEATS, Catalog
 from cdc.mysql.grants import Grants
-from cdc.mysql.inventory import Inventory, SourceTable, quoted, take_inventory
+from cdc.mysql.inventory import Inventory, SourceTable, take_inventory
+from cdc.mysql.names import quoted
 from cdc.mysql.prerequisites import prerequisites
 from cdc.mysql.provider import recognise
 from cdc.mysql.session import Server

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from cdc.config import Source
 from cdc.finding import Level
 from cdc.mysql.catalog import Catalog, Row
+from cdc.mysql.names import quoted
 from cdc.mysql.startup import cascades, underivable
 from cdc.mysql.tables import Definition, UnknownTypeError, column_of
 
@@ -84,10 +85,6 @@ def take_inventory(catalog: Catalog, source: Source) -> Inventory:
         stay_out=stay_out,
         unwanted=tuple(table.full_name for table in tables if not wanted(table.schema, table.name)),
     )
-
-
-def quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 def _tables(catalog: Catalog) -> list[SourceTable]:

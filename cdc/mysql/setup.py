@@ -24,7 +24,8 @@ from cdc.errors import SETUP_REFUSED, CdcError
 from cdc.finding import Level
 from cdc.mysql.catalog import Catalog, Row
 from cdc.mysql.check import account, every_table, is_in_the_clear
-from cdc.mysql.inventory import Inventory, quoted, take_inventory
+from cdc.mysql.inventory import Inventory, take_inventory
+from cdc.mysql.names import quoted
 from cdc.mysql.prerequisites import prerequisites
 from cdc.mysql.provider import recognise
 from cdc.mysql.session import Server

@@ -27,6 +27,7 @@ from pymysql.cursors import SSCursor
 from cdc.errors import COPY_LOCKED, COPY_TORN, SOURCE_PREREQUISITE, CdcError
 from cdc.event import Table
 from cdc.mysql.catalog import Catalog, FoundTable
+from cdc.mysql.names import quoted
 from cdc.mysql.session import Server, close, number_of
 from cdc.mysql.values import select_expression
 from cdc.mysql.window import Touched, key_of, read_window
@@ -136,7 +137,7 @@ class BaseCopy:
 
     def chunks(self, table: Table) -> Iterator[list[Row]]:
         """The table's rows, in no order; nothing for an empty table."""
-        columns = ", ".join(select_expression(column, _name(column.name)) for column in table.columns)
+        columns = ", ".join(select_expression(column, quoted(column.name)) for column in table.columns)
         touched = self._window.get(table.full_name, {})
         rows: list[Row] = [row for row in touched.values() if row is not None]
         size = 0
@@ -155,9 +156,5 @@ class BaseCopy:
             yield rows
 
 
-def _name(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
 def _quoted(table: FoundTable | Table) -> str:
-    return f"{_name(table.schema)}.{_name(table.name)}"
+    return f"{quoted(table.schema)}.{quoted(table.name)}"

@@ -15,7 +15,7 @@ from pymysql.converters import escape_string
 from cdc.config import Sink, Source
 from cdc.errors import SINK_HELD, SOURCE_HELD, CdcError
 from cdc.mysql.catalog import HEARTBEATS, Catalog, lock_name
-from cdc.mysql.inventory import quoted
+from cdc.mysql.names import quoted
 from cdc.mysql.session import Server
 from cdc.mysql.setup import PROGRESS, Plan, Step, accounts, home_of
 from cdc.mysql.status import sessions

@@ -21,12 +21,12 @@ import sinks.mysql.restoring
 import sinks.postgres.restoring
 from cdc.errors import RESTORE_REFUSED, CdcError
 from cdc.event import Column, Table
+from cdc.mysql.names import quoted
 from sinks.across import problems, target_columns
 from sinks.archive.archive import Archive
 from sinks.archive.dump import Dump, Entry
 from sinks.archive.place import Place
 from sinks.archive.plan import Plan, TablePlan
-from sinks.mysql.names import quoted
 from sinks.mysql.tables import defined
 from sinks.postgres.rehearsal import Gone
 

@@ -18,8 +18,8 @@ import pymysql
 from pymysql.cursors import DictCursor
 
 from cdc.mysql.catalog import Catalog
+from cdc.mysql.names import quoted
 from sinks.archive.dump import Dump, Entry
-from sinks.mysql.names import quoted
 
 _OURS = ("cdc_progress", "cdc_table")
 _TABLES = """

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cdc.mysql.names import quoted
 from cdc.shape import schema_id
 from sinks.cascades import Derived, Step
 from sinks.fold import Values
-from sinks.mysql.names import listed, name_of, quoted
+from sinks.mysql.names import listed, name_of
 from sinks.mysql.statements import Statements
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cdc.event import Column, Engine, Table
+from cdc.mysql.names import quoted
 from cdc.mysql.values import select_expression
-from sinks.mysql.names import name_of, quoted
+from sinks.mysql.names import name_of
 
 _DIGEST = """
 SELECT IF(hash IS NULL, NULL, LEFT(key_hash, 2)), COUNT(*), SUM({first}), SUM({second}) FROM (

@@ -19,8 +19,8 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.converters import escape_string
 
+from cdc.mysql.names import quoted
 from cdc.mysql.session import COLLATION, SESSION, number_of
-from sinks.mysql.names import quoted
 
 SCRATCH = "cdc_restore_"
 TODO = (

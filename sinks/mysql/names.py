@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cdc.event import Table
+from cdc.mysql.names import quoted
 
 Place = tuple[str, str]
 """A database of the target, and a table's name in it."""
-
-
-def quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
 
 
 def listed(names: Iterable[str]) -> str:

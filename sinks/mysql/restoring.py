@@ -26,6 +26,7 @@ from pymysql.converters import escape_string
 from cdc.errors import RESTORE_EXISTS, RESTORE_FAILED, RESTORE_REFUSED, RESTORE_UNDECIDED, CdcError
 from cdc.event import Engine, ForeignKey, Table
 from cdc.failpoint import failpoint
+from cdc.mysql.names import quoted
 from cdc.mysql.session import Server, Setting, close, number_of
 from sinks.across import UnfitError, target_columns
 from sinks.archive.dump import Entry
@@ -34,7 +35,7 @@ from sinks.archive.table_files import parse_csv
 from sinks.digest import Digests, digests
 from sinks.mysql.digest import digest_query, rows_query
 from sinks.mysql.leftovers import SCRATCH, TODO, Todo, carry_out, clear, lock_of
-from sinks.mysql.names import database_of, listed, quoted
+from sinks.mysql.names import database_of, listed
 from sinks.mysql.progress import PROGRESS_TABLES
 from sinks.mysql.statements import literal_of
 from sinks.mysql.tables import defined

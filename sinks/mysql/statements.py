@@ -17,9 +17,10 @@ from typing import Any
 from pymysql.converters import escape_string
 
 from cdc.event import Table
+from cdc.mysql.names import quoted
 from sinks.across import TargetColumn, target_columns
 from sinks.fold import Key, Values, key_values
-from sinks.mysql.names import listed, name_of, quoted
+from sinks.mysql.names import listed, name_of
 
 Literal = str
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")

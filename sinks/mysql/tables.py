@@ -21,10 +21,11 @@ from cdc.errors import SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_NOT_EM
 from cdc.event import Column, Table
 from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk, End
+from cdc.mysql.names import quoted
 from sinks.across import TargetColumn, UnfitError, target_columns
 from sinks.mysql.existing import columns_of, exists, has_primary_key, misfits
 from sinks.mysql.known import Intent, Known, keep, load
-from sinks.mysql.names import Place, at, database_of, listed, name_of, place_of, quoted
+from sinks.mysql.names import Place, at, database_of, listed, name_of, place_of
 from sinks.mysql.progress import Hold
 from sinks.mysql.statements import literal_of
 from sinks.target import ExistingRows
