@@ -221,6 +221,6 @@ def follow(replica: MySQL, primary: MySQL) -> None:
     primary.execute("CREATE USER repl IDENTIFIED BY 'repl'; GRANT REPLICATION SLAVE ON *.* TO repl")
     replica.execute(
         "RESET MASTER; CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = %s, SOURCE_USER = 'repl', "
-        "SOURCE_PASSWORD = 'repl', SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1; SET GLOBAL read_only = ON; "
-        "START REPLICA", [primary.port],
+        "SOURCE_PASSWORD = 'repl', SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1, SOURCE_CONNECT_RETRY = 1; "
+        "SET GLOBAL read_only = ON; START REPLICA", [primary.port],
     )  # fmt: skip
