@@ -210,7 +210,8 @@ def _base_reader(archive: Archive, base: Base | None, table: TablePlan) -> BaseR
     def batches() -> Iterator[pa.RecordBatch]:
         for stored in files:
             file = pq.ParquetFile(pa.BufferReader(archive.vouched(stored)))
-            yield from file.iter_batches(BATCH_ROWS)
+            for group in range(file.num_row_groups):  # as the base was written, in pieces of bounded size
+                yield from file.iter_batches(BATCH_ROWS, [group])
 
     return batches
 

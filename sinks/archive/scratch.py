@@ -28,6 +28,8 @@ from cdc.errors import SCRATCH_UNENCRYPTED, CdcError
 _PREFIX, _LOCK = "cdc-restore-", "lock"
 MEMORY = "384MB"
 BATCH_ROWS = 50_000
+BATCH_BYTES = 16 << 20
+_STEP_ROWS = 2048
 
 
 class Scratch:
@@ -64,8 +66,17 @@ class Scratch:
         return self._connection.execute(query, parameters).fetchall()
 
     def batches(self, query: str) -> Iterator[pa.RecordBatch]:
-        """The result, a batch at a time; nothing else may run meanwhile."""
-        yield from self._connection.execute(query).to_arrow_reader(BATCH_ROWS)
+        """The result, a batch of so many rows or bytes at a time; nothing else may run meanwhile."""
+        held: list[pa.RecordBatch] = []
+        rows = size = 0
+        for step in self._connection.execute(query).to_arrow_reader(_STEP_ROWS):
+            held.append(step)
+            rows, size = rows + step.num_rows, size + step.nbytes
+            if rows >= BATCH_ROWS or size >= BATCH_BYTES:
+                yield pa.concat_batches(held)
+                held, rows, size = [], 0, 0
+        if held:
+            yield pa.concat_batches(held)
 
     def over(self, data: pa.RecordBatch | pa.Table) -> Over:
         """Make Arrow data readable as `incoming` within a `with`."""
