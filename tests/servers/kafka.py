@@ -7,12 +7,9 @@ and are cut off by it, while those that start from `bootstrap` go on.
 
 import base64
 import subprocess
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -20,34 +17,25 @@ from confluent_kafka.admin import AdminClient
 from tests.servers.fetch import KAFKA_LIBS
 from tests.servers.process import Process, free_port
 from tests.servers.proxy import Proxy
+from tests.servers.server import Server
 
 
-class Kafka:
+class Kafka(Server):
     """One broker; `properties` are server.properties, on top of what the tests always need."""
+
+    kind = "Kafka"
 
     def __init__(
         self, directory: Path, properties: Mapping[str, str | int] | None = None, *, heap: str = "512m"
     ) -> None:
-        self.directory = directory
-        self.log = directory / "kafka.log"
+        super().__init__(directory)
         self.port = free_port()
         self._heap = heap
         self._behind_proxy = free_port()
         self._proxy_port = free_port()
-        self._process: Process | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self._configure(properties or {})
         self._format()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.running:
-            self.kill9()
 
     @property
     def bootstrap(self) -> str:
@@ -63,52 +51,17 @@ class Kafka:
         """The proxy that `proxied_bootstrap` names; one at a time, as a context manager."""
         return Proxy(self._behind_proxy, self._proxy_port)
 
-    @property
-    def process(self) -> Process:
-        """The broker, for its pid, memory and CPU."""
-        assert self._process, "start() the broker first"
-        return self._process
+    def spawn(self) -> Process:
+        self._admin = AdminClient(
+            {"bootstrap.servers": self.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200}
+        )
+        return Process([*self._java(), "kafka.Kafka", str(self.directory / "server.properties")], self.log)
 
-    @property
-    def running(self) -> bool:
-        """Whether the broker lives; a frozen one does."""
-        return self._process is not None and self._process.running
-
-    def start(self, timeout: float = 60) -> None:
-        """Start and wait until it answers a client."""
-        assert not self.running, "it is running already"
-        self._process = Process([*self._java(), "kafka.Kafka", str(self.directory / "server.properties")], self.log)
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200})
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                if admin.list_topics(timeout=1).brokers:
-                    return
-            except KafkaException as refused:
-                if not self.process.running or time.monotonic() > deadline:
-                    raise RuntimeError(f"Kafka did not start: {self.process.tail()}") from refused
-
-    def stop(self, timeout: float = 60) -> None:
-        """End it in order."""
-        self.process.stop(timeout=timeout)
-
-    def kill9(self) -> None:
-        """SIGKILL."""
-        self.process.kill9()
-
-    def restart(self) -> None:
-        """Stop if it runs, then start on the same ports and data."""
-        if self.running:
-            self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay, nothing answers."""
-        self.process.pause()
-
-    def cont(self) -> None:
-        """SIGCONT."""
-        self.process.cont()
+    def answers(self) -> bool:
+        try:
+            return bool(self._admin.list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False
 
     def _configure(self, properties: Mapping[str, str | int]) -> None:
         controller = free_port()

@@ -9,12 +9,10 @@ import json
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import pymysql
@@ -23,22 +21,24 @@ from pymysql.constants import CLIENT
 
 from tests.servers.fetch import MYSQL, MYSQL_DATA, mysql_libraries, mysql_user
 from tests.servers.process import Process, free_port
+from tests.servers.server import Server
 
 Row = tuple[Any, ...]
+_FIRST = "init.sql"
 
 
-class MySQL:
+class MySQL(Server):
     """One server; `settings` are lines of my.cnf, on top of what the tests always need."""
+
+    kind = "MySQL"
 
     def __init__(
         self, directory: Path, settings: Mapping[str, str | int] | None = None, *, fsync: bool = False
     ) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self.data = directory / "data"
-        self.log = directory / "mysql.log"
         self.config = directory / "my.cnf"
         self._env = os.environ | {"LD_LIBRARY_PATH": mysql_libraries()}
-        self._process: Process | None = None
         directory.mkdir(parents=True, exist_ok=True)
         identity = directory / "identity.json"
         known = json.loads(identity.read_text()) if identity.exists() else None
@@ -49,70 +49,19 @@ class MySQL:
             identity.touch(mode=0o600)
             identity.write_text(json.dumps({"port": self.port, "password": self.password}))
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+    def spawn(self) -> Process:
+        program: list[str | Path] = [MYSQL / "bin" / "mysqld", f"--defaults-file={self.config}", *mysql_user()]
+        if not self.data.exists():
+            program.append(f"--init-file={self._prepare()}")
+        return Process(program, self.log, env=self._env)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.running:
-            self.kill9()
-
-    @property
-    def process(self) -> Process:
-        """The server, for its pid, memory and CPU."""
-        assert self._process, "start() the server first"
-        return self._process
-
-    @property
-    def running(self) -> bool:
-        """Whether the server lives; a frozen one does."""
-        return self._process is not None and self._process.running
-
-    def start(self) -> None:
-        """Start and wait until it answers SQL, crash recovery included."""
-        assert not self.running, "it is running already"
-        if self.data.exists():
-            self._start()
-        else:
-            self._initialize()
-
-    def _start(self, *options: str, timeout: float = 60) -> None:
-        program: list[str | Path] = [
-            MYSQL / "bin" / "mysqld",
-            f"--defaults-file={self.config}",
-            *mysql_user(),
-            *options,
-        ]
-        self._process = Process(program, self.log, env=self._env)
-        deadline = time.monotonic() + timeout
-        while not self._answers():
-            if not self.process.running or time.monotonic() > deadline:
-                raise RuntimeError(f"MySQL did not start: {self.process.tail()}")
-            time.sleep(0.05)
-
-    def stop(self, timeout: float = 60) -> None:
-        """End it in order."""
-        self.process.stop(timeout=timeout)
-
-    def kill9(self) -> None:
-        """SIGKILL."""
-        self.process.kill9()
-
-    def restart(self) -> None:
-        """Stop if it runs, then start on the same port and data."""
-        if self.running:
-            self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay, nothing answers."""
-        self.process.pause()
-
-    def cont(self) -> None:
-        """SIGCONT."""
-        self.process.cont()
+    def answers(self) -> bool:
+        try:
+            self.connect().close()
+        except pymysql.OperationalError:
+            return False
+        (self.directory / _FIRST).unlink(missing_ok=True)
+        return True
 
     def url(self, dbname: str = "", user: str = "root", *, port: int | None = None) -> str:
         """A URL without password, as a cdc.toml wants it; `port` of a proxy, if one stands in front."""
@@ -150,24 +99,16 @@ class MySQL:
         self.execute(f"CREATE DATABASE {quoted(name)}")
         return MySQLDatabase(self, name)
 
-    def _answers(self) -> bool:
-        try:
-            self.connect().close()
-        except pymysql.OperationalError:
-            return False
-        return True
-
-    def _initialize(self) -> None:
+    def _prepare(self) -> Path:
         shutil.copytree(MYSQL_DATA, self.data)
-        first = self.directory / "init.sql"
+        first = self.directory / _FIRST
         first.touch(mode=0o600)
         first.write_text(
             "SET sql_log_bin = 0;\n"
             f"ALTER USER root@localhost IDENTIFIED BY '{self.password}';\n"
             "RENAME USER root@localhost TO root@'%';\n"
         )
-        self._start(f"--init-file={first}")
-        first.unlink()
+        return first
 
     def _configure(self, settings: Mapping[str, str | int], *, fsync: bool) -> None:
         values: dict[str, str | int] = {

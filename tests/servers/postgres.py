@@ -13,12 +13,11 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import quote
 
 import psycopg
@@ -27,15 +26,17 @@ from psycopg.abc import Params, QueryNoTemplate
 
 from tests.servers.fetch import POSTGRES15, POSTGRES_BIN
 from tests.servers.process import Process, free_port
+from tests.servers.server import Server
 
 Row = tuple[Any, ...]
 Mode = Literal["smart", "fast", "immediate"]
 _STOP_SIGNAL = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 
-class Postgres:
+class Postgres(Server):
     """One server; `settings` are lines of postgresql.conf, on top of what the tests always need."""
 
+    kind = "Postgres"
     psql = POSTGRES_BIN / "psql"
     pgbench = POSTGRES_BIN / "pgbench"
     pg_dump = POSTGRES_BIN / "pg_dump"
@@ -48,12 +49,10 @@ class Postgres:
         fsync: bool = False,
         programs: Path = POSTGRES_BIN,
     ) -> None:
-        self.directory = directory
+        super().__init__(directory)
         self._programs = programs
         self._env = os.environ | ({} if programs == POSTGRES_BIN else {"LD_LIBRARY_PATH": _unpacked_libraries()})
         self.data = directory / "data"
-        self.log = directory / "postgres.log"
-        self._process: Process | None = None
         identity = directory / "identity.json"
         if identity.exists():
             known = json.loads(identity.read_text())
@@ -70,10 +69,6 @@ class Postgres:
         """More variables for the server, from its next start on."""
         self._env = {**self._env, **environment}
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -81,54 +76,31 @@ class Postgres:
             self.process.cont()
             self.stop()
 
-    @property
-    def process(self) -> Process:
-        """The postmaster, for its pid, memory and CPU."""
-        assert self._process, "start() the server first"
-        return self._process
-
-    @property
-    def running(self) -> bool:
-        """Whether the postmaster lives; a frozen one does."""
-        return self._process is not None and self._process.running
-
-    def start(self, timeout: float = 60) -> None:
-        """Start and wait until it answers SQL, crash recovery included."""
-        assert not self.running, "it is running already"
-        self._process = Process(
+    def spawn(self) -> Process:
+        return Process(
             [self._programs / "postgres", "-D", self.data],
             self.log,
             env=self._env,
             privileges=_privileges(),
             death_signal=signal.SIGQUIT,  # its immediate shutdown, which takes the backends along
         )
-        deadline = time.monotonic() + timeout
-        while not self._answers():
-            if not self.process.running or time.monotonic() > deadline:
-                raise RuntimeError(f"Postgres did not start: {self.process.tail()}")
-            time.sleep(0.05)
 
-    def stop(self, mode: Mode = "fast", timeout: float = 60) -> None:
+    def answers(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self, timeout: float = 60, mode: Mode = "fast") -> None:
         """End it as `pg_ctl stop -m mode` does."""
         self.process.stop(_STOP_SIGNAL[mode], timeout)
-
-    def kill9(self) -> None:
-        """SIGKILL to the postmaster and every backend."""
-        self.process.kill9()
 
     def restart(self, mode: Mode = "fast") -> None:
         """Stop if it runs, then start on the same port and data."""
         if self.running:
-            self.stop(mode)
+            self.stop(mode=mode)
         self.start()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay, nothing answers."""
-        self.process.pause()
-
-    def cont(self) -> None:
-        """SIGCONT."""
-        self.process.cont()
 
     def url(self, dbname: str = "postgres", user: str = "postgres", *, port: int | None = None) -> str:
         """A URL without password, as a cdc.toml wants it; `port` of a proxy, if one stands in front."""
@@ -165,13 +137,6 @@ class Postgres:
         """A fresh, empty database."""
         self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return Database(self, name)
-
-    def _answers(self) -> bool:
-        try:
-            self.connect().close()
-        except psycopg.OperationalError:
-            return False
-        return True
 
     def _initialize(self, password: str) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)

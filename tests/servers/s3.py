@@ -5,17 +5,16 @@ In: an empty directory. Out: an S3 endpoint on 127.0.0.1 that asks for its keys,
 
 import os
 import sysconfig
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.servers.process import Process, free_port
+from tests.servers.server import Server
 
 ACCESS_KEY, SECRET_KEY, REGION = "cdc-tests", "only-for-the-length-of-a-test", "us-east-1"
 _WEED = Path(sysconfig.get_path("scripts")) / "weed"
@@ -24,26 +23,16 @@ _IMPATIENT = Config(connect_timeout=1, read_timeout=5, retries={"total_max_attem
 READY = "readiness"
 
 
-class S3:
+class S3(Server):
     """One store; `bucket` makes a bucket in it."""
 
+    kind = "SeaweedFS"
+
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.log = directory / "s3.log"
+        super().__init__(directory)
         self.port = free_port()
         self._ports = _ports()
-        self._process: Process | None = None
         (directory / "data").mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.running:
-            self.kill9()
 
     @property
     def endpoint(self) -> str:
@@ -75,57 +64,21 @@ class S3:
         self.client().create_bucket(Bucket=name)
         return name
 
-    @property
-    def process(self) -> Process:
-        """The store, for its pid, memory and CPU."""
-        assert self._process, "start() the store first"
-        return self._process
-
-    @property
-    def running(self) -> bool:
-        """Whether it lives; a frozen one does."""
-        return self._process is not None and self._process.running
-
-    def start(self, timeout: float = 60) -> None:
-        """Start and wait until it answers a client."""
-        assert not self.running, "it is running already"
+    def spawn(self) -> Process:
         # Beside its log, it writes files of its own into its temporary directory and home.
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
         places = {"HOME": str(self.directory), "TMPDIR": str(self.directory)}
         env = {"PATH": os.environ["PATH"], **keys, **places}
-        self._process = Process(self._command(), self.log, env=env, cwd=self.directory)
-        deadline = time.monotonic() + timeout
-        while not self._answers():
-            if not self.process.running or time.monotonic() > deadline:
-                raise RuntimeError(f"SeaweedFS did not start: {self.process.tail()}")
-            time.sleep(0.05)
-
-    def stop(self, timeout: float = 60) -> None:
-        """End it in order."""
-        self.process.stop(timeout=timeout)
+        return Process(self._command(), self.log, env=env, cwd=self.directory)
 
     def kill9(self) -> None:
         """SIGKILL; what it leaves outside its directory goes too."""
-        self.process.kill9()
+        super().kill9()
         for port in self._ports.values():
             for socket in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):  # noqa: S108 - it takes no other place
                 socket.unlink(missing_ok=True)
 
-    def restart(self) -> None:
-        """Stop if it runs, then start on the same ports and data."""
-        if self.running:
-            self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay, nothing answers."""
-        self.process.pause()
-
-    def cont(self) -> None:
-        """SIGCONT."""
-        self.process.cont()
-
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         """Its parts find each other one after the other: only who reads what he wrote knows that all are there."""
         client = self.client()
         try:
