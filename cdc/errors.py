@@ -653,10 +653,9 @@ BEFORE_ARCHIVE = _code(
 CASCADE_UNFOLDED = _code(
     "CASCADE_UNFOLDED",
     Kind.STOP,
-    "table {table} cannot be restored to this moment: by foreign key {key} changes of {parent} changed its rows below "
-    "the log, and {parent} changed behind {base}, where the base or the copy ends",
+    "what foreign key {key} did to the rows of {table} below the log cannot be told: {problem}",
     "restore to the moment of a base (--list), leave the table out by naming others with --table, or take a replica's "
-    "rows: sinks carry out what the key does",
+    "rows: sinks carried out what the key did",
 )
 BEYOND_ARCHIVE = _code(
     "BEYOND_ARCHIVE",

@@ -28,59 +28,82 @@ ShapeOf = Callable[[str], Table]
 BaseRows = Callable[[], Iterable[pa.RecordBatch]]
 PIECE_BYTES = 128 << 20
 """Of a base, that are joined with the changes at a time."""
-_POS = "txn_seq::HUGEINT * 18446744073709551616 + ordinal"
+STEP = 1 << 20
+"""From one logged change to the next: between them is room for what the keys of MySQL did behind the first."""
+MOVED = STEP - 1
+POS = (
+    f"txn_seq::HUGEINT * 18446744073709551616 + ordinal::HUGEINT * {STEP} "
+    f"+ CASE WHEN op = 'd' AND moved_to IS NOT NULL THEN {MOVED} ELSE 0 END"
+)
+"""A change's place. What leaves its key stands right before what comes to another one, which is the next event."""
 
 
 class TableFold:
-    """One table, the `number`-th of a restore. `add` its changes, then take `rows`."""
+    """One table, the `number`-th of a restore. `add` its changes, then take `rows`.
 
-    def __init__(self, scratch: Scratch, plan: TablePlan, shape_of: ShapeOf, cut_seq: int, number: int = 0) -> None:
-        self._scratch, self._plan, self._shape_of, self._cut_seq = scratch, plan, shape_of, cut_seq
+    `acted`: keys of MySQL may change its rows (`cascade`). Without a key it then keeps each change's place and cells.
+    """
+
+    def __init__(
+        self,
+        scratch: Scratch,
+        plan: TablePlan,
+        shape_of: ShapeOf,
+        cut_seq: int,
+        number: int = 0,
+        *,
+        acted: bool = False,
+    ) -> None:
+        self._scratch, self._shape_of, self._cut_seq, self._acted = scratch, shape_of, cut_seq, acted
+        self.plan = plan
         self._columns = len(plan.shape.columns)
-        self._keyed = not plan.shape.keyless
-        self._changes = f"changes_{number}"
-        if self._keyed:
-            scratch.run(
-                f"CREATE OR REPLACE TABLE {self._changes} (pos HUGEINT, op VARCHAR, key VARCHAR, image VARCHAR[], "
-                "lacking INTEGER[], moved_from VARCHAR)"
-            )
-        else:
-            scratch.run(f"CREATE OR REPLACE TABLE {self._changes} (line VARCHAR, n BIGINT)")
+        self.keyed = not plan.shape.keyless
+        self.changes = f"changes_{number}"
+        columns = "image VARCHAR[], n BIGINT, pos HUGEINT" if acted else "line VARCHAR, n BIGINT"
+        if self.keyed:
+            columns = "pos HUGEINT, op VARCHAR, key VARCHAR, image VARCHAR[], lacking INTEGER[], moved_from VARCHAR"
+        scratch.run(f"CREATE OR REPLACE TABLE {self.changes} ({columns})")
 
     # -- the log ------------------------------------------------------------------------------------------------
     def add(self, batch: pa.RecordBatch | pa.Table) -> None:
         """Rows of segments, of this table or others; what lies beyond the cut or before a void is passed over."""
-        after = f"(txn_seq, ordinal) > {self._plan.void}" if self._plan.void else "true"
-        span = f"txn_seq > {self._plan.since} AND txn_seq <= {self._cut_seq}"
-        where = f'"table" = {literal(self._plan.name)} AND {span} AND {after}'
+        after = f"(txn_seq, ordinal) > {self.plan.void}" if self.plan.void else "true"
+        span = f"txn_seq > {self.plan.since} AND txn_seq <= {self._cut_seq}"
+        where = f'"table" = {literal(self.plan.name)} AND {span} AND {after}'
         with self._scratch.over(batch):
             used = self._scratch.rows(f"SELECT DISTINCT schema_id FROM incoming WHERE {where}")
             for (schema_id,) in used:
                 shape = self._shape_of(schema_id)
                 of = f"FROM incoming WHERE {where} AND schema_id = {literal(schema_id)}"
-                self._scratch.run(self._keyed_changes(shape, of) if self._keyed else self._counted(shape, of))
+                self._scratch.run(self._keyed_changes(shape, of) if self.keyed else self._counted(shape, of))
 
     def _keyed_changes(self, shape: Table, of: str) -> str:
         key = self._key_line("key", shape)
         return f"""
-INSERT INTO {self._changes}
-SELECT {_POS}, op, {key}, CASE WHEN after IS NOT NULL THEN {self._image(shape, "after")} END,
+INSERT INTO {self.changes}
+SELECT {POS}, op, {key}, CASE WHEN after IS NOT NULL THEN {self._image(shape, "after")} END,
   {self._lacking(shape)}, CASE WHEN moved_from IS NOT NULL THEN {self._key_line("moved_from", shape)} END {of}"""
 
     def _counted(self, shape: Table, of: str) -> str:
         """An unchanged column of `after` has the value that `before` has, which is whole."""
-        before = line([f"b[{at}]" for at in range(1, self._columns + 1)])
-        after = line([f"a[{at}]" for at in range(1, self._columns + 1)])
+        before, after = "b", "a"
+        what, at = "image", ", pos"
+        if not self._acted:
+            before, after = self._line("b"), self._line("a")
+            what, at = "line", ""
         filled = [
             f"CASE WHEN list_contains(unchanged, {at}) THEN before[{at}] ELSE after[{at}] END"
             for at in range(1, len(shape.columns) + 1)
         ]
         return f"""
-INSERT INTO {self._changes} SELECT line, n FROM (
-  SELECT unnest([{{'line': CASE WHEN before IS NOT NULL THEN {before} END, 'n': -1}},
-                 {{'line': CASE WHEN after IS NOT NULL THEN {after} END, 'n': 1}}], recursive := true)
-  FROM (SELECT before, after, {self._image(shape, "before")} AS b, {self._mapped(shape, filled)} AS a {of})
-) WHERE line IS NOT NULL"""
+INSERT INTO {self.changes} SELECT {what}, n{at} FROM (
+  SELECT {POS} AS pos, unnest([{{'{what}': CASE WHEN before IS NOT NULL THEN {before} END, 'n': -1}},
+                 {{'{what}': CASE WHEN after IS NOT NULL THEN {after} END, 'n': 1}}], max_depth := 2)
+  FROM (SELECT *, {self._image(shape, "before")} AS b, {self._mapped(shape, filled)} AS a {of})
+) WHERE {what} IS NOT NULL"""
+
+    def _line(self, image: str) -> str:
+        return line([f"{image}[{at}]" for at in range(1, self._columns + 1)])
 
     def _image(self, shape: Table, column: str) -> str:
         return self._mapped(shape, [f"{column}[{at}]" for at in range(1, len(shape.columns) + 1)])
@@ -93,7 +116,7 @@ INSERT INTO {self._changes} SELECT line, n FROM (
         place = {column.attnum: at for at, column in enumerate(shape.columns)}
         return [
             cells[place[column.attnum]] if column.attnum in place else f"{literal(column.missing)}::VARCHAR"
-            for column in self._plan.shape.columns
+            for column in self.plan.shape.columns
         ]
 
     def _lacking(self, shape: Table) -> str:
@@ -101,7 +124,7 @@ INSERT INTO {self._changes} SELECT line, n FROM (
         place = {column.attnum: at for at, column in enumerate(shape.columns, 1)}
         found = [
             f"CASE WHEN list_contains(unchanged, {place[column.attnum]}) THEN {at} END"
-            for at, column in enumerate(self._plan.shape.columns, 1)
+            for at, column in enumerate(self.plan.shape.columns, 1)
             if column.attnum in place
         ]
         return f"CASE WHEN unchanged IS NOT NULL THEN list_filter([{', '.join(found)}], lambda x: x IS NOT NULL) END"
@@ -112,13 +135,13 @@ INSERT INTO {self._changes} SELECT line, n FROM (
     # -- the result ---------------------------------------------------------------------------------------------
     def rows(self, base: BaseRows | None) -> Iterator[pa.RecordBatch]:
         """Batches of (key, line). `base` opens the table's rows in its base, in the base's shape; None: no base."""
-        if self._plan.from_base and base is None:
+        if self.plan.from_base and base is None:
             raise ValueError("the plan wants a base")
-        if not self._plan.from_base:
+        if not self.plan.from_base:
             base = None
-        yield from self._keyed_rows(base) if self._keyed else self._counted_rows(base)
+        yield from self._keyed_rows(base) if self.keyed else self._counted_rows(base)
 
-    def _pieces(self, base: BaseRows) -> Iterator[None]:
+    def pieces(self, base: BaseRows) -> Iterator[None]:
         """The base as `incoming`, a piece at a time: what a join holds and spills is as large as a piece."""
         held: list[pa.RecordBatch] = []
         for batch in base():
@@ -137,12 +160,12 @@ INSERT INTO {self._changes} SELECT line, n FROM (
             f"CREATE OR REPLACE TABLE met AS SELECT c.{by} FROM {changed} c SEMI JOIN {of_base} ON b.{by} = c.{by}"
         )
 
-    def _base_rows(self) -> tuple[str, list[str]]:
+    def base_rows(self) -> tuple[str, list[str]]:
         """Expressions over `incoming`: the key's line, the cells, in the shape of the cut."""
-        assert self._plan.base_schema is not None
-        shape = self._shape_of(self._plan.base_schema)
+        assert self.plan.base_schema is not None
+        shape = self._shape_of(self.plan.base_schema)
         cells = self._cells(shape, [name(column.name) for column in shape.columns])
-        key = line([name(column) for column in shape.key]) if self._keyed else "''"
+        key = line([name(column) for column in shape.key]) if self.keyed else "''"
         return key, cells
 
     def _keyed_rows(self, base: BaseRows | None) -> Iterator[pa.RecordBatch]:
@@ -151,24 +174,23 @@ INSERT INTO {self._changes} SELECT line, n FROM (
             "CREATE OR REPLACE TABLE last AS SELECT key, max(pos) AS pos, arg_min(op, pos) IN ('u', 'd') AS was_there, "
             "arg_max(op, pos) <> 'd' AS is_there, "
             "count(*) FILTER (op IN ('c', 'r')) - count(*) FILTER (op = 'd') AS more "
-            f"FROM {self._changes} GROUP BY key"
+            f"FROM {self.changes} GROUP BY key"
         )
         self._refuse(
             "SELECT key FROM last WHERE was_there::INT + more <> is_there::INT",
             "it was inserted while it was there, or changed while it was not",
         )
         scratch.run(
-            f"CREATE OR REPLACE TABLE live AS SELECT c.* FROM {self._changes} c "
+            f"CREATE OR REPLACE TABLE live AS SELECT c.* FROM {self.changes} c "
             "JOIN last l ON c.key = l.key AND c.pos = l.pos WHERE c.op <> 'd'"
         )
         filled = self._fill(base)
-        cells = [f"image[{at}]" for at in range(1, self._columns + 1)]
-        yield from scratch.batches(f"SELECT key, {line(cells)} AS line FROM {filled}")
+        yield from scratch.batches(f"SELECT key, {self._line('image')} AS line FROM {filled}")
         scratch.run("CREATE OR REPLACE TABLE began (key VARCHAR)")
         if base is not None:
-            key, cells = self._base_rows()
+            key, cells = self.base_rows()
             of_base = f"(SELECT {key} AS key, {line(cells)} AS line FROM incoming) b"
-            for _ in self._pieces(base):
+            for _ in self.pieces(base):
                 self._met(of_base, "last", "key")
                 scratch.run("INSERT INTO began SELECT key FROM met")
                 yield from scratch.batches(f"SELECT b.key, b.line FROM {of_base} ANTI JOIN met m ON b.key = m.key")
@@ -222,7 +244,7 @@ INSERT INTO {self._changes} SELECT line, n FROM (
                 f"INSERT INTO seen SELECT w.row_key, w.col, w.at_key, e.pos, e.op, e.carried, e.value, e.moved_from "
                 f"FROM (SELECT * FROM wanted WHERE col = {col}) w ASOF LEFT JOIN ("
                 f"SELECT key, pos, op, NOT coalesce(list_contains(lacking, {col}), false) AS carried, "
-                f"image[{col}] AS value, moved_from FROM {self._changes} "
+                f"image[{col}] AS value, moved_from FROM {self.changes} "
                 f"WHERE op <> 'u' OR NOT coalesce(list_contains(lacking, {col}), false)"
                 f") e ON w.at_key = e.key AND w.before > e.pos"
             )
@@ -236,8 +258,8 @@ INSERT INTO {self._changes} SELECT line, n FROM (
 
     def _fill_from_base(self, base: BaseRows | None) -> None:
         if base is not None:
-            key, cells = self._base_rows()
-            for _ in self._pieces(base):
+            key, cells = self.base_rows()
+            for _ in self.pieces(base):
                 self._scratch.run(
                     f"INSERT INTO found SELECT f.row_key, f.col, b.image[f.col] FROM from_base f "
                     f"JOIN (SELECT {key} AS key, [{', '.join(cells)}] AS image FROM incoming) b ON b.key = f.at_key"
@@ -250,20 +272,21 @@ INSERT INTO {self._changes} SELECT line, n FROM (
         bad = self._scratch.rows(f"{query} LIMIT 3")
         if bad:
             keys = ", ".join(row[0] for row in bad)
-            raise CdcError(ARCHIVE_CORRUPT, name=f"{self._plan.name} row {keys}", problem=problem)
+            raise CdcError(ARCHIVE_CORRUPT, name=f"{self.plan.name} row {keys}", problem=problem)
 
     # -- tables without a key -----------------------------------------------------------------------------------
     def _counted_rows(self, base: BaseRows | None) -> Iterator[pa.RecordBatch]:
         scratch = self._scratch
+        what = self._line("image") if self._acted else "line"
         scratch.run(
-            f"CREATE OR REPLACE TABLE counted AS SELECT line, sum(n)::BIGINT AS n FROM {self._changes} GROUP BY line "
-            "HAVING sum(n) <> 0"
+            f"CREATE OR REPLACE TABLE counted AS SELECT {what} AS line, sum(n)::BIGINT AS n FROM {self.changes} "
+            "GROUP BY 1 HAVING sum(n) <> 0"
         )
         if base is not None:
-            _, cells = self._base_rows()
+            _, cells = self.base_rows()
             of_base = f"(SELECT {line(cells)} AS line FROM incoming) b"
             scratch.run("CREATE OR REPLACE TABLE before (line VARCHAR, n BIGINT)")
-            for _ in self._pieces(base):
+            for _ in self.pieces(base):
                 self._met(of_base, "counted", "line")
                 scratch.run(
                     f"INSERT INTO before SELECT b.line, count(*) FROM {of_base} "

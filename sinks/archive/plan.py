@@ -19,7 +19,6 @@ from typing import Literal
 from cdc.errors import (
     BEFORE_ARCHIVE,
     BEYOND_ARCHIVE,
-    CASCADE_UNFOLDED,
     CUT_AMBIGUOUS,
     SCHEMA_CHANGE_UNSUPPORTED,
     CdcError,
@@ -208,8 +207,6 @@ class TablePlan:
     since: int = 0
     void: tuple[int, int] | None = None
     copying: bool = False
-    cascaded: CdcError | None = None
-    """Why its rows at the cut are not known: a foreign key of MySQL may have changed them, which no segment holds."""
 
     @property
     def from_base(self) -> bool:
@@ -247,34 +244,14 @@ def make_plan(
         for name, table in (base.tables if base else {}).items()
     }
     said = []
-    settled = dict.fromkeys(tables, since)
     changes = [c for s in needed for c in s.changes if since < c.seq <= cut.txn_seq]
     changes.sort(key=lambda c: (c.seq, c.at))
     for change in changes:
         _apply(change, tables, shape_of)
-        if change.effect == "copied":
-            settled[change.table] = change.seq
         if change.effect in ("add_column", "drop_column"):
             said.append(f"{change.effect.replace('_', ' ')} in {change.table} (transaction {change.seq})")
-    _mark_cascades(tables, settled, needed, cut)
     sequences, later = reached(base.sequences, segments, head, cut.txn_seq) if base else ({}, [])
     return Plan(base, tuple(needed), cut, tables, tuple(said), sequences, tuple(later))
-
-
-def _mark_cascades(
-    tables: Mapping[str, TablePlan], settled: Mapping[str, int], needed: Sequence[Segment], cut: Cut
-) -> None:
-    """A fold would bring rows back that a key took. Where no parent has changed behind base or copy, none has acted."""
-    begun = max(settled.values(), default=0)
-    for name, table in tables.items():
-        for key in table.shape.foreign_keys if table.shape.engine == "mysql" else ():
-            parent = f"{key.schema}.{key.table}"
-            changed = [s.tables[parent] for s in needed if parent in s.tables]
-            acts = {key.on_delete, key.on_update} - {"NO ACTION", "RESTRICT"}
-            if acts and any(rows.last > begun and rows.first <= cut.txn_seq for rows in changed):
-                table.cascaded = CdcError(
-                    CASCADE_UNFOLDED, table=name, key=key.name, parent=parent, base=f"transaction {begun}"
-                )
 
 
 def _apply(change: SchemaChange, tables: dict[str, TablePlan], shape_of: Callable[[str], Table]) -> None:

@@ -141,8 +141,6 @@ class _Prover:
                 continue  # It was made between the two.
             if table is None or table.copying:
                 return f"table {name} was being copied then"
-            if table.cascaded:
-                return table.cascaded.text
             if seen is None:
                 return f"it does not cover table {name}"
             shape = self._archive.shape(seen.schema_id)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from cdc.errors import RESTORE_FAILED, TABLE_COPYING, TABLE_UNKNOWN, CdcError
 from sinks.archive.archive import Archive
+from sinks.archive.cascade import Cascade, edges_of
 from sinks.archive.fold import TableFold
 from sinks.archive.lines import digest_of, rows_in
 from sinks.archive.manifest import Base
@@ -132,8 +133,6 @@ def chosen(plan: Plan, wanted: Wanted) -> list[TablePlan]:
     for table in tables:
         if table.copying:
             raise CdcError(TABLE_COPYING, table=table.name)
-        if table.cascaded:
-            raise table.cascaded
     return tables
 
 
@@ -154,27 +153,33 @@ def _compare(table: TablePlan, place: Place, target: Target, load: _Load) -> Non
 def _read(
     archive: Archive, plan: Plan, tables: Sequence[TablePlan], scratch: Scratch, observer: Observer
 ) -> list[TableFold]:
-    """Every segment once, its rows to the tables they belong to."""
-    cut = plan.cut.txn_seq
-    folds = [TableFold(scratch, table, archive.shape, cut, number) for number, table in enumerate(tables)]
-    by_name = {table.name: fold for table, fold in zip(tables, folds, strict=True)}
-    observer.begun(sum(_changes(plan, name) for name in by_name), {t.name: _estimate(plan, t) for t in tables})
-    held = _Held(scratch, by_name)
+    """Every segment once, its rows to the tables they belong to; then what keys of MySQL did to these."""
+    edges = edges_of(plan, [table.name for table in tables])
+    cascade = Cascade(scratch, plan, edges, archive.shape)
+    names = [table.name for table in tables]
+    folds = {
+        name: TableFold(scratch, plan.tables[name], archive.shape, plan.cut.txn_seq, number, acted=name in edges)
+        for number, name in enumerate(dict.fromkeys([*names, *edges]))
+    }
+    needed = folds.keys() | cascade.parents
+    observer.begun(sum(_changes(plan, name) for name in needed), {t.name: _estimate(plan, t) for t in tables})
+    held = _Held(scratch, folds, cascade)
     read = 0
     for segment in plan.segments:
-        for name, batch in segment_rows(archive, segment, by_name.keys()):
+        for name, batch in segment_rows(archive, segment, needed):
             held.add(name, batch)
             read += batch.num_rows
             observer.reading(read)
     held.flush()
-    return folds
+    cascade.carry_out(folds, lambda table: _base_reader(archive, plan.base, table))
+    return [folds[name] for name in names]
 
 
 class _Held:
     """Batches on their way to the folds, which take few large ones in half the time of many small ones."""
 
-    def __init__(self, scratch: Scratch, folds: Mapping[str, TableFold]) -> None:
-        self._scratch, self._folds = scratch, folds
+    def __init__(self, scratch: Scratch, folds: Mapping[str, TableFold], cascade: Cascade) -> None:
+        self._scratch, self._folds, self._cascade = scratch, folds, cascade
         self._batches: dict[str, list[pa.RecordBatch]] = {}
         self._bytes = 0
 
@@ -187,7 +192,10 @@ class _Held:
     def flush(self) -> None:
         self._scratch.run("BEGIN")
         for name, batches in self._batches.items():
-            self._folds[name].add(pa.Table.from_batches(batches))
+            rows = pa.Table.from_batches(batches)
+            if name in self._folds:
+                self._folds[name].add(rows)
+            self._cascade.add(name, rows)
         self._scratch.run("COMMIT")
         self._batches.clear()
         self._bytes = 0
