@@ -22,6 +22,7 @@ from sinks.cascades import Derived
 from sinks.fold import Group, Key, Net, Values
 from sinks.mysql.cascade import cascade
 from sinks.mysql.statements import Statements, tuples
+from sinks.replay import RefusedRow
 from sinks.target import Mismatch
 
 FEW = 32
@@ -34,10 +35,6 @@ _ROW_REFUSED = frozenset({
     1263, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1416, 1425, 1439, 1441, 1690,  # not a value of the type
     1118, 1526, 1644, 1748, 3140, 3141, 3156, 3819, 3854, 4025,  # too large, partition, trigger, JSON, CHECK, charset
 })  # fmt: skip
-
-
-class RefusedRow(Exception):  # noqa: N818 - the caller says which row, and makes it an error of the catalogue
-    """The server does not take a row as it is."""
 
 
 class Rows:
@@ -78,6 +75,19 @@ class Rows:
     def removes(self, sql: Statements, copies: Sequence[tuple[Values, int]]) -> int:
         """Remove so many copies of each of these rows of a keyless table."""
         return sum(self.run(sql.remove(values, n)) for values, n in copies)
+
+    def insert_one(self, sql: Statements, values: Values) -> int:
+        return self.inserts(sql, [values])
+
+    def replace_one(self, sql: Statements, key: Key, values: Values) -> int:
+        self.delete_one(sql, key)
+        return self.insert_one(sql, values)
+
+    def update_one(self, sql: Statements, columns: tuple[str, ...], values: Values, key: Key) -> int:
+        return self.run(sql.update_one(columns, values, key))
+
+    def delete_one(self, sql: Statements, key: Key) -> int:
+        return self.run(sql.delete_one(key))
 
     def derive(self, derived: Derived) -> int:
         """What a foreign key of the source did below its log."""

@@ -13,9 +13,9 @@ from cdc.log import Change, Chunk, End
 from sinks.cascades import Derived
 from sinks.fold import Net
 from sinks.mysql.progress import Hold
-from sinks.mysql.replay import Replay
-from sinks.mysql.rows import RefusedRow, Rows
+from sinks.mysql.rows import Rows
 from sinks.mysql.tables import Tables
+from sinks.replay import RefusedRow, Replay
 from sinks.target import ExistingRows
 from sinks.transaction import ChangeTransaction, Progress
 

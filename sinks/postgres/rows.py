@@ -1,7 +1,8 @@
 """The net effect on a table, written in few statements, each with an exact row count.
 
 In: a `Net`. Out: rows on the target. Refuses: a statement that changed more or fewer rows than it named
-(`Mismatch`), unless the table is being copied, where a row may be missing (CORRECTNESS 22).
+(`Mismatch`), unless the table is being copied, where a row may be missing (CORRECTNESS 22); a single row that the
+server refuses (`RefusedRow`).
 
 Order: deletes, moves of keys, updates, inserts. A few rows go as one statement each, in one round trip; more
 go through a temporary staging table and one statement for all; inserts by COPY straight into the target.
@@ -10,27 +11,32 @@ go through a temporary staging table and one statement for all; inserts by COPY 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import psycopg
 
 from cdc.event import Table
+from cdc.postgres.session import Server
 from sinks.cascades import Derived
 from sinks.fold import Group, Key, Net, Values
 from sinks.postgres.cascade import cascade
 from sinks.postgres.statements import Statement, Statements, Text
+from sinks.replay import RefusedRow
 from sinks.target import Mismatch
 
 FEW = 32
 """Up to so many rows, single statements take less time than staging (measured: equal at about 50)."""
+REFUSALS = (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException)
+"""What is wrong with the rows, not with the connection, the statement or our rights."""
 TextRow = Sequence[Text]
 
 
 class Rows:
     """Writes rows on one connection, in whatever transaction is open there."""
 
-    def __init__(self, connection: psycopg.Connection) -> None:
-        self._cursor = connection.cursor()
+    def __init__(self, server: Server, connection: psycopg.Connection) -> None:
+        self._server, self._cursor = server, connection.cursor()
         self._statements: dict[str, Statements] = {}
         self._staged: set[str] = set()
         self._ops = itertools.count(1)
@@ -73,7 +79,8 @@ class Rows:
         if not copies:
             return 0
         rows = ([str(n), *sql.row(sql.columns, values)] for values, n in copies)
-        return self._staged_rows(sql, sql.remove, sql.columns, rows)
+        with self._refusing():
+            return self._staged_rows(sql, sql.remove, sql.columns, rows)
 
     def _updates(self, sql: Statements, columns: tuple[str, ...], group: Group) -> int:
         if not columns:
@@ -88,6 +95,30 @@ class Rows:
         """What a foreign key of the source did below its log."""
         self._cursor.execute(*cascade(derived))
         return self._cursor.rowcount
+
+    # -- one row --
+    def insert_one(self, sql: Statements, values: Values) -> int:
+        return self._one(sql.insert_one, sql.row(sql.columns, values))
+
+    def replace_one(self, sql: Statements, key: Key, values: Values) -> int:  # noqa: ARG002 - it names its key
+        return self._one(sql.replace_one, sql.row(sql.columns, values))
+
+    def update_one(self, sql: Statements, columns: tuple[str, ...], values: Values, key: Key) -> int:
+        return self._one(sql.update_one(columns), [*sql.row(columns, values), *sql.key(key)])
+
+    def delete_one(self, sql: Statements, key: Key) -> int:
+        return self._one(sql.delete_one, sql.key(key))
+
+    def _one(self, statement: Statement, parameters: TextRow) -> int:
+        with self._refusing():
+            return self._cursor.execute(statement, parameters).rowcount
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except REFUSALS as error:
+            raise RefusedRow(self._server.problem(error)) from None
 
     # -- ways to the server --
     def _one_by_one(self, statement: Statement, rows: Sequence[TextRow]) -> int:

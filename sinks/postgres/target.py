@@ -15,9 +15,9 @@ from cdc.log import Change, Chunk, End
 from sinks.cascades import Derived
 from sinks.fold import Net
 from sinks.postgres.progress import Hold
-from sinks.postgres.replay import REFUSALS, Replay
-from sinks.postgres.rows import Rows
+from sinks.postgres.rows import REFUSALS, Rows
 from sinks.postgres.tables import Tables
+from sinks.replay import RefusedRow, Replay
 from sinks.target import ExistingRows
 from sinks.transaction import ChangeTransaction, Progress
 
@@ -25,14 +25,14 @@ from sinks.transaction import ChangeTransaction, Progress
 class Writer:
     """Writes on the connection of a `Hold`."""
 
-    refusals = REFUSALS
+    refusals = (RefusedRow, *REFUSALS)
 
     def __init__(self, hold: Hold, shape_of: Callable[[str], Table], existing_rows: ExistingRows) -> None:
         self._hold = hold
         with hold.errors():
             self._tables = Tables(hold.connection, hold.pipeline, hold.source, shape_of, existing_rows)
-        self._rows = Rows(hold.connection)
-        self._replay = Replay(hold.server, hold.connection, self._rows, hold.source)
+        self._rows = Rows(hold.server, hold.connection)
+        self._replay = Replay(self._rows, hold.source)
 
     def exact(self, table: Table, schema_id: str, end: End) -> bool:
         return self._tables.exact(table, schema_id, end)

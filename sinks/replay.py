@@ -9,37 +9,54 @@ and transaction. In a table that is being copied a missing row is nothing, and a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import orjson
-import psycopg
 
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, CdcError, Code
 from cdc.event import RowEvent, Table
-from cdc.postgres.session import Server
 from sinks.across import UnfitError
-from sinks.fold import Key, carried, key_of, new_key
-from sinks.postgres.rows import Rows
-from sinks.postgres.statements import Statement, Statements, Text
+from sinks.fold import Key, Values, carried, key_of, new_key
 
-REFUSALS = (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.RaiseException)
-"""What is wrong with the rows, not with the connection, the statement or our rights."""
 _WORDS = {"c": "insert", "r": "insert", "u": "update", "d": "delete"}
 
 
-class Replay:
-    """Applies single events on one connection, in whatever transaction is open there."""
+class RefusedRow(Exception):  # noqa: N818 - the replay says which row, and makes it an error of the catalogue
+    """The target does not take a row as it is."""
 
-    def __init__(self, server: Server, connection: psycopg.Connection, rows: Rows, source: str) -> None:
-        self._server, self._source, self._rows = server, source, rows
-        self._cursor = connection.cursor()
+
+class OneRow(Protocol):
+    """An engine's statements for a row, on its connection: each says how many rows it met, or `RefusedRow`."""
+
+    def of(self, table: Table, schema_id: str) -> Any:
+        """The statements of this shape, which the others are given as `sql`."""
+        ...
+
+    def insert_one(self, sql: Any, values: Values) -> int: ...
+
+    def replace_one(self, sql: Any, key: Key, values: Values) -> int:
+        """Insert, whether a row with this key is there or not."""
+        ...
+
+    def update_one(self, sql: Any, columns: tuple[str, ...], values: Values, key: Key) -> int: ...
+    def delete_one(self, sql: Any, key: Key) -> int: ...
+
+    def removes(self, sql: Any, copies: Sequence[tuple[Values, int]]) -> int:
+        """Remove so many copies of each of these rows of a keyless table."""
+        ...
+
+
+class Replay:
+    """Applies single events, in whatever transaction is open on the connection of `rows`."""
+
+    def __init__(self, rows: OneRow, source: str) -> None:
+        self._rows, self._source = rows, source
 
     def apply(self, event: RowEvent, table: Table, txn_seq: int, *, exact: bool) -> None:
         """One row. Not `exact`: the table is being copied."""
         try:
             found = self._apply(event, table, exact=exact)
-        except REFUSALS as error:
-            raise self._stop(APPLY_FAILED, event, table, txn_seq, problem=self._server.problem(error)) from None
-        except UnfitError as error:
+        except (RefusedRow, UnfitError) as error:
             raise self._stop(APPLY_FAILED, event, table, txn_seq, problem=str(error)) from None
         except (KeyError, TypeError, ValueError) as error:
             problem = f"the event does not have the table's form: {error!r}"
@@ -52,35 +69,33 @@ class Replay:
         return CdcError(code, source=self._source, table=table.full_name, position=None, **facts)
 
     def _apply(self, event: RowEvent, table: Table, *, exact: bool) -> int:
-        sql = self._rows.of(table, event.schema_id)
+        sql, rows = self._rows.of(table, event.schema_id), self._rows
         if table.keyless:
             return self._keyless(event, sql)
         key = key_of(table)
         if event.op == "d":
             # A moved key is carried out by its other half.
-            return 1 if event.moved_to else self._run(sql.delete_one, sql.key(key(event.before or {})))
+            return 1 if event.moved_to else rows.delete_one(sql, key(event.before or {}))
         if event.op == "u":
             return self._update(sql, event, new_key(event, table, key), moved=False)
         if event.moved_from is not None:
             return self._update(sql, event, key(event.moved_from), moved=True)
-        return self._run(sql.insert_one if exact else sql.replace_one, sql.row(sql.columns, event.after or {}))
+        after = event.after or {}
+        return rows.insert_one(sql, after) if exact else rows.replace_one(sql, key(after), after)
 
-    def _update(self, sql: Statements, event: RowEvent, key: Key, *, moved: bool) -> int:
+    def _update(self, sql: Any, event: RowEvent, key: Key, *, moved: bool) -> int:
         values = carried(event)
         columns = tuple(values) if moved else sql.without_key(tuple(values))
-        return self._run(sql.update_one(columns), [*sql.row(columns, values), *sql.key(key)]) if columns else 1
+        return self._rows.update_one(sql, columns, values, key) if columns else 1
 
-    def _keyless(self, event: RowEvent, sql: Statements) -> int:
+    def _keyless(self, event: RowEvent, sql: Any) -> int:
         if event.before is not None:
             found = self._rows.removes(sql, [(event.before, 1)])
             if found != 1:
                 return found
         if event.after is None:
             return 1
-        return self._run(sql.insert_one, sql.row(sql.columns, {**(event.before or {}), **carried(event)}))
-
-    def _run(self, statement: Statement, parameters: Sequence[Text]) -> int:
-        return self._cursor.execute(statement, parameters).rowcount
+        return self._rows.insert_one(sql, {**(event.before or {}), **carried(event)})
 
 
 def _named(event: RowEvent, table: Table) -> str:
