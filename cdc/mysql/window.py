@@ -37,7 +37,7 @@ def read_window(
     server: Server, tables: Sequence[Table], after: GtidSet, until: GtidSet, *, checksum: bool
 ) -> dict[str, Touched]:
     """Keys touched by transactions of `until` that are not in `after`, by table."""
-    window = _Window(server.name, tables, after, checksum=checksum)
+    window = _Window(server.name, tables, after, until, checksum=checksum)
     deadline = time.monotonic() + _PATIENCE_S
     with closing(BinlogStream(server)) as stream:
         stream.start(after)
@@ -50,10 +50,12 @@ def read_window(
 
 
 class _Window:
-    """The rows of the span, last images last."""
+    """The rows of the span, last images last. What lies behind it may come too and is left alone."""
 
-    def __init__(self, source: str, tables: Sequence[Table], after: GtidSet, *, checksum: bool) -> None:
-        self._source, self._checksum = source, checksum
+    def __init__(
+        self, source: str, tables: Sequence[Table], after: GtidSet, until: GtidSet, *, checksum: bool
+    ) -> None:
+        self._source, self._until, self._checksum = source, until, checksum
         self._tables = {table.full_name: table for table in tables}
         self._mapped: dict[bytes, tuple[Table, list[Cell]] | None] = {}
         self._gtid: Gtid | None = None
@@ -70,9 +72,13 @@ class _Window:
             self._event(inner, inner_body)
 
     def _event(self, header: Header, body: bytes) -> None:
+        if header.type == wire.GTID:
+            gtid = wire.parse_gtid(body)
+            self._gtid = gtid if self._until.holds(gtid.sid, gtid.number) else None
+            self._began = False
+        if self._gtid is None:
+            return
         match header.type:
-            case wire.GTID:
-                self._gtid, self._began = wire.parse_gtid(body), False
             case wire.TABLE_MAP:
                 self._map(body)
             case kind if kind in _ROWS:
