@@ -61,7 +61,7 @@ class CopyStream(Protocol):
 
 
 class Snapshot(Protocol):
-    """All tables at one position. `rows` gives chunks of a table, nothing for an empty one."""
+    """All tables at one position. `rows`, asked for in their order, gives chunks of each, nothing for an empty one."""
 
     @property
     def position(self) -> Position: ...

@@ -25,6 +25,7 @@ import pymysql
 from pymysql.connections import Connection
 from pymysql.constants import CLIENT, SERVER_STATUS
 from pymysql.converters import conversions, escape_string
+from pymysql.cursors import SSCursor
 
 from cdc.errors import CdcError
 from cdc.server import Endpoint
@@ -260,6 +261,32 @@ def close(connection: Connection) -> None:
     """Whether it is open, broken or closed."""
     with suppress(pymysql.MySQLError):
         connection.close()
+
+
+def cut(connection: Connection) -> None:
+    """From another thread: whoever waits for the server finds the connection lost. It still has to be closed."""
+    opened = connection._sock  # noqa: SLF001 - it has no other way
+    if opened is not None:
+        with suppress(OSError):
+            # Closed, it resets: else a server that waits for room goes on waiting for a minute, with all it holds.
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # Not TLS' own way, which takes from the other thread what it is just using.
+            socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
+@contextmanager
+def streamed(connection: Connection, query: str) -> Iterator[SSCursor]:
+    """Row after row as the server sends them. Where they are not read to the end, the connection is closed."""
+    cursor = connection.cursor(SSCursor)
+    try:
+        cursor.execute(query)
+        yield cursor
+    finally:
+        result = cursor._result  # noqa: SLF001
+        if result is not None and result.unbuffered_active:
+            # Else the driver would read the rest of the table first, also from a connection that is lost.
+            result.unbuffered_active = False
+            close(connection)
 
 
 @contextmanager

@@ -4,31 +4,34 @@ In: a server, tables. Out: the position, shapes, chunks of rows as lists of sour
 neither lock nor write a heartbeat (SOURCE_PREREQUISITE); locks that are not to be had for a while (COPY_LOCKED); what
 changed too much while a snapshot without lock began (COPY_TORN).
 
-    lock → read what is executed → begin a consistent snapshot → touch every table → unlock
+    lock → read what is executed → in each session: begin a consistent snapshot, touch every table → unlock
 
-The lock lasts for the time of these few statements. What is touched cannot be altered until the copy is over: the
-server makes ALTER and TRUNCATE wait, rows can be written all the while.
+The lock lasts for the time of these few statements; under it nothing is committed, so all sessions show the same. What
+is touched cannot be altered until the copy is over: the server makes ALTER and TRUNCATE wait, rows can be written all
+the while. Each session touches all tables, so that it can rely on none but itself.
 
-    no lock: what is executed → snapshot → touch → a commit of ours → what is executed
+    no lock: what is executed → snapshots → touch → a commit of ours → what is executed
 
 Where no lock may be taken, what was committed between the two readings is read from the log (`window`) and patched into
-the copy, which then stands at the second. The commit of ours makes sure that nothing the snapshot shows is missing.
+the copy, which then stands at the second. The commit of ours makes sure that nothing that a snapshot shows is missing.
+Sessions may begin apart within this span and differ in what was written in it: of that, what is patched in counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import pymysql
-from pymysql.cursors import SSCursor
+from pymysql.connections import Connection
 
 from cdc.errors import COPY_LOCKED, COPY_TORN, SOURCE_PREREQUISITE, CdcError
 from cdc.event import Table
+from cdc.mysql.ahead import ReadAhead
 from cdc.mysql.catalog import Catalog, FoundTable
 from cdc.mysql.names import quoted
-from cdc.mysql.session import Server, close, number_of
+from cdc.mysql.session import Server, Setting, close, number_of, streamed
 from cdc.mysql.values import select_expression
 from cdc.mysql.window import Touched, key_of, read_window
 from cdc.position import GtidSet
@@ -36,7 +39,15 @@ from cdc.rowevents import Row
 
 CHUNK_ROWS = 10_000
 CHUNK_BYTES = 8 << 20
+SESSIONS = 4
 
+_SETTINGS: dict[str, Setting] = {
+    "transaction_isolation": "REPEATABLE-READ",
+    "max_execution_time": 0,
+    # A session that has read ahead waits for its turn: as long as the largest table takes.
+    "net_write_timeout": 86_400,
+    "wait_timeout": 86_400,
+}
 _PATIENCE_S = 10
 _DENIED = (1044, 1045, 1142, 1227)
 """1045: a managed server that lets nobody lock all of it."""
@@ -44,23 +55,25 @@ _TIMED_OUT = (1205, 3024)
 
 
 class BaseCopy:
-    """One session under a consistent snapshot. `executed` are the transactions that it shows."""
+    """Sessions under consistent snapshots. `executed` are the transactions that they show."""
 
-    def __init__(self, server: Server, tables: Sequence[FoundTable], *, patched: bool = False) -> None:
-        """`patched`: rows come by `chunks` alone, where a window can be patched in; else there must be none."""
+    def __init__(
+        self, server: Server, tables: Sequence[FoundTable], *, sessions: int = 1, patched: bool = False
+    ) -> None:
+        """`patched`: rows come by `reading` alone, where a window can be patched in; else there must be none."""
         self._server = server
         self._window: dict[str, Touched] = {}
-        self._connection = server.connect(
-            settings={"transaction_isolation": "REPEATABLE-READ", "max_execution_time": 0}, raw=True
-        )
+        self._sessions: list[Connection] = []
         catalog = Catalog(server)
         try:
+            for _ in range(max(1, min(sessions, len(tables)))):
+                self._sessions.append(server.connect(settings=_SETTINGS, raw=True, multi_statements=True))
             locked = self._lock(catalog, tables)
             self.executed: GtidSet = catalog.executed()
             self.file, self.position = catalog.end_of_log()
-            self._run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-            for table in tables:
-                self._run(f"SELECT 1 FROM {_quoted(table)} LIMIT 0")
+            for session in self._sessions:
+                self._begin(session, tables)
+            catalog.rows("UNLOCK TABLES")
             self.shapes: list[Table] = catalog.shapes(tables)
             if not locked:
                 self._read_window(catalog, patched=patched)
@@ -70,6 +83,14 @@ class BaseCopy:
         finally:
             # Closing it gives the locks back, whatever they were.
             catalog.close()
+
+    def _begin(self, session: Connection, tables: Sequence[FoundTable]) -> None:
+        """In one round trip, as long as the lock lasts."""
+        touch = (f"SELECT 1 FROM {_quoted(table)} LIMIT 0" for table in tables)
+        with self._server.errors(), session.cursor() as cursor:
+            cursor.execute(";".join(["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY", *touch]))
+            while cursor.nextset():
+                pass
 
     def _read_window(self, catalog: Catalog, *, patched: bool) -> None:
         """The copy stands behind what was committed while it began, whether the snapshot shows it or not."""
@@ -123,28 +144,27 @@ class BaseCopy:
         self._close()
 
     def _close(self) -> None:
-        close(self._connection)
-
-    def _run(self, statement: str) -> None:
-        with self._server.errors(), self._connection.cursor() as cursor:
-            cursor.execute(statement)
+        for session in self._sessions:
+            close(session)
 
     def rows(self, query: str) -> list[tuple[bytes | None, ...]]:
-        """What a query gives under the snapshot."""
-        with self._server.errors(), self._connection.cursor() as cursor:
+        """What a query gives under the snapshot, while nothing else is being read."""
+        with self._server.errors(), self._sessions[0].cursor() as cursor:
             cursor.execute(query)
             return list(cursor.fetchall())
 
-    def chunks(self, table: Table) -> Iterator[list[Row]]:
-        """The table's rows, in no order; nothing for an empty table."""
+    def reading(self, tables: Sequence[Table]) -> ReadAhead:
+        """All rows of these tables, in their order; a table's own in none."""
+        return ReadAhead(self._chunks, self._sessions, tables)
+
+    def _chunks(self, session: Connection, table: Table) -> Generator[list[Row], None, None]:
         columns = ", ".join(select_expression(column, quoted(column.name)) for column in table.columns)
         touched = self._window.get(table.full_name, {})
         rows: list[Row] = [row for row in touched.values() if row is not None]
         size = 0
-        with self._server.errors(), self._connection.cursor(SSCursor) as cursor:
-            cursor.execute(f"SELECT {columns} FROM {_quoted(table)}")
-            for found in cursor:
-                row: list[Any] = list(found)
+        with self._server.errors(), streamed(session, f"SELECT {columns} FROM {_quoted(table)}") as found:
+            for values in found:
+                row: list[Any] = list(values)
                 if touched and key_of(table, row) in touched:
                     continue
                 rows.append(row)

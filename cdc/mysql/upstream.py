@@ -21,6 +21,7 @@ from cdc.errors import SOURCE_HELD, SOURCE_PREREQUISITE, CdcError
 from cdc.event import Engine, Table
 from cdc.log import Identity
 from cdc.logtail import LogState
+from cdc.mysql.ahead import ReadAhead
 from cdc.mysql.catalog import HEARTBEATS, Catalog, Publication
 from cdc.mysql.check import grants_of
 from cdc.mysql.decode import Decoder, Surroundings
@@ -28,7 +29,7 @@ from cdc.mysql.events import MySqlTransaction, TableStream
 from cdc.mysql.prerequisites import first_failing
 from cdc.mysql.sequences import AutoIncrements
 from cdc.mysql.session import Server
-from cdc.mysql.snapshot import BaseCopy
+from cdc.mysql.snapshot import SESSIONS, BaseCopy
 from cdc.mysql.startup import Here, decide, identity_of, refuse_cascades, refuse_nothing, refuse_uncapturable
 from cdc.mysql.stream import BinlogStream
 from cdc.position import GtidSet, Position
@@ -123,8 +124,9 @@ class MySqlUpstream:
     def snapshot(self) -> Iterator[MySqlSnapshot]:
         refuse_nothing(self._name, self._held)
         self._tell_waiting("for the lock under which the snapshot begins")
-        with BaseCopy(replace(self._server, purpose="copy"), self._held.tables, patched=True) as copy:
-            yield MySqlSnapshot(copy)
+        server, tables = replace(self._server, purpose="copy"), self._held.tables
+        with BaseCopy(server, tables, sessions=SESSIONS, patched=True) as copy, copy.reading(copy.shapes) as ahead:
+            yield MySqlSnapshot(copy, ahead)
 
     # -- the stream ---------------------------------------------------------------------------------------------
     def begin(self, resumed: Resumed) -> None:
@@ -189,14 +191,14 @@ class MySqlUpstream:
 
 
 class MySqlSnapshot:
-    """Every captured table under one consistent snapshot."""
+    """Every captured table behind the same transactions."""
 
-    def __init__(self, copy: BaseCopy) -> None:
-        self._copy = copy
+    def __init__(self, copy: BaseCopy, ahead: ReadAhead) -> None:
+        self._copy, self._ahead = copy, ahead
         self.position, self.tables = copy.executed, copy.shapes
 
     def rows(self, table: Table) -> Iterator[list[Row]]:
-        return self._copy.chunks(table)
+        return self._ahead.chunks(table)
 
     def stream(self, table: Table, schema_id: str, topic: str, facts: RunFacts) -> MySqlCopyStream:
         stream = TableStream(table, None, schema_id, topic, facts)

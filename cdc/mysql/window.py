@@ -52,9 +52,7 @@ def read_window(
 class _Window:
     """The rows of the span, last images last. What lies behind it may come too and is left alone."""
 
-    def __init__(
-        self, source: str, tables: Sequence[Table], after: GtidSet, until: GtidSet, *, checksum: bool
-    ) -> None:
+    def __init__(self, source: str, tables: Sequence[Table], after: GtidSet, until: GtidSet, *, checksum: bool) -> None:
         self._source, self._until, self._checksum = source, until, checksum
         self._tables = {table.full_name: table for table in tables}
         self._mapped: dict[bytes, tuple[Table, list[Cell]] | None] = {}

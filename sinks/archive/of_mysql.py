@@ -54,7 +54,8 @@ class _Exact:
     fingerprint: str
 
     def rows(self, table: Table) -> Iterator[pa.Table]:
-        return text_batches([column.name for column in table.columns], self.copy.chunks(table))
+        with self.copy.reading([table]) as ahead:
+            yield from text_batches([column.name for column in table.columns], ahead.chunks(table))
 
     def digests(self, table: Table) -> Digests:
         found = self.copy.rows(digest_query(table, only=True))
