@@ -8,8 +8,9 @@ A session holds one chunk and fills another, so memory does not grow with tables
 more is read: sockets are shut, which ends every wait for the server, and no thread outlives `close`.
 
 What it brings depends on what one waits for. Rows are taken apart by Python, one thread at a time: where that is the
-work, as on a fast link, sessions bring little. Where a table's first row is far away, a link gives each connection its
-share, or whoever takes the rows waits for something else meanwhile, they bring as much as there are of them.
+work, as on a fast link, sessions bring nothing. They do where the server needs long for a table's first row, or a link
+gives each connection its share: by what each has ahead, which is much of a small table and little of a large one, whose
+rows come through one session.
 """
 
 from __future__ import annotations

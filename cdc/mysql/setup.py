@@ -45,8 +45,8 @@ WRITES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 TABLES = (*WRITES, "CREATE", "ALTER", "DROP")
 """What a sink does with tables."""
 
+OLDEST_OF_SHOW_ROUTINE = (8, 0, 20)
 _OLDEST_OF_FLUSH_TABLES = (8, 0, 23)
-_OLDEST_OF_SHOW_ROUTINE = (8, 0, 20)
 _THEIRS = ("mysql", "sys", "information_schema", "performance_schema", "cdc")
 
 
@@ -170,7 +170,7 @@ def _whole(source: Source, schema: str) -> bool:
 def _locks(catalog: Catalog, inventory: Inventory, grantees: Sequence[str]) -> Iterator[Step]:
     why = "a copy begins under a lock, which lasts for a moment"
     if recognise(catalog).global_lock:
-        has_own_right = _version(catalog) >= _OLDEST_OF_FLUSH_TABLES
+        has_own_right = version_of(catalog) >= _OLDEST_OF_FLUSH_TABLES
         yield _grant(why, "FLUSH_TABLES" if has_own_right else "RELOAD", "*.*", grantees)
         return
     for schema in sorted({table.schema for table in inventory.capture}):
@@ -184,11 +184,11 @@ def _definitions(catalog: Catalog, inventory: Inventory, grantees: Sequence[str]
         yield _grant(why, "SHOW VIEW, TRIGGER, EVENT", every_table(catalog, schema), grantees)
         why = ""
     # The administrator of a managed service may not have it to give.
-    if recognise(catalog).global_lock and _version(catalog) >= _OLDEST_OF_SHOW_ROUTINE:
+    if recognise(catalog).global_lock and version_of(catalog) >= OLDEST_OF_SHOW_ROUTINE:
         yield _grant(why, "SHOW_ROUTINE", "*.*", grantees)
 
 
-def _version(catalog: Catalog) -> tuple[int, ...]:
+def version_of(catalog: Catalog) -> tuple[int, ...]:
     numbers = str(catalog.rows("SELECT VERSION()")[0][0]).partition("-")[0].split(".")
     return tuple(map(int, numbers))
 

@@ -72,7 +72,8 @@ class _Exact:
         there = [f"{schema}.{name}" for schema, name in self.catalog.rows(_TABLES, databases)] if databases else []
         captured = {table.full_name for table in tables}
         beside = [f"rows of table {name}, which is not captured" for name in there if name not in captured]
-        return numbers, (_NEVER, *lacking_rights(self.catalog, databases), *beside)
+        unseen = [what for what, _ in lacking_rights(self.catalog, databases)]
+        return numbers, (_NEVER, *unseen, *beside)
 
 
 class Origin:
@@ -141,11 +142,8 @@ def findings(server: Server, source: Source) -> Iterator[Finding]:
     """What reading the definitions needs."""
     with closing(Catalog(server)) as catalog:
         tables = catalog.publication("", (source.tables, source.exclude), source.wanted).tables
-        databases = sorted({table.schema for table in tables})
-        lacking = lacking_rights(catalog, databases)
-    for problem in lacking:
-        user, where = server.address.user, ", ".join(databases)
-        fix = f"GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON {where} and SHOW_ROUTINE ON *.* TO '{user}'"
-        yield fail(f"bases would lack {problem}", fix)
+        lacking = lacking_rights(catalog, sorted({table.schema for table in tables}))
+    for what, grant in lacking:
+        yield fail(f"bases would lack {what}", grant)
     if not lacking:
         yield ok(f"the role of [source.{server.name}] may read what bases read")

@@ -10,7 +10,7 @@ Our own tables are left out. A definer is kept as the server names him.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -18,7 +18,9 @@ import pymysql
 from pymysql.cursors import DictCursor
 
 from cdc.mysql.catalog import Catalog
+from cdc.mysql.check import every_table, grants_of, role_of
 from cdc.mysql.names import quoted
+from cdc.mysql.setup import OLDEST_OF_SHOW_ROUTINE, version_of
 from sinks.archive.dump import Dump, Entry
 
 _OURS = ("cdc_progress", "cdc_table")
@@ -39,11 +41,7 @@ _EVENTS = "SELECT event_name FROM information_schema.events WHERE event_schema =
 _SETTINGS = ("sql_mode", "collation_connection", "time_zone")
 _DEFINER = re.compile(r"\bDEFINER=(`(?:[^`]|``)*`@`(?:[^`]|``)*`)")
 _NEEDED = {"SHOW VIEW": "views", "TRIGGER": "triggers", "EVENT": "events"}
-_MAY_READ_ROUTINES = {"SHOW_ROUTINE", "SELECT"}
-_RIGHTS = """
-SELECT privilege_type, NULL FROM information_schema.user_privileges WHERE grantee = %s
-UNION ALL SELECT privilege_type, table_schema FROM information_schema.schema_privileges WHERE grantee = %s
-"""
+_MAY_READ_ROUTINES = ("SHOW_ROUTINE", "SELECT")
 
 
 def show_create(catalog: Catalog, databases: Sequence[str]) -> Dump:
@@ -111,31 +109,20 @@ def _text(value: str | bytes) -> str:
 
 
 # -- rights -----------------------------------------------------------------------------------------------------
-def lacking_rights(catalog: Catalog, databases: Sequence[str]) -> list[str]:
-    """What the catalog does not show, or not whole, to an account without the right; those of roles are not known."""
-    user, _, host = str(catalog.rows("SELECT CURRENT_USER()")[0][0]).rpartition("@")
-    everywhere: set[str] = set()
-    within: Mapping[str, set[str]] = {database: set() for database in databases}
-    for right, database in catalog.rows(_RIGHTS, *[f"'{user}'@'{host}'"] * 2):
-        if database is None:
-            everywhere.add(str(right))
-        else:
-            for name in within:
-                if _matches(str(database), name):
-                    within[name].add(str(right))
+def lacking_rights(catalog: Catalog, databases: Sequence[str]) -> list[tuple[str, str]]:
+    """What the catalog does not show, or not whole, to our role, and the statement that gives it the right."""
+    grants, role = grants_of(catalog), role_of(catalog)
     lacking = [
-        f"{what} of database {name}, which an account without {right} does not see"
+        (
+            f"{what} of database {name}, which an account without {right} does not see",
+            f"GRANT {right} ON {every_table(catalog, name)} TO {role};",
+        )
         for name in databases
         for right, what in _NEEDED.items()
-        if right not in everywhere | within[name]
+        if not grants.on(right, name)
     ]
-    if not everywhere & _MAY_READ_ROUTINES:
-        lacking.append("bodies of routines that are not the account's own, without SHOW_ROUTINE")
+    if not any(grants.everywhere(right) for right in _MAY_READ_ROUTINES):
+        right = "SHOW_ROUTINE" if version_of(catalog) >= OLDEST_OF_SHOW_ROUTINE else "SELECT"
+        whose = "bodies of routines that are not the account's own"
+        lacking.append((f"{whose}, without {right}", f"GRANT {right} ON *.* TO {role};"))
     return lacking
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """As GRANT has them: `%` and `_`, escaped by a backslash."""
-    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
-    expression = "".join(".*" if p == "%" else "." if p == "_" else re.escape(p[-1]) for p in parts)
-    return re.fullmatch(expression, name, re.DOTALL) is not None

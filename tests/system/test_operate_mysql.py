@@ -382,6 +382,61 @@ def test_an_archived_source_may_read_every_definition(site: Site) -> None:
         assert lacking_rights(catalog, [site.name]) == []
 
 
+def test_rights_to_read_definitions_count_through_roles_that_are_active(site: Site) -> None:
+    site.set_up()
+    reader = Server(Side.SOURCE, site.name, site.source.url(site.reader), READER_PASSWORD)
+    role, server = f"{site.name}_role", site.source.server
+
+    def lacking() -> list[tuple[str, str]]:
+        with closing(Catalog(reader)) as catalog:
+            return lacking_rights(catalog, [site.name, "other`db"])
+
+    (*within, routines) = lacking()
+    assert [what.split()[0] for what, _ in within] == ["views", "triggers", "events"] * 2
+    assert routines[0] == "bodies of routines that are not the account's own, without SHOW_ROUTINE"
+    server.execute(f"CREATE ROLE `{role}`")
+    try:
+        for _, grant in (*within, routines):
+            server.execute(grant.replace(site.reader, role))
+        server.execute(f"GRANT `{role}` TO `{site.reader}`")
+        assert len(lacking()) == 7
+        server.execute(f"SET DEFAULT ROLE `{role}` TO `{site.reader}`")
+        assert lacking() == []
+        server.execute(f"SET DEFAULT ROLE NONE TO `{site.reader}`; REVOKE `{role}` FROM `{site.reader}`")
+        for _, grant in (*within, routines):
+            server.execute(grant)
+        assert lacking() == []
+    finally:
+        server.execute(f"DROP ROLE `{role}`")
+
+
+@pytest.mark.parametrize("setting", ["activate_all_roles_on_login = ON", "mandatory_roles = '{0}'"])
+def test_roles_that_are_active_by_a_setting_of_the_server(site: Site, setting: str) -> None:
+    site.set_up()
+    reader = Server(Side.SOURCE, site.name, site.source.url(site.reader), READER_PASSWORD)
+    role, server = f"{site.name}_role", site.source.server
+    server.execute(f"CREATE ROLE `{role}`; GRANT SHOW VIEW, TRIGGER, EVENT, SHOW_ROUTINE ON *.* TO `{role}`")
+    server.execute(f"GRANT `{role}` TO `{site.reader}`; SET GLOBAL activate_all_roles_on_login = ON")
+    server.execute(f"SET GLOBAL {setting.format(role)}")
+    try:
+        with closing(Catalog(reader)) as catalog:
+            assert lacking_rights(catalog, [site.name]) == []
+    finally:
+        server.execute("SET GLOBAL activate_all_roles_on_login = OFF; SET GLOBAL mandatory_roles = ''")
+        server.execute(f"DROP ROLE `{role}`")
+
+
+def test_check_gives_statements_that_let_a_base_read_every_definition(site: Site) -> None:
+    site.set_up()
+    archive = f'[archive.main]\nsources = ["{site.name}"]\nurl = "file:///nowhere"\nencryption_key = "none"\n'
+    site.config.write_text(f"{site.config.read_text()}\n{archive}")
+    found = [fix for _, what, fix in site.findings("main") if what.startswith("bases would lack")]
+    assert len(found) == 4
+    for fix in found:
+        site.source.server.execute(fix)
+    assert "may read what bases read" in lines(site.findings("main"), "OK")
+
+
 def test_what_other_sections_use_is_left(site: Site) -> None:
     site.config.write_text(
         f'{site.config.read_text()}\n[source.second]\nurl = "{site.source.server.url("", site.reader)}"\n'

@@ -1,4 +1,4 @@
-"""What targets are handed between reading an archive and writing rows; rights that a base of MySQL wants to see."""
+"""What targets are handed between reading an archive and writing rows."""
 
 from collections.abc import Generator
 
@@ -8,7 +8,6 @@ from cdc.errors import RESTORE_REFUSED, CdcError
 from cdc.event import Table
 from cdc.mysql.tables import Definition, table_of
 from sinks.archive.place import Place
-from sinks.archive.show_create import _matches
 from sinks.mysql.restoring import _pieces
 from sinks.postgres.restoring import _across
 
@@ -59,12 +58,3 @@ def test_statements_stay_below_the_packet() -> None:
     assert max(map(len, pieces)) <= 100
     assert list(_pieces(["x" * 500, "y"], 200)) == [b"x" * 500, b"y"]
     assert list(_pieces([], 200)) == []
-
-
-@pytest.mark.parametrize(
-    ("pattern", "name", "matches"),
-    [("shop", "shop", True), ("shop", "shops", False), ("sh%", "shop", True), (r"my\_shop", "my_shop", True),
-     (r"my\_shop", "myXshop", False), ("my_shop", "myXshop", True), ("%", "a.b", True)],
-)  # fmt: skip
-def test_databases_that_a_grant_names(pattern: str, name: str, *, matches: bool) -> None:
-    assert _matches(pattern, name) is matches
