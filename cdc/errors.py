@@ -322,8 +322,7 @@ RELATION_MISMATCH = _code(
     "RELATION_MISMATCH",
     Kind.STOP,
     "table {table} changed before {position} and the stream did not say how: {change}",
-    "copy again: cdc source run {source} --reopen copy-again. The event triggers of cdc setup carry schema changes; "
-    "cdc check {source} says whether they are there",
+    "copy again: cdc source run {source} --reopen copy-again. {carriers}",
 )
 STATEMENT_NOT_ROWS = _code(
     "STATEMENT_NOT_ROWS",
@@ -409,22 +408,22 @@ TARGET_UNREACHABLE = _code(
     "TARGET_UNREACHABLE",
     Kind.TRANSIENT,
     "the target database does not answer: {problem}",
-    "check the address, the network and whom the server lets in; a sink keeps trying, a restore has left nothing and "
-    "is run again",
+    "check the address, the network and whom the server lets in (pg_hba.conf, the account's host); a sink keeps "
+    "trying, a restore has left nothing and is run again",
 )
 TARGET_AUTH = _code(
     "TARGET_AUTH",
     Kind.STOP,
     "the target database refuses the login of {user}: {problem}",
     "set the password: of a sink in the variable or file that cdc.toml names for [sink.{sink}], of a restore in "
-    "PGPASSWORD or ~/.pgpass",
+    "PGPASSWORD or ~/.pgpass, MYSQL_PWD or ~/.my.cnf",
 )
 TARGET_REFUSED = _code(
     "TARGET_REFUSED",
     Kind.STOP,
     "the target refuses a statement: {problem}",
-    "grant the right that is missing (for a sink cdc setup {sink} --dry-run prints them all), or mend what it names; a "
-    "database is never made by us (createdb)",
+    "grant the right that is missing (for a sink cdc setup {sink} --dry-run prints them all), or mend what it names; "
+    "the database of a URL is never made by us (createdb, CREATE DATABASE)",
 )
 SINK_HELD = _code(
     "SINK_HELD",
@@ -437,7 +436,7 @@ PROGRESS_TAKEN = _code(
     Kind.STOP,
     "the progress row of {sink} is at (epoch {epoch}, txn {txn_seq}) of writer {writer}; this process stood at "
     "{expected}",
-    "something else wrote cdc.cdc_progress: see who, then start again",
+    "something else wrote this row of cdc_progress: see who, then start again",
 )
 PROGRESS_UNKNOWN = _code(
     "PROGRESS_UNKNOWN",
@@ -724,7 +723,7 @@ RESTORE_EXISTS = _code(
     "RESTORE_EXISTS",
     Kind.STOP,
     "database {database} already has {tables}: a restore writes over nothing",
-    "restore into an empty database (createdb), or one table beside the live one: --table … --as NAME or --schema NAME",
+    "restore into {empty}, or one table beside the live one: --table … --as NAME or --schema NAME",
 )
 RESTORE_REFUSED = _code(
     "RESTORE_REFUSED",

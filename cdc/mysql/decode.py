@@ -64,6 +64,7 @@ _UNREADABLE = {
     wire.GTID_TAGGED: "a tagged GTID, which is not read yet",
     wire.INCIDENT: "the server lost changes before they came into its log",
 }
+_CARRIERS = "A schema change is followed by its statement in the log: under sql_log_bin = 0 it is not there"
 _MAPPED = 10_000
 """Descriptions that are kept; a server of more tables has them compiled again."""
 _NUMBERS_PER_TRANSACTION = 4096
@@ -244,8 +245,9 @@ class Decoder:
         changed = difference(table, mapped)
         if changed:
             raise CdcError(
-                RELATION_MISMATCH, source=self._facts.source, table=name, position=self._where, change=changed
-            )
+                RELATION_MISMATCH, source=self._facts.source, table=name, position=self._where, change=changed,
+                carriers=_CARRIERS,
+            )  # fmt: skip
         topic = self._captured.topic_of(table.schema, table.name)
         return TableStream(table, mapped, schema_id(table), topic, self._facts)
 

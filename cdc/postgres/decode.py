@@ -43,6 +43,7 @@ from cdc.shape import schema_id
 _INSERT, _UPDATE = b"IU"
 _CHANGES = b"IUD"
 _BEGIN, _COMMIT = b"BC"
+_CARRIERS = "The event triggers of cdc setup carry schema changes; cdc check says whether they are there"
 
 
 class Decoder:
@@ -208,8 +209,9 @@ class Decoder:
         difference = relation_difference(stream.table, relation)
         if difference:
             raise CdcError(
-                RELATION_MISMATCH, source=self._facts.source, table=name, position=Lsn(lsn), change=difference
-            )
+                RELATION_MISMATCH, source=self._facts.source, table=name, position=Lsn(lsn), change=difference,
+                carriers=_CARRIERS,
+            )  # fmt: skip
         return stream
 
     def _truncate(self, truncate: Truncate, lsn: int) -> list[Record] | None:

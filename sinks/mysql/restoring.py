@@ -101,7 +101,7 @@ class RestoreTarget:
         with self._server.errors():
             there = [str(place) for place in places if self._rows(query, place.schema, place.name)]
         if there:
-            raise CdcError(RESTORE_EXISTS, tables=", ".join(there[:10]), database=self._server.database or "the server")
+            raise self._exists(there)
 
     def refuse_existing_objects(self, entries: Sequence[Entry]) -> None:
         """The same for routines, triggers and events."""
@@ -110,7 +110,11 @@ class RestoreTarget:
                      if (kind := entry.type.lower()) in _OBJECTS
                      and self._rows(_OBJECTS[kind], entry.schema, entry.name)]  # fmt: skip
         if there:
-            raise CdcError(RESTORE_EXISTS, tables=", ".join(there[:10]), database=self._server.database or "the server")
+            raise self._exists(there)
+
+    def _exists(self, there: Sequence[str]) -> CdcError:
+        found, empty = ", ".join(there[:10]), "a server that has none of them, or databases of other names"
+        return CdcError(RESTORE_EXISTS, tables=found, database=self._server.database or "the server", empty=empty)
 
     def _at(self, place: Place) -> str:
         """Where it is until the move."""

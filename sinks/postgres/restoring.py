@@ -81,7 +81,10 @@ class RestoreTarget:
         query = "SELECT pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', %s::text, %s::text)) IS NOT NULL"
         there = [str(place) for place in places if self._one(query, place.schema, place.name)[0]]
         if there:
-            raise CdcError(RESTORE_EXISTS, tables=", ".join(there[:10]), database=self._connection.info.dbname)
+            raise CdcError(
+                RESTORE_EXISTS, tables=", ".join(there[:10]), database=self._connection.info.dbname,
+                empty="an empty database (createdb)",
+            )  # fmt: skip
 
     # -- schema -------------------------------------------------------------------------------------------------
     def run(self, statement: str, kind: str, name: str) -> None:

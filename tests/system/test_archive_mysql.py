@@ -262,6 +262,7 @@ def test_one_table_beside_the_live_one(mysql_past: Past) -> None:
     with pytest.raises(CdcError) as caught:
         restored(pipeline, moment, Wanted())
     assert caught.value.code is RESTORE_EXISTS
+    assert "createdb" not in caught.value.hint
     target.execute("INSERT INTO orders_then (customer, at) VALUES (1, NOW())")
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -150,6 +151,17 @@ def test_a_statement_on_a_table_with_triggers_may_have_changed_any(triggers: lis
     with pytest.raises(CdcError) as stopped:
         decoded("others", decoder("others", triggers=triggers))
     assert stopped.value.code is STATEMENT_NOT_ROWS
+
+
+def test_a_table_that_differs_without_a_statement_stops_with_mysql_s_way_out() -> None:
+    of = decoder("rows")
+    table = of._shapes["golden.t"]
+    of._shapes["golden.t"] = replace(table, columns=table.columns[:-1])
+    with pytest.raises(CdcError) as stopped:
+        decoded("rows", of)
+    assert stopped.value.code is RELATION_MISMATCH
+    assert "sql_log_bin" in stopped.value.hint
+    assert "event trigger" not in stopped.value.hint
 
 
 def test_transactions_of_the_checkpoint_are_passed_over() -> None:

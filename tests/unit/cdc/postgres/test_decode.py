@@ -241,6 +241,7 @@ def test_a_relation_that_differs_from_the_log_s_shape_stops(change: dict[str, An
         decode(decoder({**SHAPES, "public.wide": replace(SHAPES["public.wide"], **change)}))
     assert caught.value.code is RELATION_MISMATCH
     assert caught.value.table == "public.wide"
+    assert "event triggers" in caught.value.hint
 
 
 def test_a_wanted_table_without_a_shape_stops() -> None:
