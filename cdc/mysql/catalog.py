@@ -82,8 +82,8 @@ class Catalog:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        # Numbers of tables as they are, not as they were a day ago.
-        self.connection = server.connect(settings={"information_schema_stats_expiry": 0})
+        # Numbers of tables as they are, not as they were a day ago. Nothing is asked while a copy lasts: days.
+        self.connection = server.connect(settings={"information_schema_stats_expiry": 0, "wait_timeout": 604_800})
 
     def close(self) -> None:
         close(self.connection)
@@ -119,19 +119,12 @@ class Catalog:
         sizes = {str(row[0]): int(row[1]) for row in self.rows("SHOW BINARY LOGS")}
         return max(0, sum(size for name, size in sizes.items() if name >= file) - position)
 
-    def try_lock(self, source: str) -> bool:
-        return bool(self.rows("SELECT GET_LOCK(%s, 0)", lock_name(source))[0][0])
-
     def lock_holder(self, source: str) -> str:
         found = self.rows("SELECT IS_USED_LOCK(%s)", lock_name(source))[0][0]
         if found is None:
             return "nobody by now"
         host = self.rows("SELECT host FROM information_schema.processlist WHERE id = %s", found)
         return f"connection {found}" + (f" from {host[0][0]}" if host else "")
-
-    def holds_lock(self, source: str) -> bool:
-        query = "SELECT IS_USED_LOCK(%s) = CONNECTION_ID()"
-        return bool(self.rows(query, lock_name(source))[0][0])
 
     # -- tables -------------------------------------------------------------------------------------------------
     def publication(

@@ -1,8 +1,8 @@
 """MySQL as the source loop sees it: lock, snapshot, dump. I/O; implements `cdc.upstream.Upstream`.
 
-A lock of the server's holds the source while the run lasts; a server that is taken over by another has none, and there
-the log's own rule keeps a second run out. Nothing is acknowledged: the server keeps its log by its own settings, and a
-start whose log is gone says so.
+A name on the server holds the source while the run lasts (`held`); on a server that took over from another nobody has
+it, and there the log's own rule keeps a second run out. Nothing is acknowledged: the server keeps its log by its own
+settings, and a start whose log is gone says so.
 
 Heartbeats are rows of a table of ours. Where it may not be written (a replica), they carry the position alone, and the
 commit time of the last transaction that was read.
@@ -22,10 +22,11 @@ from cdc.event import Engine, Table
 from cdc.log import Identity
 from cdc.logtail import LogState
 from cdc.mysql.ahead import ReadAhead
-from cdc.mysql.catalog import HEARTBEATS, Catalog, Publication
+from cdc.mysql.catalog import HEARTBEATS, Catalog, Publication, lock_name
 from cdc.mysql.check import grants_of
 from cdc.mysql.decode import Decoder, Surroundings
 from cdc.mysql.events import MySqlTransaction, TableStream
+from cdc.mysql.held import HeldName
 from cdc.mysql.prerequisites import first_failing
 from cdc.mysql.sequences import AutoIncrements
 from cdc.mysql.session import Server
@@ -49,6 +50,7 @@ class MySqlUpstream:
         self._settings, self._server, self._name = settings, server, settings.name
         self._tell_waiting, self._tell_lacking = waiting, lacking
         self._catalog: Catalog | None = None
+        self._held_name: HeldName | None = None
         self._stream = BinlogStream(server)
         self._decoder: Decoder | None = None
         self._beat_due = False
@@ -73,6 +75,8 @@ class MySqlUpstream:
         self._stream.close()
         if self._catalog is not None:
             self._catalog.close()
+        if self._held_name is not None:
+            self._held_name.close()
 
     @property
     def _now(self) -> Catalog:
@@ -92,19 +96,20 @@ class MySqlUpstream:
         return self._now.publication(self._settings.topic_prefix, patterns, self._settings.wanted)
 
     def refuse_changed(self, last: Position) -> None:
-        """What is captured is what the configuration says. The lock goes with its connection."""
-        if not self._now.holds_lock(self._name):
-            raise self._server.unreachable("the lock of the source is lost: its connection was renewed")
+        """What is captured is what the configuration says."""
+        assert self._held_name, "hold() first"
+        self._held_name.refuse_lost()
 
     def hold(self) -> None:
-        if not self._now.try_lock(self._name):
+        self._held_name = HeldName(self._server, lock_name(self._name))
+        if not self._held_name.try_take():
             raise CdcError(SOURCE_HELD, source=self._name, holder=self._now.lock_holder(self._name))
+        if self._writes:
+            self._now.heartbeat(self._name, "-")
 
     def decide(self, state: LogState, reopen: str | None) -> Plan:
         here = Identity("mysql", self._now.uuid(), 0, self._server.database, "")
         self.identity = here if reopen else identity_of(state, here)
-        if self._writes:
-            self._now.heartbeat(self._name, "-")
         now = Here(
             self.identity, self._now.executed(), self._now.purged(), self._held.fingerprint, time.time_ns() // 1_000_000
         )

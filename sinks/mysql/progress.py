@@ -4,9 +4,12 @@ In: a server, whose URL names a database, and the name of a sink. Out: a connect
 name, and the place where its predecessor stopped. Refuses: a URL without a database; a row that somebody else moved
 (PROGRESS_TAKEN).
 
-GET_LOCK makes a second process wait (CORRECTNESS 28); its names are the whole server's, so the database is part of
-ours. Under the lock a process writes its random writer id; from then on the first statement of each apply moves the
-row only from exactly where this writer left it. One statement gives deduplication, gap detection and fencing.
+A name that is held on the server makes a second process wait (CORRECTNESS 28, `cdc.mysql.held`); such names are the
+whole server's, so the database is part of ours. The session that writes holds a second one: where the first was freed
+because its process is frozen or its host has vanished, that session may still be in a transaction, with the progress
+row locked, and whoever comes next ends it. Under the name a process writes its random writer id; from then on the first
+statement of each apply moves the row only from exactly where this writer left it. One statement gives deduplication,
+gap detection and fencing.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from typing import Any, Self
 import pymysql
 
 from cdc.errors import PROGRESS_TAKEN, PROGRESS_UNKNOWN, CdcError
-from cdc.mysql.session import Server, Setting, close, transaction
+from cdc.mysql.held import HeldName
+from cdc.mysql.session import Server, Setting, close, number_of, transaction
 from sinks.transaction import Progress
 
 PROGRESS_TABLES = (
@@ -46,7 +50,7 @@ WHERE table_schema = DATABASE() AND table_name IN ('cdc_progress', 'cdc_table')
 _HOLDER = """
 SELECT p.id, p.user, p.host, a.attr_value FROM information_schema.processlist p
 LEFT JOIN performance_schema.session_account_connect_attrs a ON a.processlist_id = p.id AND attr_name = 'program_name'
-WHERE p.id = IS_USED_LOCK(%s)
+WHERE p.id = COALESCE(IS_USED_LOCK(%s), IS_USED_LOCK(%s))
 """
 _TAKE = """
 INSERT INTO cdc_progress (pipeline, source, epoch, txn_seq, writer, updated_at)
@@ -63,12 +67,15 @@ WHERE pipeline = %s AND writer = %s AND epoch = %s AND txn_seq = %s
 """
 _READ = "SELECT epoch, txn_seq, writer FROM cdc_progress WHERE pipeline = %s"
 
+_GONE_OR_DENIED = (1094, 1095)
+"""No such session any more, or another account's."""
+_ENDS_S = 5
 _SETTINGS: dict[str, Setting] = {
     "transaction_isolation": "READ-COMMITTED",
     # Rows come in the order of commits, but a folded run may bring a child before its parent; the source has checked.
     "foreign_key_checks": 0,
     "unique_checks": 1,
-    # A frozen sink's transaction ends by it, and a vanished one's lock.
+    # Beyond any wait for Kafka inside a streamed transaction.
     "wait_timeout": 600,
 }
 
@@ -82,8 +89,15 @@ class Hold:
         if not self.home:
             raise server.refused("the URL names no database: mysql://USER@HOST/DATABASE")
         self._writer = secrets.token_hex(8)
-        self._lock = hashlib.sha256(f"cdc sink {pipeline}\0{self.home}".encode()).hexdigest()
+        self._lock, self._writing = (
+            hashlib.sha256(f"cdc {what} {pipeline}\0{self.home}".encode()).hexdigest() for what in ("sink", "writing")
+        )
         self.connection = server.connect(settings=_SETTINGS, multi_statements=True)
+        try:
+            self._name = HeldName(server, self._lock)
+        except BaseException:
+            close(self.connection)
+            raise
         self.progress: Progress | None = None
 
     def errors(self) -> AbstractContextManager[None]:
@@ -95,14 +109,28 @@ class Hold:
     def try_lock(self) -> bool:
         """Take the name if no other process has it."""
         with self.errors():
-            return bool(self._one("SELECT GET_LOCK(%s, 0)", [self._lock])[0])
+            return self._name.try_take() and (self._writes_alone(0) or self._ends_writer())
+
+    def _writes_alone(self, patience_s: int) -> bool:
+        return bool(self._one("SELECT GET_LOCK(%s, %s)", [self._writing, patience_s])[0])
+
+    def _ends_writer(self) -> bool:
+        """Of a process that has lost the name without a word."""
+        (session,) = self._one("SELECT IS_USED_LOCK(%s)", [self._writing])
+        if session is not None:
+            try:
+                self._run(f"KILL {session}")
+            except pymysql.MySQLError as error:
+                if number_of(error) not in _GONE_OR_DENIED:
+                    raise
+        return self._writes_alone(_ENDS_S)
 
     def holder(self) -> str:
         """Who has the name, as far as we may know."""
         with self.errors():
             row = None
             with suppress(pymysql.OperationalError):  # no right to look
-                row = self._one(_HOLDER, [self._lock])
+                row = self._one(_HOLDER, [self._writing, self._lock])
             if not row:
                 (row,) = (self._one("SELECT IS_USED_LOCK(%s)", [self._lock]) or (None,),)
                 return f"session {row[0]} of the server" if row and row[0] else "a process that has just left"
@@ -139,13 +167,15 @@ class Hold:
 
     def move(self, to: Progress) -> None:
         """The guard: the first statement of an apply, in its transaction."""
+        self._name.refuse_lost()
         where = [self.pipeline, self._writer, *self._at()]
         moved = [to.epoch, to.txn_seq, to.run, to.position, to.log_offset, to.commit_ts_us]
         if self._run(_MOVE, [*moved, *where]) != 1:
             raise self._taken()
 
     def check(self) -> None:
-        """The guard of what commits by itself: nobody moved the row, and the lock is this session's."""
+        """The guard of what commits by itself: nobody moved the row, and the name is ours."""
+        self._name.refuse_lost()
         if self._one(_READ, [self.pipeline]) != (*self._at(), self._writer):
             raise self._taken()
 
@@ -177,6 +207,7 @@ class Hold:
 
     def close(self) -> None:
         close(self.connection)
+        self._name.close()
 
     def __enter__(self) -> Self:
         return self
