@@ -50,6 +50,8 @@ def configure() -> None:
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     # It says at each start where it found credentials.
     logging.getLogger("botocore").setLevel(logging.WARNING)
+    # It quotes statements, and in them what nobody may see; what it cannot read is refused by name.
+    logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
     # What it prints when a line cannot be written is the line's raw parts, secrets included.
     logging.raiseExceptions = False
 

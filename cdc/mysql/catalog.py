@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cdc.event import ForeignKey, Table
+from cdc.mysql.names import quoted
 from cdc.mysql.session import Server, close
-from cdc.mysql.tables import Definition, foreign_key, table_of
+from cdc.mysql.tables import Definition, foreign_key, labels_within, table_of
 from cdc.position import GtidSet
 
 Row = tuple[Any, ...]
@@ -38,6 +39,13 @@ AND NOT EXISTS (SELECT 1 FROM information_schema.statistics s WHERE s.table_sche
 ORDER BY index_name, seq_in_index
 """
 """Those over expressions are left out: a column of theirs has no name."""
+_LABELS = """
+WITH RECURSIVE labels AS (
+  SELECT NULL AS label, 0 AS n UNION ALL SELECT {column}, 0 FROM {table} WHERE FALSE
+  UNION ALL SELECT {value}, n + 1 FROM labels WHERE n < {count}
+) SELECT /*+ SET_VAR(cte_max_recursion_depth = 70000) */ CONCAT(label) FROM labels WHERE n > 0 ORDER BY n
+"""
+"""Every value of a column's type, whether a row has it: numbers that are stored in a column like it."""
 _CHARSET = """
 SELECT c.character_set_name, c.collation_name FROM information_schema.tables t
 JOIN information_schema.collation_character_set_applicability c ON c.collation_name = t.table_collation
@@ -75,6 +83,13 @@ class Publication:
     @property
     def fingerprint(self) -> str:
         return hashlib.sha256(repr(self.patterns).encode()).hexdigest()
+
+
+_WITHOUT_TRIGGERS = """
+SELECT table_schema, table_name FROM information_schema.tables t WHERE table_type = 'BASE TABLE' AND NOT EXISTS (
+  SELECT 1 FROM information_schema.triggers WHERE event_object_schema = t.table_schema
+  AND event_object_table = t.table_name)
+"""
 
 
 class Catalog:
@@ -138,12 +153,31 @@ class Catalog:
         columns = [_definition(row) for row in self.rows(_COLUMNS, schema, name)]
         if not columns:
             return None
+        columns = [replace(column, type=self.exact_type(schema, name, column)) for column in columns]
         indexes: dict[str, list[str]] = {}
         for index, column in self.rows(_INDEXES, schema, name):
             indexes.setdefault(str(index), []).append(str(column))
         keys = _foreign_keys(self.rows(_FOREIGN_KEYS, schema, name))
         ((charset, collation),) = self.rows(_CHARSET, schema, name)
         return table_of(schema, name, columns, indexes, keys, charset=(charset, collation), source=self.server.name)
+
+    def exact_type(self, schema: str, table: str, column: Definition) -> str:
+        """With the labels as they are: for characters beyond U+FFFF the server's catalog has question marks."""
+        told = labels_within(column.type)
+        if not any("?" in label for label in told):
+            return column.type
+        kind = column.type.partition("(")[0]
+        query = _LABELS.format(
+            column=quoted(column.name),
+            table=f"{quoted(schema)}.{quoted(table)}",
+            value="1 << n" if kind == "set" else "n + 1",
+            count=len(told),
+        )
+        exact = tuple(str(row[0]) for row in self.rows(query))
+        if exact == told:
+            return column.type
+        escaped = (label.replace("\\", "\\\\").replace("'", "''") for label in exact)
+        return kind + "(" + ",".join(f"'{label}'" for label in escaped) + ")"
 
     def shapes(self, tables: Sequence[FoundTable]) -> list[Table]:
         found = [self.shape(table.schema, table.name) for table in tables]
@@ -154,10 +188,10 @@ class Catalog:
         query = f"SELECT table_schema, table_name, auto_increment FROM ({_TABLES}) t WHERE auto_increment IS NOT NULL"
         return {f"{schema}.{name}": int(number) for schema, name, number in self.rows(query)}
 
-    def with_triggers(self) -> set[str]:
-        """Tables whose statements change rows elsewhere."""
-        rows = self.rows("SELECT DISTINCT event_object_schema, event_object_table FROM information_schema.triggers")
-        return {f"{schema}.{name}" for schema, name in rows}
+    def without_triggers(self) -> frozenset[str]:
+        """Tables whose statements change rows nowhere else; no views."""
+        rows = self.rows(_WITHOUT_TRIGGERS)
+        return frozenset(f"{schema}.{name}" for schema, name in rows)
 
     # -- heartbeats ---------------------------------------------------------------------------------------------
     def may_beat(self) -> bool:

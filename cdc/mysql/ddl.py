@@ -1,42 +1,24 @@
-"""What a statement in the log means for captured tables: its text → what it does → shapes, or a reason to stop. Pure.
+"""What an ALTER TABLE does to a shape and to the rows that are there. Pure.
 
-In: the text of a QUERY event and the database it ran in; the shape that the log holds. Out: what kind of statement it
-is (`read_statement`); for an ALTER TABLE the steps that readers carry out, each with the shape that holds after it
-(`effects`). Refuses: every other change of a captured table, by `UnfollowableError` with a word for it.
-
-Rows are never decoded by what is read here: TABLE_MAP must agree with the shape before the next row (`tables`). So a
-statement that cannot be read stops nothing unless the log then looks different.
+In: the shape that the log holds, the statement as it was read. Out: the steps that readers carry out, each with the
+shape that holds after it (`effects`). Refuses: what cannot be followed, by `UnfollowableError` with a word for it; of
+defaults, whatever the server would have to convert, but for the plainest forms of each type.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
-from typing import Any
 
-import sqlglot
 from sqlglot import expressions as exp
-from sqlglot.errors import SqlglotError
 
 from cdc.event import Column, Table
+from cdc.mysql.statements import Altered
 from cdc.mysql.tables import DEFAULT_COLLATION, Definition, UnknownTypeError, column_of
 from cdc.mysql.values import double_text, to_single
 
-_NAME = r"(?:`(?:[^`]|``)+`|[\w$]+)"
-_TABLE = re.compile(rf"({_NAME})(?:\s*\.\s*({_NAME}))?")
-_RENAMED = re.compile(rf"({_NAME}(?:\s*\.\s*{_NAME})?)\s+TO\s+", re.IGNORECASE)
-_ALTERED = re.compile(
-    rf"\s*ALTER\s+(?:ONLINE\s+|IGNORE\s+)?TABLE\s+({_NAME}(?:\s*\.\s*{_NAME})?)(.*)", re.IGNORECASE | re.DOTALL
-)
-_ROWS_GO = re.compile(
-    r"\b(?:(?:DROP|TRUNCATE|EXCHANGE|COALESCE|IMPORT|DISCARD)\s+(?:PARTITION|TABLESPACE)|CONVERT\s+TO)\b",
-    re.IGNORECASE,
-)
-_ROWS = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|LOAD|WITH|CALL|DO|IMPORT)\b", re.IGNORECASE)
-_EXECUTABLE = re.compile(r"/\*M?!\d*(.*?)\*/", re.DOTALL)
-_COMMENT = re.compile(r"/\*.*?\*/|^\s*(?:--\s|#)[^\n]*\n", re.DOTALL | re.MULTILINE)
 _SYNONYMS = {"boolean": "tinyint(1)", "bool": "tinyint(1)", "bit": "bit(1)", "char": "char(1)", "binary": "binary(1)",
              "decimal": "decimal(10,0)", "tinyint unsigned(1)": "tinyint unsigned"}  # fmt: skip
 _DISPLAY_WIDTH = re.compile(r"^(tinyint|smallint|mediumint|int|bigint|year)\(\d+\)")
@@ -47,133 +29,13 @@ _BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATETIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,6}))?")
 _TIME = re.compile(r"(-?\d{2,3}:\d\d:\d\d)(?:\.(\d{1,6}))?")
-
-
-_TOLD = re.compile(r"\s*(?:CREATE|ALTER|DROP|TRUNCATE|RENAME)\s+(?!USER\b|ROLE\b|SERVER\b)", re.IGNORECASE)
+_NEVER = re.compile(r"(?!)")
+_INTEGER, _NATURAL, _YEAR = re.compile(r"-?\d+"), re.compile(r"0|[1-9]\d*"), re.compile(r"19\d\d|2[01]\d\d")
+_DECIMAL, _FLOAT = re.compile(r"-?\d+(\.\d*)?"), re.compile(r"-?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
 class UnfollowableError(Exception):
     """A change that the stream cannot carry yet; the text says which."""
-
-
-# -- what a statement is --------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Altered:
-    """ALTER TABLE, read. `dropped` and `added` columns; neither for what does not concern rows."""
-
-    table: str
-    dropped: tuple[str, ...] = ()
-    added: tuple[exp.ColumnDef, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Truncated:
-    table: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stopping:
-    """Changes these tables, or all of a database (`name.*`), in a way that is not followed."""
-
-    tables: tuple[str, ...]
-    change: str
-
-
-@dataclass(frozen=True, slots=True)
-class RowsChanged:
-    """Rows changed by a statement whose rows are not in the log. `tables`: None if they cannot be told."""
-
-    tables: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """DDL that concerns no rows, or that cannot be read."""
-
-
-def is_told(text: str) -> bool:
-    """Whether a statement is published as it was written: what defines data, no account, whose text holds secrets."""
-    return _TOLD.match(_COMMENT.sub(" ", text)) is not None
-
-
-Meaning = Altered | Truncated | Stopping | RowsChanged | Unread
-
-
-def read_statement(text: str, database: str) -> Meaning:
-    """`database`: where names without one belong."""
-    plain = _COMMENT.sub(" ", _EXECUTABLE.sub(r"\1", text)).strip().rstrip(";")
-    if _ROWS.match(plain):
-        return RowsChanged(_changed_tables(plain, database))
-    words = plain.split(None, 2)
-    first = [word.upper() for word in words[:2]]
-    if first == ["RENAME", "TABLE"]:
-        renamed = tuple(_full(name, database) for name in _RENAMED.findall(plain))
-        return Stopping(renamed, "it was renamed")
-    altered = _ALTERED.match(plain)
-    if altered and _ROWS_GO.search(altered[2]):
-        return Stopping((_full(altered[1], database),), "its rows were changed by DDL")
-    if first[:1] not in (["ALTER"], ["TRUNCATE"], ["DROP"]):
-        return Unread()
-    try:
-        parsed = sqlglot.parse_one(plain, dialect="mysql")
-    except (SqlglotError, RecursionError):
-        return Unread()
-    return _meaning(parsed, database)
-
-
-def _meaning(parsed: exp.Expr, database: str) -> Meaning:
-    if isinstance(parsed, exp.TruncateTable):
-        (table,) = parsed.expressions
-        return Truncated(_name(table, database))
-    if isinstance(parsed, exp.Drop):
-        kind, tables = parsed.args.get("kind"), parsed.args.get("tables") or []
-        if kind in ("DATABASE", "SCHEMA"):
-            return Stopping(tuple(f"{table.name}.*" for table in tables), "its database was dropped")
-        if kind == "TABLE" and not parsed.args.get("temporary"):
-            return Stopping(tuple(_name(table, database) for table in tables), "it was dropped")
-        return Unread()
-    if isinstance(parsed, exp.Alter) and parsed.args.get("kind") == "TABLE":
-        return _altered(parsed, database)
-    return Unread()
-
-
-def _altered(parsed: exp.Alter, database: str) -> Meaning:
-    table = _name(parsed.this, database)
-    dropped: list[str] = []
-    added: list[exp.ColumnDef] = []
-    for action in parsed.args.get("actions") or ():
-        match action:
-            case exp.ColumnDef():
-                added.append(action)
-            case exp.Drop() if action.args.get("kind") == "COLUMN":
-                dropped += [column.name for column in action.args["tables"]]
-            case exp.ModifyColumn() | exp.RenameColumn():
-                return Stopping((table,), f"column {action.this.name} was changed")
-            case exp.AlterRename():
-                return Stopping((table,), f"it was renamed to {action.this.name}")
-    return Altered(table, tuple(dropped), tuple(added))
-
-
-def _changed_tables(plain: str, database: str) -> tuple[str, ...] | None:
-    """Every table that is named: which of them lost or got rows does not matter to whoever must not miss one."""
-    try:
-        parsed = sqlglot.parse_one(re.sub(r"^\s*REPLACE\b", "INSERT", plain, flags=re.IGNORECASE), dialect="mysql")
-    except (SqlglotError, RecursionError):
-        return None
-    if not isinstance(parsed, exp.Insert | exp.Update | exp.Delete):
-        return None
-    return tuple(_name(table, database) for table in parsed.find_all(exp.Table))
-
-
-def _name(table: Any, database: str) -> str:
-    return f"{table.db or database}.{table.name}"
-
-
-def _full(written: str, database: str) -> str:
-    match = _TABLE.match(written)
-    assert match
-    one, two = (part and (part[1:-1].replace("``", "`") if part[0] == "`" else part) for part in match.groups())
-    return f"{one}.{two}" if two else f"{database}.{one}"
 
 
 # -- what an ALTER does to a shape ----------------------------------------------------------------------------------
@@ -302,81 +164,117 @@ def _written(default: exp.Expression) -> str:
 
 def _value(column: Column, missing: _Missing) -> str:
     """As source text; only what is the same for every row, whatever the session's settings were."""
-    given = _implicit(column) if missing == "" else _literal(missing)
-    found = None if given is None else _converted(column, given)
+    found = _implicit(column) if isinstance(missing, str) else _converted(column, missing)
     if found is None:
         raise UnfollowableError(f"column {column.name} was added with a value that the statement does not tell")
     return found
-
-
-def _literal(written: _Missing) -> str | None:
-    match written:
-        case exp.Literal():
-            return written.name
-        case exp.Neg(this=exp.Literal() as number):
-            return f"-{number.name}"
-        case exp.Boolean():
-            return str(int(written.this))
-        case exp.BitString():
-            return str(int(written.name, 2))
-        case exp.HexString():
-            return f"0x{written.name}"
-        case exp.Paren(this=inner):
-            return _literal(inner)
-    return None
 
 
 def _implicit(column: Column) -> str | None:
     """What NOT NULL without a default gives."""
     match column.type.split()[0]:
         case "date" | "datetime" | "timestamp":
-            return None
+            given = None
         case "time":
-            return "00:00:00"
+            given = _temporal(column, "time", "00:00:00")
+        case "year":
+            given = "0000"
+        case "decimal":
+            given = _decimal(column, "0")
+        case "float" | "double":
+            given = double_text(0.0)
         case "json":
-            return "null"
+            given = "null"
         case "enum":
-            return column.enum_values[0] if column.enum_values else None
-        case name if name in _CHARACTERS or name in _BYTES:
-            return ""
-    return "0"
+            given = column.enum_values[0] if column.enum_values else None
+        case "binary":
+            given = "00" * column.typmod
+        case name:
+            given = "" if name in _CHARACTERS or name in _BYTES else "0"
+    return given
 
 
-def _converted(column: Column, given: str) -> str | None:
+def _converted(column: Column, written: exp.Expression) -> str | None:
+    """In the form that its type takes as it is; None for any other."""
     name = column.type.split()[0]
+    number, string = _number(written), written.name if isinstance(written, exp.Literal) and written.is_string else None
+    plain = string if number is None else number
+    match name:
+        case _ if name in _INTEGERS:
+            return str(int(plain)) if plain is not None and _INTEGER.fullmatch(plain) else None
+        case "bit":
+            return str(int(written.name, 2)) if isinstance(written, exp.BitString) else _natural(number)
+        case "year":
+            return "0000" if number == "0" else plain if plain is not None and _YEAR.fullmatch(plain) else None
+        case "decimal":
+            return _decimal(column, plain) if plain is not None and _DECIMAL.fullmatch(plain) else None
+        case "float" | "double":
+            return _floating(column, name, plain) if plain is not None and _FLOAT.fullmatch(plain) else None
+        case _ if name in _CHARACTERS:
+            # To an enum and a set, a number is a place in the list.
+            digits = _natural(number) if column.enum_values is None else None
+            return _characters(column, name, digits if string is None else string)
+        case _ if name in _BYTES:
+            return _hex(column, name, written, string)
+    return _temporal(column, name, string) if string is not None else None
+
+
+def _number(written: exp.Expression) -> str | None:
+    match written:
+        case exp.Literal(is_string=False):
+            return written.name
+        case exp.Neg(this=exp.Literal(is_string=False) as number):
+            return f"-{number.name}"
+        case exp.Boolean():
+            return str(int(written.this))
+    return None
+
+
+def _natural(number: str | None) -> str | None:
+    """Whose text in any other type is its digits."""
+    return number if number is not None and _NATURAL.fullmatch(number) else None
+
+
+def _decimal(column: Column, given: str) -> str | None:
     try:
-        if name in (*_INTEGERS, "year", "bit"):
-            number = int(Decimal(given).quantize(Decimal(1), ROUND_HALF_UP))
-            return f"{number:04d}" if name == "year" else str(number)
-        if name == "decimal":
-            digits = Decimal(given).quantize(Decimal(1).scaleb(-(column.typmod >> 8)), ROUND_HALF_UP)
-            return f"{digits.copy_abs() if digits == 0 else digits:f}"
-        if name in ("float", "double"):
-            return double_text(to_single(float(given)) if name == "float" else float(given))
-    except (InvalidOperation, ValueError, OverflowError):
+        digits = Decimal(given).quantize(Decimal(1).scaleb(-(column.typmod >> 8)), ROUND_HALF_UP)
+    except InvalidOperation:
         return None
-    if name in _CHARACTERS or name == "json":
-        return given if column.enum_values is None or name == "set" or given in column.enum_values else None
-    if name in _BYTES:
-        return _hex(column, given)
-    return _temporal(column, name, given)
+    return f"{digits.copy_abs() if digits == 0 else digits:f}"
 
 
-def _hex(column: Column, given: str) -> str | None:
-    if given.startswith("0x"):
-        found = given[2:].lower()
-    elif given.isascii():
-        found = given.encode().hex()
+def _floating(column: Column, name: str, given: str) -> str | None:
+    if "(" in column.type_expression:
+        return None  # It rounds.
+    return double_text(to_single(float(given)) if name == "float" else float(given))
+
+
+def _characters(column: Column, name: str, given: str | None) -> str | None:
+    if given is None:
+        return None
+    if column.enum_values is None:
+        return given.rstrip(" ") if name == "char" else given
+    if name == "enum":
+        return given if given in column.enum_values else None
+    members = given.split(",") if given else []
+    return given if members == [value for value in column.enum_values if value in members] else None
+
+
+def _hex(column: Column, name: str, written: exp.Expression, string: str | None) -> str | None:
+    if isinstance(written, exp.HexString) and len(written.name) % 2 == 0:
+        found = written.name.lower()
+    elif string is not None and string.isascii():
+        found = string.encode().hex()
     else:
         return None
-    return found.ljust(column.typmod * 2, "0") if column.type == "binary" else found
+    return found.ljust(column.typmod * 2, "0") if name == "binary" else found
 
 
 def _temporal(column: Column, name: str, given: str) -> str | None:
     """A timestamp's text depends on the session's time zone, which is not known."""
     if name == "date":
         return given if _DATE.fullmatch(given) else None
-    match = {"datetime": _DATETIME, "time": _TIME}.get(name, re.compile(r"(?!)")).fullmatch(given)
+    match = {"datetime": _DATETIME, "time": _TIME}.get(name, _NEVER).fullmatch(given)
     if not match or len(match[2] or "") > column.typmod:
         return None
     return f"{match[1]}.{(match[2] or '').ljust(column.typmod, '0')}" if column.typmod else match[1]

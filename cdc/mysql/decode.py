@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from cdc.decoded import Captured, Decoded, NewShapes, Statement, Transaction
 from cdc.errors import (
@@ -27,18 +26,10 @@ from cdc.errors import (
 from cdc.event import Table
 from cdc.log import Change
 from cdc.mysql import wire
-from cdc.mysql.ddl import (
-    Altered,
-    RowsChanged,
-    Stopping,
-    Truncated,
-    UnfollowableError,
-    effects,
-    is_told,
-    read_statement,
-)
+from cdc.mysql.ddl import UnfollowableError, effects
 from cdc.mysql.events import MySqlTransaction, TableStream
 from cdc.mysql.rows import parse_rows
+from cdc.mysql.statements import Altered, Created, RowsChanged, Stopping, Truncated, is_told, read_statement
 from cdc.mysql.tablemap import TableMap, cell, mapped_table, parse_table_map
 from cdc.mysql.tables import difference
 from cdc.mysql.wire import Gtid, Header, Query
@@ -73,13 +64,15 @@ _NUMBERS_PER_TRANSACTION = 4096
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What of the server a decoder must know. `triggers`: tables whose statements change rows elsewhere, None where
-    the role may not see them: any table then may have one."""
+    """What of the server a decoder must know. `bystanders` tells the tables whose statements change their own rows
+    alone: no views, no triggers, as far as the role may see that."""
 
-    triggers: frozenset[str] | None
+    bystanders: Callable[[], frozenset[str]]
     heartbeats: tuple[str, str]
     checksum: bool
     """Of events that come before the log says it itself."""
+    lower: bool = False
+    """Names of tables are in lower case, however a statement writes them."""
 
 
 class Decoder:
@@ -97,6 +90,7 @@ class Decoder:
         clock_ns: Callable[[], int],
     ) -> None:
         self._facts, self._captured, self._around = facts, captured, around
+        self._created: set[str] = set()  # which the catalog may no longer have when we ask
         self._tokens, self._clock_ns = tokens, clock_ns
         self._executed = after
         self._seq = last_seq
@@ -296,38 +290,41 @@ class Decoder:
         return told if self._began else (*told, *self._commit(None))
 
     def _statement(self, query: Query) -> Decoded | None:
-        meaning = read_statement(query.text, query.schema)
+        meaning = read_statement(query.text, query.schema, query.sql_mode, lower=self._around.lower)
         match meaning:
             case RowsChanged():
                 self._refuse_rows(meaning, query)
                 return None
             case Stopping():
                 self._refuse_stopping(meaning)
+            case Created(None):
+                self._created.clear()
+            case Created(str(name)):
+                self._created.add(name)
             case Truncated() if meaning.table in self._shapes:
                 return self._truncate(meaning.table)
             case Altered() if meaning.table in self._shapes:
                 return self._alter(meaning, query)
             case _:
                 pass
-        return Statement(query.text, query.schema) if is_told(query.text) else None
+        return Statement(query.text, query.schema) if is_told(query.text, query.sql_mode) else None
 
     def _refuse_rows(self, meaning: RowsChanged, query: Query) -> None:
-        """Rows that only the statement tells of; a trigger on another table may have changed captured ones too."""
-        concerned = self._shapes.keys() | (self._around.triggers or set())
-        if meaning.tables is None or self._around.triggers is None or concerned & set(meaning.tables):
+        """Rows that only the statement tells of; a view or a trigger may have changed captured ones too."""
+        tables = set(meaning.tables or ())
+        if not tables or tables & self._shapes.keys() or tables - self._created - self._around.bystanders():
             raise CdcError(
                 STATEMENT_NOT_ROWS,
                 source=self._facts.source,
-                table=next((name for name in meaning.tables or () if name in concerned), "some table"),
+                table=next((name for name in meaning.tables or () if name in self._shapes), "some table"),
                 position=self._where,
                 statement=" ".join(query.text.split())[:200],
             )
 
     def _refuse_stopping(self, meaning: Stopping) -> None:
-        for pattern in meaning.tables:
-            for name in self._shapes:
-                if name == pattern or (pattern.endswith(".*") and fnmatchcase(name, pattern)):
-                    raise self._changed(name, meaning.change)
+        for name in self._shapes:
+            if meaning.concerns(name):
+                raise self._changed(name, meaning.change)
 
     def _truncate(self, name: str) -> list[Record]:
         table = self._shapes[name]

@@ -39,6 +39,8 @@ def prerequisites(catalog: Catalog) -> Iterator[Finding]:
             "log_bin_use_v1_row_events = ON: rows are written in the form of MySQL 5.5",
             provider.set("log_bin_use_v1_row_events", "OFF"),
         )
+    if catalog.variable("lower_case_table_names") == "2":
+        yield fail("lower_case_table_names = 2: the log writes names of tables in other cases than the catalog")
     yield _retention(catalog, provider)
     yield from _durable(catalog, provider)
     yield from _whole(catalog, provider)

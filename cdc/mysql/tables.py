@@ -37,6 +37,8 @@ DEFAULT_COLLATION = {
     "utf8mb3": "utf8mb3_general_ci", "utf8mb4": "utf8mb4_0900_ai_ci", "utf16": "utf16_general_ci",
     "utf16le": "utf16le_general_ci", "utf32": "utf32_general_ci",
 }  # fmt: skip
+LABELLED = ("enum", "set")
+_LAST_OF_BMP = "\uffff"
 _TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
 
 
@@ -68,7 +70,9 @@ def column_of(defined: Definition, attnum: int, missing: str | None = None) -> C
         raise UnknownTypeError(defined.type)
     if name in _TEXTS and defined.charset not in WIDEST:
         raise UnknownTypeError(f"{defined.type} character set {defined.charset}")
-    labels = labels_of(match["size"] or "") if name in ("enum", "set") else None
+    labels = labels_of(match["size"] or "") if name in LABELLED else None
+    if any(max(label, default="") > _LAST_OF_BMP for label in labels or ()):
+        raise UnknownTypeError(f"{defined.type} with a label beyond U+FFFF, for which MySQL's own catalog says ?")
     code, meta = _on_the_wire(match["name"], match["size"], defined.charset, labels)
     return Column(
         name=defined.name,
@@ -85,6 +89,12 @@ def column_of(defined: Definition, attnum: int, missing: str | None = None) -> C
         charset=defined.charset,
         collation=defined.collation,
     )
+
+
+def labels_within(column_type: str) -> tuple[str, ...]:
+    """Of an enum or a set; none of another type."""
+    match = _COLUMN_TYPE.fullmatch(column_type)
+    return labels_of(match["size"] or "") if match and match["name"] in LABELLED else ()
 
 
 def labels_of(quoted: str) -> tuple[str, ...]:

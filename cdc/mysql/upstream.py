@@ -143,7 +143,12 @@ class MySqlUpstream:
         self._decoder = Decoder(
             resumed.facts,
             captured,
-            Surroundings(self._triggers(), HEARTBEATS, self._now.variable("binlog_checksum") != "NONE"),
+            Surroundings(
+                self._bystanders,
+                HEARTBEATS,
+                checksum=self._now.variable("binlog_checksum") != "NONE",
+                lower=self._now.variable("lower_case_table_names") == "1",
+            ),
             after=resumed.after,
             last_seq=resumed.last_seq,
             tokens=resumed.tokens,
@@ -151,9 +156,9 @@ class MySqlUpstream:
         )
         self._stream.start(resumed.after)
 
-    def _triggers(self) -> frozenset[str] | None:
-        """Tables with triggers; None where the role may not see them all."""
-        return frozenset(self._now.with_triggers()) if grants_of(self._now).everywhere("TRIGGER") else None
+    def _bystanders(self) -> frozenset[str]:
+        """Tables without triggers; none where the role may not see every trigger."""
+        return self._now.without_triggers() if grants_of(self._now).everywhere("TRIGGER") else frozenset()
 
     def read(self, timeout_s: float) -> Iterator[Decoded]:
         decoder = self._decoder

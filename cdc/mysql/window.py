@@ -17,9 +17,9 @@ from cdc.errors import COPY_TORN, CdcError
 from cdc.event import Table
 from cdc.mysql import wire
 from cdc.mysql.cells import Cell
-from cdc.mysql.ddl import Altered, RowsChanged, Stopping, Truncated, read_statement
 from cdc.mysql.rows import parse_rows
 from cdc.mysql.session import Server
+from cdc.mysql.statements import Altered, Meaning, RowsChanged, Stopping, Truncated, read_statement
 from cdc.mysql.stream import BinlogStream
 from cdc.mysql.tablemap import cell, parse_table_map
 from cdc.mysql.tables import difference
@@ -115,11 +115,10 @@ class _Window:
         if query.text == "BEGIN" or query.text.startswith("XA START"):
             self._began = True
             return
-        match read_statement(query.text, query.schema):
-            case Altered(table) | Truncated(table) if table in self._tables:
-                raise self._torn(table)
-            case Stopping(tables, _) | RowsChanged(tables) if tables is None or self._tables.keys() & set(tables):
-                raise self._torn(next(iter(tables or self._tables)))
+        meaning = read_statement(query.text, query.schema, query.sql_mode)
+        for name in self._tables:
+            if _concerns(meaning, name):
+                raise self._torn(name)
         if not self._began or query.text == "COMMIT":
             self._end()
 
@@ -134,6 +133,18 @@ class _Window:
 
 def _unpacked(header: Header, body: bytes) -> Iterator[tuple[Header, bytes]]:
     return wire.parse_payload(body) if header.type == wire.TRANSACTION_PAYLOAD else iter([(header, body)])
+
+
+def _concerns(meaning: Meaning, name: str) -> bool:
+    """Rather once too often: the copy is tried again."""
+    match meaning:
+        case RowsChanged():
+            return True
+        case Stopping():
+            return meaning.concerns(name) or name.lower() in map(str.lower, meaning.tables)
+        case Altered(table) | Truncated(table):
+            return table.lower() == name.lower()
+    return False
 
 
 def key_of(table: Table, row: Row) -> Key:

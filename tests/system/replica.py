@@ -26,6 +26,7 @@ from sinks.transaction import ChangeTransaction
 from tests.log_writer import Event, Run, Topics, column, table
 from tests.servers.mysql import MySQLDatabase
 from tests.servers.postgres import Database
+from tests.system.pipeline import wait_until
 
 ACCOUNTS = table("public.accounts", {"id": "int4", "v": "text", "n": "int4"}, ["id"])
 NOTES = table("public.notes", {"v": "text", "f": "float8"})
@@ -59,7 +60,8 @@ class Replica:
         self._begin()
 
     def _begin(self) -> None:
-        assert self.hold.try_lock()
+        # A server may take a moment to see that the session before has left.
+        wait_until(self.hold.try_lock, "the lock of the sink")
         self.hold.take()
         self._reading = False
         self.target = target_of(self.hold, self._shape, self._existing_rows)

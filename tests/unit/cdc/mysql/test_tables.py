@@ -3,7 +3,7 @@
 import pytest
 
 from cdc.mysql.tablemap import LONG, YEAR, MappedColumn, TableMap
-from cdc.mysql.tables import Definition, difference, table_of
+from cdc.mysql.tables import Definition, UnknownTypeError, column_of, difference, table_of
 
 
 def mapped(*columns: MappedColumn) -> TableMap:
@@ -23,3 +23,15 @@ def test_signs(type_name: str, code: int, unsigned: bool, equal: bool) -> None: 
     table = table_of("d", "t", [Definition("n", type_name, not_null=False)], {})
     described = mapped(MappedColumn(code, -1, nullable=True, name="n", unsigned=unsigned))
     assert (difference(table, described) is None) == equal
+
+
+@pytest.mark.parametrize("kind", ["enum", "set"])
+def test_a_label_that_no_catalog_of_mysql_can_hold_is_not_carried(kind: str) -> None:
+    """A statement tells it; a base or a copy could not."""
+    for label, carried in (("\uffff", True), ("\U0001f600", False), ("", True)):
+        defined = Definition("n", f"{kind}('a','{label}')", not_null=False, charset="utf8mb4")
+        if carried:
+            assert column_of(defined, 1).enum_values == ("a", label)
+        else:
+            with pytest.raises(UnknownTypeError, match="beyond U"):
+                column_of(defined, 1)
