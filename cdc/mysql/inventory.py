@@ -9,9 +9,11 @@ A role sees the tables on which it may do something: what it must capture and ma
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from cdc.config import Source
+from cdc.errors import CdcError
 from cdc.finding import Level
 from cdc.mysql.catalog import Catalog, Row
 from cdc.mysql.names import quoted
@@ -98,7 +100,7 @@ def _tables(catalog: Catalog) -> list[SourceTable]:
             name=str(name),
             engine=str(engine),
             keyed=bool(keyed),
-            unsupported=tuple(_unsupported(columns.get((schema, name), []))),
+            unsupported=tuple(_unsupported(catalog, str(schema), str(name), columns.get((schema, name), []))),
             refers=(schema, name) in referring,
             generated=_with(columns.get((schema, name), []), " GENERATED"),
             invisible=_with(columns.get((schema, name), []), "INVISIBLE"),
@@ -107,12 +109,15 @@ def _tables(catalog: Catalog) -> list[SourceTable]:
     ]
 
 
-def _unsupported(columns: list[Row]) -> Iterator[tuple[str, str]]:
+def _unsupported(catalog: Catalog, schema: str, table: str, columns: list[Row]) -> Iterator[tuple[str, str]]:
     """By the same question that the source asks."""
     for name, kind, charset, _ in columns:
         text = kind.decode() if isinstance(kind, bytes) else str(kind)
+        column = Definition(name=str(name), type=text, not_null=False, charset=charset)
+        with suppress(CdcError):  # a table that may not be read
+            column = replace(column, type=catalog.exact_type(schema, table, column))
         try:
-            column_of(Definition(name=str(name), type=text, not_null=False, charset=charset), 1)
+            column_of(column, 1)
         except UnknownTypeError as error:
             yield str(name), str(error)
 
