@@ -483,6 +483,12 @@ TARGET_MISMATCH = _code(
     "tables of the target do not fit:\n{problems}",
     "alter or drop them; the sink makes tables that are missing by itself",
 )
+TARGET_TRIGGERS = _code(
+    "TARGET_TRIGGERS",
+    Kind.STOP,
+    "triggers on tables of the target would act again on rows that carry their effect already: {triggers}",
+    "keep what SHOW CREATE TRIGGER says for the day on which the replica takes over, then: {statements}",
+)
 TARGET_NOT_EMPTY = _code(
     "TARGET_NOT_EMPTY",
     Kind.STOP,

@@ -16,6 +16,7 @@ from cdc.finding import Finding, fail, note, ok, warn
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.check import every_table, grants_of, in_the_clear, role_of
 from cdc.mysql.grants import Grants
+from cdc.mysql.names import quoted
 from cdc.mysql.provider import recognise
 from cdc.mysql.session import Server
 from cdc.mysql.setup import PROGRESS, TABLES, WRITES, home_of, homes
@@ -54,12 +55,19 @@ def _findings(catalog: Catalog, sink: Sink, source: Source) -> Iterator[Finding]
         yield note("lower_case_table_names is not 0: tables whose names differ in case alone cannot both be here")
     yield from _progress(catalog, grants, sink, role)
     yield from _databases(catalog, grants, source, role)
-    triggers = [row for row in catalog.rows(_TRIGGERS) if row[0] in homes(catalog, source, home)]
-    if triggers:
-        names = ", ".join(f"{name} on {schema}.{table}" for schema, table, name in triggers)
-        yield warn(
-            f"triggers fire for replicated rows too, and what they write is not the source's: {names}",
-            "DROP TRIGGER … on the replica",
+    yield from _triggers(catalog, source)
+
+
+def _triggers(catalog: Catalog, source: Source) -> Iterator[Finding]:
+    """On tables that are replicated: the sink refuses them."""
+    home = catalog.server.database
+    in_home = "public" if source.engine == "postgresql" else home
+    found = [row for row in catalog.rows(_TRIGGERS) if source.wanted(in_home if row[0] == home else row[0], row[1])]
+    if found:
+        names = ", ".join(f"{name} on {schema}.{table}" for schema, table, name in found)
+        yield fail(
+            f"triggers would act again on rows that carry their effect already: {names}",
+            " ".join(f"DROP TRIGGER {quoted(schema)}.{quoted(name)};" for schema, _, name in found),
         )
 
 

@@ -42,8 +42,8 @@ CREATE TABLE IF NOT EXISTS cdc.heartbeat (
 """What a source writes to, so that the log brings its position and a commit time back."""
 PROGRESS = ("cdc_progress", "cdc_table")
 WRITES = ("SELECT", "INSERT", "UPDATE", "DELETE")
-TABLES = (*WRITES, "CREATE", "ALTER", "DROP")
-"""What a sink does with tables."""
+TABLES = (*WRITES, "CREATE", "ALTER", "DROP", "TRIGGER")
+"""What a sink does with tables; it sees triggers, which it refuses, by the right to make them."""
 
 OLDEST_OF_SHOW_ROUTINE = (8, 0, 20)
 _OLDEST_OF_FLUSH_TABLES = (8, 0, 23)

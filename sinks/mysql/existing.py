@@ -7,7 +7,7 @@ identify rows by the same key, needs no value that the source does not send, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pymysql.connections import Connection
@@ -32,6 +32,10 @@ _UNIQUE = """
 SELECT GROUP_CONCAT(column_name ORDER BY BINARY column_name SEPARATOR '\\0') FROM information_schema.statistics
 WHERE table_schema = %s AND BINARY table_name = %s AND non_unique = 0
 GROUP BY index_name HAVING COUNT(sub_part) = 0 AND COUNT(column_name) = COUNT(*)
+"""
+_TRIGGERS = """
+SELECT event_object_schema, event_object_table, trigger_schema, trigger_name FROM information_schema.triggers
+WHERE trigger_schema <> 'sys' ORDER BY 1, 2, 4
 """
 
 
@@ -61,6 +65,14 @@ def columns_of(connection: Connection, place: Place) -> dict[str, Found]:
         has_default = default is not None or "auto_increment" in extra or "DEFAULT_GENERATED" in extra
         found[str(name)] = Found(f"{_text(kind)}{words}", nullable == "YES", has_default, str(extra))
     return found
+
+
+def triggers_on(connection: Connection, names: Container[str]) -> list[tuple[str, Place]]:
+    """Of tables of these names, `database.table`: the table's and the trigger's, as far as the role may see it."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TRIGGERS)
+        found = [(f"{database}.{table}", (schema, name)) for database, table, schema, name in cursor.fetchall()]
+    return [(table, trigger) for table, trigger in found if table in names]
 
 
 def misfits(connection: Connection, table: Table, home: str) -> Iterator[str]:

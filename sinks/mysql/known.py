@@ -51,6 +51,13 @@ def load(hold: Hold) -> dict[str, Known]:
         return {name: _known(*row) for name, *row in cursor.fetchall()}
 
 
+def places(hold: Hold) -> set[str]:
+    """Where the tables are, `database.table`; known before any shape is."""
+    with hold.connection.cursor() as cursor:
+        cursor.execute("SELECT target_table FROM cdc_table WHERE pipeline = %s", [hold.pipeline])
+        return {str(name) for (name,) in cursor.fetchall()}
+
+
 def keep(hold: Hold, name: str, place: Place, known: Known) -> None:
     intent = None if known.intent is None else orjson.dumps(known.intent).decode()
     row = [hold.pipeline, name, ".".join(place), known.schema_id, known.state, known.copy_id, intent]

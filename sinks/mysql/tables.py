@@ -1,8 +1,9 @@
 """The target's tables: made from shapes, checked against them, changed with them; state and shape of each.
 
 In: schema changes and ends of base copies. Out: the DDL, and the rows of `cdc_table`.
-Refuses: existing tables that do not fit, all of them at once (TARGET_MISMATCH); rows that no sink of this name
-brought (TARGET_NOT_EMPTY); a change that is not followed yet (SCHEMA_CHANGE_UNSUPPORTED).
+Refuses: existing tables that do not fit, all of them at once (TARGET_MISMATCH); triggers on them (TARGET_TRIGGERS), at
+a start and with each change; rows that no sink of this name brought (TARGET_NOT_EMPTY); a change that is not followed
+yet (SCHEMA_CHANGE_UNSUPPORTED).
 
 DDL commits by itself in MySQL, so it cannot be part of the transaction that the progress moves in. What adds room goes
 before (`prepare`), what takes it away after (`settle`), and a row of `cdc_table` says which, so that a process that is
@@ -17,14 +18,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from cdc.errors import SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_NOT_EMPTY, CdcError
+from cdc.errors import SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_NOT_EMPTY, TARGET_TRIGGERS, CdcError
 from cdc.event import Column, Table
 from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk, End
 from cdc.mysql.names import quoted
 from sinks.across import TargetColumn, UnfitError, target_columns
-from sinks.mysql.existing import columns_of, exists, has_primary_key, misfits
-from sinks.mysql.known import Intent, Known, keep, load
+from sinks.mysql.existing import columns_of, exists, has_primary_key, misfits, triggers_on
+from sinks.mysql.known import Intent, Known, keep, load, places
 from sinks.mysql.names import Place, at, database_of, listed, name_of, place_of
 from sinks.mysql.progress import Hold
 from sinks.mysql.statements import literal_of
@@ -112,6 +113,18 @@ class Tables:
             raise self._unsupported(change.table, end, "it is not in the form that the change starts from")
         return before
 
+    def refuse_triggers(self, besides: Sequence[Table] = ()) -> None:
+        """On tables of ours: MySQL has no session without them, and what they did at the source is in the log."""
+        names = {*places(self._hold), *(".".join(place_of(table, self._home)) for table in besides)}
+        found = triggers_on(self._connection, names)
+        if found:
+            raise CdcError(
+                TARGET_TRIGGERS,
+                source=self._hold.source,
+                triggers=", ".join(f"{name} on {table}" for table, (_, name) in found),
+                statements=" ".join(f"DROP TRIGGER {at(trigger)};" for _, trigger in found),
+            )
+
     # -- before the transaction --
     def prepare(self, end: End) -> None:
         """Room for what a transaction changes. Once more after a kill, it finds what it did."""
@@ -119,6 +132,7 @@ class Tables:
         for change in end.changes:
             if change.effect not in _FOLLOWED:
                 raise self._unsupported(change.table, end, change.effect.replace("_", " "))
+        self.refuse_triggers([self._shape_of(change.new) for change in end.changes if change.new])
         if copied := [change for change in end.changes if change.effect == "copying"]:
             self._open_copy(copied)
         altered = [change for change in end.changes if change.effect != "copying"]

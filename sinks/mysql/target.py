@@ -29,6 +29,7 @@ class Writer:
         self._hold = hold
         with hold.errors():
             self._tables = Tables(hold, shape_of, existing_rows)
+            self._tables.refuse_triggers()
             self._tables.settle()
             self._rows = Rows(hold.connection, hold.home)
         self._replay = Replay(self._rows, hold.source)

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from cdc.errors import APPLY_FAILED, SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_REFUSED
+from cdc.errors import (
+    APPLY_FAILED,
+    SCHEMA_CHANGE_UNSUPPORTED,
+    TARGET_MISMATCH,
+    TARGET_REFUSED,
+    TARGET_TRIGGERS,
+    CdcError,
+)
 from cdc.event import Column, Table
 from cdc.mysql.session import Server
 from cdc.server import Side
@@ -16,6 +23,7 @@ from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.system.replica import (
     ACCOUNTS,
     NOTES,
+    WIDER,
     Content,
     Replica,
     account,
@@ -260,6 +268,42 @@ def test_an_existing_table_that_fits_is_used(make: Callable[..., Replica], targe
     replica.commit(insert(2, "y"))
     replica.sync()
     assert target.execute("SELECT id, v, made FROM accounts") == [(2, "y", 1)]
+
+
+TRIGGER = "CREATE TRIGGER `od``d` AFTER INSERT ON accounts FOR EACH ROW SET @seen = 1"
+
+
+def test_a_trigger_on_an_existing_table_is_refused(make: Callable[..., Replica], target: MySQLDatabase) -> None:
+    target.execute("CREATE TABLE accounts (id int PRIMARY KEY, v longtext COLLATE utf8mb4_0900_bin, n int)")
+    target.execute(f"{TRIGGER}; CREATE TABLE own (id int)")
+    target.execute("CREATE TRIGGER own AFTER INSERT ON own FOR EACH ROW SET @seen = 1")
+    replica = make(ACCOUNTS)
+    replica.copy(ACCOUNTS)
+    with pytest.raises(CdcError) as caught:
+        replica.sync()
+    assert caught.value.code is TARGET_TRIGGERS
+    assert f"{target.name}.accounts" in caught.value.text
+    assert "own" not in caught.value.text
+    target.execute(caught.value.hint.partition("then: ")[2])
+    replica.open()
+    replica.sync()
+    assert accounts(target) == []
+
+
+def test_a_trigger_that_comes_later_is_refused_at_the_next_start_and_change(
+    replica: Replica, target: MySQLDatabase
+) -> None:
+    target.execute(TRIGGER)
+    with pytest.raises(CdcError) as caught:
+        replica.open()
+    assert caught.value.code is TARGET_TRIGGERS
+    target.execute("DROP TRIGGER `od``d`")
+    replica.open()
+    target.execute(TRIGGER)
+    replica.commit(changes=[changed(replica, 0, "add_column", ACCOUNTS, WIDER)])
+    with pytest.raises(CdcError) as caught:
+        replica.sync()
+    assert caught.value.code is TARGET_TRIGGERS
 
 
 def test_every_misfit_of_every_table_is_listed_at_once(make: Callable[..., Replica], target: MySQLDatabase) -> None:
