@@ -122,6 +122,11 @@ def cascades(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
             if (actions := _actions(key))]  # fmt: skip
 
 
+def cascading_parents(shapes: Sequence[Table]) -> frozenset[str]:
+    """Tables whose updates and deletes change rows of others below the log."""
+    return frozenset(f"{key.schema}.{key.table}" for table in shapes for key in table.foreign_keys if _actions(key))
+
+
 def _actions(key: ForeignKey) -> str:
     found = (("DELETE", key.on_delete), ("UPDATE", key.on_update))
     return ", ".join(f"{event} {action}" for event, action in found if action not in _KEEPS_CHILDREN)

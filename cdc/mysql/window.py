@@ -4,7 +4,7 @@ In: a server, two sets of executed transactions: one read before the snapshot, o
 it. Every transaction that the snapshot shows is in the second, all of the first are shown; of those between nobody can
 say. Out: for each table the keys that they touched, with the whole row behind the last of them, None where it is gone.
 Refuses: what cannot be patched into a copy, by COPY_TORN, so that it begins again: rows of a table without a key,
-images that lack columns, a change of a table's shape.
+images that lack columns, a change of a table's shape, rows whose children change by a foreign key, below the log.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cdc.mysql import wire
 from cdc.mysql.cells import Cell
 from cdc.mysql.rows import parse_rows
 from cdc.mysql.session import Server
+from cdc.mysql.startup import cascading_parents
 from cdc.mysql.statements import Altered, Meaning, RowsChanged, Stopping, Truncated, read_statement
 from cdc.mysql.stream import BinlogStream
 from cdc.mysql.tablemap import cell, parse_table_map
@@ -55,6 +56,7 @@ class _Window:
     def __init__(self, source: str, tables: Sequence[Table], after: GtidSet, until: GtidSet, *, checksum: bool) -> None:
         self._source, self._until, self._checksum = source, until, checksum
         self._tables = {table.full_name: table for table in tables}
+        self._parents = cascading_parents(tables)
         self._mapped: dict[bytes, tuple[Table, list[Cell]] | None] = {}
         self._gtid: Gtid | None = None
         self._began = False
@@ -107,6 +109,8 @@ class _Window:
             if table.keyless or (after is not None and UNCHANGED in after):
                 raise self._torn(table.full_name)
             if before is not None:
+                if table.full_name in self._parents:
+                    raise self._torn(table.full_name)
                 touched[key_of(table, before)] = None
             if after is not None:
                 touched[key_of(table, after)] = after

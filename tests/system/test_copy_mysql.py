@@ -137,6 +137,27 @@ def test_what_cannot_be_patched_begins_it_again(
     assert torn.value.code is COPY_TORN
 
 
+@pytest.mark.parametrize("statement", ["DELETE FROM up WHERE id = 1", "UPDATE up SET id = 3 WHERE id = 1"])
+def test_what_a_foreign_key_changes_below_the_log_begins_it_again(
+    server: Server, mysql_database: MySQLDatabase, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    mysql_database.execute(
+        "CREATE TABLE up (id int PRIMARY KEY); INSERT INTO up VALUES (1), (2);"
+        "CREATE TABLE down (id int PRIMARY KEY, up int, FOREIGN KEY (up) REFERENCES up (id) ON DELETE CASCADE"
+        " ON UPDATE CASCADE); INSERT INTO down VALUES (1, 1), (2, 2)"
+    )
+    begin = BaseCopy._begin
+
+    def behind(copy: BaseCopy, session: Connection, tables: list[FoundTable]) -> None:
+        begin(copy, session, tables)
+        mysql_database.execute(f"{statement}; INSERT INTO up VALUES (9)")
+
+    monkeypatch.setattr(BaseCopy, "_begin", behind)
+    with pytest.raises(CdcError) as torn:
+        copied(server, mysql_database, ("down", "up"))
+    assert torn.value.code is COPY_TORN
+
+
 def test_without_lock_and_without_heartbeat_there_is_no_copy(server: Server, mysql_database: MySQLDatabase) -> None:
     mysql_database.execute(f"REVOKE ALL ON cdc.heartbeat FROM {mysql_database.name}")
     with pytest.raises(CdcError, match="heartbeat") as refused:
