@@ -50,8 +50,8 @@ class HeldName:
             while not self._ended.wait(_SAYS_S):
                 with self._busy:
                     self._session.ping(reconnect=False)
-        except pymysql.MySQLError as error:
-            problem = self._server.problem(error)
+        except Exception as error:  # noqa: BLE001 - a thread's outermost frame: whoever relies on the name is told
+            problem = self._server.problem(error) if isinstance(error, pymysql.MySQLError) else repr(error)
             self._lost = self._server.unreachable(f"the session that holds its name is lost: {problem}")
 
     def close(self) -> None:

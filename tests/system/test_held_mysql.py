@@ -67,6 +67,19 @@ def test_behind_a_link_that_passes_nothing_it_is_lost(
             assert caught.value.transient
 
 
+@pytest.mark.usefixtures("_impatient")
+def test_whatever_ends_its_thread_it_is_lost(server: Server, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object, **__: object) -> None:
+        raise ValueError("read of closed file")
+
+    with closing(HeldName(server, unique_name)) as one:
+        assert one.try_take()
+        monkeypatch.setattr("pymysql.connections.Connection.ping", broken)
+        wait_until(lambda: one._lost is not None, "word of it")
+        with pytest.raises(CdcError, match="read of closed file"):
+            one.refuse_lost()
+
+
 # -- processes --------------------------------------------------------------------------------------------------
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Process]]:
