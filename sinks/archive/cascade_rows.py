@@ -1,6 +1,6 @@
 """Which rows of one table its foreign keys reached, and when. SQL of DuckDB.
 
-In: the fold of the table with the logged changes in it, the keys with what they acted on (`struck_by_N`), its base.
+In: the fold of the table with the logged changes in it, the keys with what they acted on (`acted_N`), its base.
 Out: derived changes in the fold's own table; queries for the rows that were deleted, which act on further tables.
 Refuses: texts of which only the server's collation can say whether they are equal (CASCADE_UNFOLDED).
 
@@ -154,13 +154,13 @@ class Reach:
     def _meet(self) -> None:
         """Table `struck`: of all that stands what an act names, with the next one that does."""
         named = [
-            f"SELECT s.*, {edge.number} AS edge, a.pos AS at, a.action, a.new "
+            f"SELECT s.*, {edge.number} AS edge, a.pos AS acted, a.action, a.new "
             f"FROM standing s ASOF JOIN {edge.acts} a ON {self._like[edge].same} = a.same AND s.pos < a.pos"
             for edge in self._edges
         ]
         self._scratch.run(
             f"CREATE OR REPLACE TABLE struck AS SELECT * FROM ({' UNION ALL '.join(named)}) "
-            f"QUALIFY row_number() OVER (PARTITION BY {self.one}, pos ORDER BY at) = 1"
+            f"QUALIFY row_number() OVER (PARTITION BY {self.one}, pos ORDER BY acted) = 1"
         )
 
 
@@ -200,10 +200,10 @@ class _Rows(Reach):
         run = self._scratch.run
         run("CREATE OR REPLACE TABLE hit AS SELECT s.* FROM struck s ASOF LEFT JOIN "
             "(SELECT l.key, l.pos FROM logged l SEMI JOIN struck t ON t.key = l.key) l "
-            "ON s.key = l.key AND s.pos < l.pos WHERE l.pos IS NULL OR s.at < l.pos")  # fmt: skip
+            "ON s.key = l.key AND s.pos < l.pos WHERE l.pos IS NULL OR s.acted < l.pos")  # fmt: skip
         run("CREATE OR REPLACE TABLE onward (key VARCHAR, pos HUGEINT, held VARCHAR[])")
-        run("INSERT INTO gone SELECT at, held FROM hit WHERE action = 'delete'")
-        run("INSERT INTO derived SELECT at, 'd', key, NULL, NULL, NULL FROM hit WHERE action = 'delete'")
+        run("INSERT INTO gone SELECT acted, held FROM hit WHERE action = 'delete'")
+        run("INSERT INTO derived SELECT acted, 'd', key, NULL, NULL, NULL FROM hit WHERE action = 'delete'")
         for edge in self._edges:
             if {edge.on_delete, edge.on_update} & {"null", "follow"}:
                 self._change(edge)
@@ -221,13 +221,14 @@ class _Rows(Reach):
         new_key = line(self._values(self._shape.key, "after")) if moves else "key"
         run(
             f"CREATE OR REPLACE TABLE changed AS SELECT *, {new_key} AS new_key FROM "
-            f"(SELECT key, at, {self._after(edge)} AS after FROM hit WHERE edge = {edge.number} AND action <> 'delete')"
+            f"(SELECT key, acted, {self._after(edge)} AS after FROM hit "
+            f"WHERE edge = {edge.number} AND action <> 'delete')"
         )
         to = f"new_key, [{', '.join(image)}]::VARCHAR[], {rest}::INTEGER[]"
-        run(f"INSERT INTO derived SELECT at, 'u', {to}, NULL FROM changed WHERE new_key = key")
-        run("INSERT INTO derived SELECT at, 'd', key, NULL, NULL, NULL FROM changed WHERE new_key <> key")
-        run(f"INSERT INTO derived SELECT at + 1, 'c', {to}, key FROM changed WHERE new_key <> key")
-        run("INSERT INTO onward SELECT new_key, CASE WHEN new_key = key THEN at ELSE at + 1 END, after FROM changed")
+        run(f"INSERT INTO derived SELECT acted, 'u', {to}, NULL FROM changed WHERE new_key = key")
+        run("INSERT INTO derived SELECT acted, 'd', key, NULL, NULL, NULL FROM changed WHERE new_key <> key")
+        run(f"INSERT INTO derived SELECT acted + 1, 'c', {to}, key FROM changed WHERE new_key <> key")
+        run("INSERT INTO onward SELECT new_key, acted + (new_key <> key)::INT, after FROM changed")
 
     def _go_on(self) -> None:
         """What no act reached before its next change goes on to there, if that lacks something; it may move the row."""
@@ -236,15 +237,15 @@ class _Rows(Reach):
             for at, place in enumerate(self._places, 1)
         )
         self._scratch.run(
-            "CREATE OR REPLACE TABLE following AS SELECT s.key, s.held AS before, l.pos AS at, l.op, l.lacks, "
+            "CREATE OR REPLACE TABLE following AS SELECT s.key, s.held AS before, l.pos AS acted, l.op, l.lacks, "
             "l.held AS carried FROM (SELECT s.* FROM standing s ANTI JOIN hit h ON h.key = s.key AND h.pos = s.pos) s "
             "ASOF JOIN (SELECT l.* FROM logged l SEMI JOIN standing t ON t.key = l.key) l "
             "ON s.key = l.key AND s.pos < l.pos"
         )
         self._scratch.run(
-            f"INSERT INTO onward SELECT key, at, [{merged}] FROM (SELECT * FROM following WHERE op = 'u' UNION ALL "
+            f"INSERT INTO onward SELECT key, acted, [{merged}] FROM (SELECT * FROM following WHERE op = 'u' UNION ALL "
             "SELECT l.key, n.before, l.pos, l.op, l.lacks, l.held FROM following n JOIN logged l "
-            "ON l.moved_from = n.key AND l.pos = n.at + 1) WHERE len(lacks) > 0"
+            "ON l.moved_from = n.key AND l.pos = n.acted + 1) WHERE len(lacks) > 0"
         )
 
     def _end(self) -> None:
@@ -278,10 +279,10 @@ class _Copies(Reach):
     def _step(self) -> None:
         run = self._scratch.run
         run("CREATE OR REPLACE TABLE onward (held VARCHAR[], pos HUGEINT, n BIGINT)")
-        run("INSERT INTO gone SELECT at, held, n FROM struck WHERE action = 'delete'")
-        run("INSERT INTO derived SELECT held, -n, at FROM struck")
+        run("INSERT INTO gone SELECT acted, held, n FROM struck WHERE action = 'delete'")
+        run("INSERT INTO derived SELECT held, -n, acted FROM struck")
         for edge in self._edges:
-            run(f"INSERT INTO onward SELECT {self._after(edge)}, at, n FROM struck "
+            run(f"INSERT INTO onward SELECT {self._after(edge)}, acted, n FROM struck "
                 f"WHERE edge = {edge.number} AND action <> 'delete'")  # fmt: skip
         run("INSERT INTO derived SELECT held, n, pos FROM onward")
         run("CREATE OR REPLACE TABLE standing AS SELECT held, pos, sum(n)::BIGINT AS n FROM onward GROUP BY ALL")
