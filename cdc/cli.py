@@ -226,8 +226,9 @@ def verify(
     if replica.source != source:
         problem = f"[sink.{sink}] holds source {replica.source}, not {source}"
         raise CdcError(ARGUMENT_INVALID, problem=problem, fix=f"cdc verify {replica.source} --sink {sink}")
-    (tables, lacking), prefix = verifying.captured_tables(captured_from), captured_from.topic_prefix
+    prefix = captured_from.topic_prefix
     with closing(Reader(loaded.kafka_options(), client="cdc-verify")) as reader:
+        tables, lacking = verifying.captured_tables(captured_from, reader)
 
         def last_up_to(position: Position) -> tuple[int, int] | None:
             return read_tail(reader, prefix).up_to(position)

@@ -728,7 +728,7 @@ PG_DUMP_FAILED = _code(
 RESTORE_EXISTS = _code(
     "RESTORE_EXISTS",
     Kind.STOP,
-    "database {database} already has {tables}: a restore writes over nothing",
+    "{database} already has {tables}: a restore writes over nothing",
     "restore into {empty}, or one table beside the live one: --table … --as NAME or --schema NAME",
 )
 RESTORE_REFUSED = _code(

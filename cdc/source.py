@@ -209,11 +209,12 @@ class Run:
     def _continue(self, plan: Plan, state: LogState) -> None:
         """Go on at the checkpoint, with the shapes that the log holds for it."""
         adopted = plan.last_seq == 0
-        for table_name in self._upstream.uncopied():
-            self._observer.waiting(f"for a copy of {table_name}, which is wanted and not captured yet")
         self._shapes = self._shape_topic.in_force(state)
         live = self._upstream.adopted(self._shapes) if adopted else []
         self._shapes |= {table.full_name: table for table in live}
+        for name in self._upstream.uncopied(self._shapes):
+            again = f"cdc source run {self._facts.source} --reopen copy-again"
+            self._observer.waiting(f"for a copy of {name}, which is wanted and not captured yet: {again}")
         self._know_topics(create=adopted)
         for table in self._shapes.values():
             if table in live:

@@ -6,7 +6,7 @@ An engine is a folder (`cdc.postgres`, `cdc.mysql`) whose `upstream` module does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -110,8 +110,8 @@ class Upstream(Protocol):
         """Called again and again while the loop waits for somebody else."""
         ...
 
-    def uncopied(self) -> list[str]:
-        """Tables that are wanted and wait for the next copy."""
+    def uncopied(self, known: Collection[str]) -> list[str]:
+        """Tables that are wanted and wait for the next copy. `known`: those that the log has."""
         ...
 
     def adopted(self, known: Mapping[str, Table]) -> list[Table]:

@@ -210,7 +210,7 @@ def _with_role(url: str, role: str) -> str:
 
 def _name_of_database(url: str) -> str:
     """A section is called after its database: topics, slot and publication follow."""
-    name = _NOT_IN_NAME.sub("-", urlsplit(url).path.strip("/").lower()).strip("-_")
+    name = _NOT_IN_NAME.sub("-", _database(url).lower()).strip("-_")
     return name if NAME.fullmatch(name) else "main"
 
 

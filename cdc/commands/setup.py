@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import cdc.mysql.setup
 import cdc.mysql.teardown
@@ -127,7 +127,7 @@ def _password(config: Config, unit: Unit, *, dry_run: bool) -> str | None:
 
 
 def _carry_out(config: Config, unit: Unit, work: _Work, *, dry_run: bool) -> None:
-    database = urlsplit(url_of(config, unit)).path.strip("/")
+    database = unquote(urlsplit(url_of(config, unit)).path.strip("/"))
     say(f"-- [{'.'.join(unit)}] in database {database}" if database else f"-- [{'.'.join(unit)}]", "bold")
     for step in work.plan.steps:
         say(f"{step.text().removesuffix(';')};")

@@ -71,6 +71,8 @@ class Surroundings:
     heartbeats: tuple[str, str]
     checksum: bool
     """Of events that come before the log says it itself."""
+    uncaptured: Callable[[str], None]
+    """Told of a table that is wanted and whose rows are passed over: it has no copy."""
     lower: bool = False
     """Names of tables are in lower case, however a statement writes them."""
 
@@ -234,6 +236,8 @@ class Decoder:
         if (found.schema, found.name) == self._around.heartbeats:
             return parse_table_map(body)
         if table is None:
+            if self._captured.wanted(found.schema, found.name):
+                self._around.uncaptured(name)
             return None
         mapped = parse_table_map(body)
         changed = difference(table, mapped)

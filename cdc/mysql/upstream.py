@@ -11,7 +11,7 @@ commit time of the last transaction that was read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -56,6 +56,7 @@ class MySqlUpstream:
         self._beat_due = False
         self._beaten: GtidSet | None = None
         self._behind_bytes = 0
+        self._told: set[str] = set()
         self.identity = Identity("mysql", "", 0, server.database, "")
 
     # -- connections --------------------------------------------------------------------------------------------
@@ -118,8 +119,8 @@ class MySqlUpstream:
     def keep_alive(self) -> None:
         """The server waits for nobody."""
 
-    def uncopied(self) -> list[str]:
-        return []
+    def uncopied(self, known: Collection[str]) -> list[str]:
+        return [table.full_name for table in self._held.tables if table.full_name not in known]
 
     def adopted(self, known: Mapping[str, Table]) -> list[Table]:
         return []
@@ -136,17 +137,14 @@ class MySqlUpstream:
     # -- the stream ---------------------------------------------------------------------------------------------
     def begin(self, resumed: Resumed) -> None:
         assert isinstance(resumed.after, GtidSet)
-        captured = resumed.captured
-        for table in self._held.tables:
-            if table.full_name not in captured.shapes:
-                self._tell_waiting(f"for a copy of {table.full_name}, which came later")
         self._decoder = Decoder(
             resumed.facts,
-            captured,
+            resumed.captured,
             Surroundings(
                 self._bystanders,
                 HEARTBEATS,
                 checksum=self._now.variable("binlog_checksum") != "NONE",
+                uncaptured=self._uncaptured,
                 lower=self._now.variable("lower_case_table_names") == "1",
             ),
             after=resumed.after,
@@ -155,6 +153,13 @@ class MySqlUpstream:
             clock_ns=time.time_ns,
         )
         self._stream.start(resumed.after)
+
+    def _uncaptured(self, name: str) -> None:
+        """Once a run."""
+        if name not in self._told:
+            self._told.add(name)
+            again = f"cdc source run {self._name} --reopen copy-again"
+            self._tell_lacking(f"rows of {name} are passed over: it is wanted, and came after the last copy; {again}")
 
     def _bystanders(self) -> frozenset[str]:
         """Tables without triggers; none where the role may not see every trigger."""

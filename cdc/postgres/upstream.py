@@ -7,7 +7,7 @@ until `acknowledge`, which is told nothing that is not durable.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from cdc.config import Source as Settings
@@ -130,7 +130,7 @@ class PostgresUpstream:
         if self._streaming:
             self._log.keep_alive()
 
-    def uncopied(self) -> list[str]:
+    def uncopied(self, known: Collection[str]) -> list[str]:
         return [f"{schema}.{name}" for schema, name, _ in self._now.unpublished(self._held, self._settings.wanted)]
 
     def adopted(self, known: Mapping[str, Table]) -> list[Table]:

@@ -114,7 +114,7 @@ class RestoreTarget:
 
     def _exists(self, there: Sequence[str]) -> CdcError:
         found, empty = ", ".join(there[:10]), "a server that has none of them, or databases of other names"
-        return CdcError(RESTORE_EXISTS, tables=found, database=self._server.database or "the server", empty=empty)
+        return CdcError(RESTORE_EXISTS, tables=found, database="the server", empty=empty)
 
     def _at(self, place: Place) -> str:
         """Where it is until the move."""

@@ -82,7 +82,7 @@ class RestoreTarget:
         there = [str(place) for place in places if self._one(query, place.schema, place.name)[0]]
         if there:
             raise CdcError(
-                RESTORE_EXISTS, tables=", ".join(there[:10]), database=self._connection.info.dbname,
+                RESTORE_EXISTS, tables=", ".join(there[:10]), database=f"database {self._connection.info.dbname}",
                 empty="an empty database (createdb)",
             )  # fmt: skip
 

@@ -57,7 +57,7 @@ def decode(shape: Table, span: Span, events: Sequence[bytes]) -> Iterator[Decode
     decoder = Decoder(
         RunFacts(PREFIX, shape.schema, RUN, EPOCH),
         captured,
-        Surroundings(frozenset, HEARTBEATS, checksum=True),
+        Surroundings(frozenset, HEARTBEATS, checksum=True, uncaptured=lambda _: None),
         after=GtidSet.parse(span.before),
         last_seq=0,
         tokens=frozenset(),

@@ -224,3 +224,29 @@ def follow(replica: MySQL, primary: MySQL) -> None:
         "SOURCE_PASSWORD = 'repl', SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1, SOURCE_CONNECT_RETRY = 1; "
         "SET GLOBAL read_only = ON; START REPLICA", [primary.port],
     )  # fmt: skip
+
+
+def test_a_table_that_came_after_the_copy(pipeline: AnyPipeline) -> None:
+    """It is wanted: that it is passed over is said while it happens, at every start, and by verify."""
+    again = f"cdc source run {pipeline.name} --reopen copy-again"
+    with pipeline.source_running() as source, pipeline.sink_running():
+        copied(pipeline)
+        pipeline.source.execute("CREATE TABLE came (id int PRIMARY KEY); INSERT INTO came VALUES (1)")
+        pipeline.source.execute("INSERT INTO came VALUES (2)")
+        pipeline.wait_caught_up()
+        said = [line for line in source.log.read_text().splitlines() if "lacking" in line]
+        assert len(said) == 1
+        assert f"rows of {pipeline.name}.came are passed over" in said[0]
+        assert again in said[0]
+    with pipeline.source_running() as source, pipeline.sink_running():
+        waits = f"for a copy of {pipeline.name}.came, which is wanted and not captured yet: {again}"
+        wait_until(lambda: waits in source.log.read_text(), "its word at the start")
+        verified = pipeline.run("verify", pipeline.name, "--sink", "eu")
+        assert verified.wait(60) == 0, verified.log.read_text()
+    told = verified.log.read_text()
+    assert f"left out   {pipeline.name}.came" in told
+    assert "EQUAL: 1 tables" in told
+    pipeline.source.execute("INSERT INTO came VALUES (3)")
+    with pipeline.source_running("--reopen", "copy-again"), pipeline.sink_running():
+        pipeline.wait_caught_up()
+        assert pipeline.into.rows(f"{pipeline.name}.came") == pipeline.from_.rows(f"{pipeline.name}.came")

@@ -91,7 +91,8 @@ def test_no_key_is_made_for_what_is_refused(tmp_path: Path, archives: list[str],
 @pytest.mark.parametrize(
     ("url", "name"),
     [
-        ("postgresql://db1/My%20Shop", "my-20shop"),
+        ("postgresql://db1/My%20Shop", "my-shop"),
+        ("mysql://db1/Laden%20%C3%9C%25", "laden"),
         ("postgresql://db1/shop_2", "shop_2"),
         ("postgresql://db1/2shop", "main"),
         ("postgresql:///?service=x", "main"),

@@ -32,7 +32,7 @@ def decoded() -> list[Decoded]:
     decoder = Decoder(
         RunFacts("shop", "golden", "a" * 16, 1),
         Captured({table.full_name: table}, lambda schema, name: f"shop.{schema}.{name}", "", lambda *_: True),
-        Surroundings(frozenset, HEARTBEATS, checksum=True),
+        Surroundings(frozenset, HEARTBEATS, checksum=True, uncaptured=lambda _: None),
         after=GtidSet.parse(GOLDEN["after"]),
         last_seq=0,
         tokens=frozenset(),

@@ -43,7 +43,7 @@ def decoder(
     return Decoder(
         RunFacts("shop", "golden", "r" * 16, 1),
         Captured(shapes, lambda schema, name: row_topic("shop", schema, name), "shop.message", lambda *_: True),
-        Surroundings(lambda: frozenset(bystanders), ("cdc", "heartbeat"), checksum=True),
+        Surroundings(lambda: frozenset(bystanders), ("cdc", "heartbeat"), checksum=True, uncaptured=lambda _: None),
         after=GtidSet.parse(of["executed"]),
         last_seq=seq,
         tokens=frozenset({HEARTBEAT}),
