@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 
 from cdc.commands.terminal import say, say_json
 from cdc.config import Source
-from cdc.errors import PUBLICATION_MISSING, CdcError
+from cdc.errors import PUBLICATION_MISSING, TOPIC_MISSING, CdcError
 from cdc.event import Table
 from cdc.kafka import Reader
 from cdc.logtail import read_log
@@ -26,19 +26,30 @@ def captured_tables(source: Source, reader: Reader) -> tuple[list[Table], list[s
     server = source.server()
     if isinstance(server, MySqlServer):
         # Every row change is in its log: what is wanted is captured, but for what came after the last copy.
-        topic = ShapeTopic(source.name, source.topic_prefix)
-        topic.load(reader, lambda: None)
-        known = topic.in_force(read_log(reader, source.topic_prefix))
+        known = _copied(source, reader)
         with closing(MySqlCatalog(server)) as mysql:
             wanted = mysql.publication(source.topic_prefix, (source.tables, source.exclude), source.wanted)
             shapes = mysql.shapes(wanted.tables)
-        return [t for t in shapes if t.full_name in known], [t.full_name for t in shapes if t.full_name not in known]
+        later = [table.full_name for table in shapes if known and table.full_name not in known]
+        return [table for table in shapes if table.full_name not in later], later
     with closing(Catalog(server)) as catalog:
         publication = catalog.publication(source.publication, source.wanted)
         if publication is None:
             raise CdcError(PUBLICATION_MISSING, source=source.name, publication=source.publication)
         lacking = [f"{schema}.{name}" for schema, name, _ in catalog.unpublished(publication, source.wanted)]
         return catalog.shapes([table.oid for table in publication.tables]), lacking
+
+
+def _copied(source: Source, reader: Reader) -> Collection[str]:
+    """The tables that the log has; none before the first copy."""
+    topic = ShapeTopic(source.name, source.topic_prefix)
+    try:
+        topic.load(reader, lambda: None)
+        return topic.in_force(read_log(reader, source.topic_prefix))
+    except CdcError as error:
+        if error.code is TOPIC_MISSING:
+            return ()
+        raise
 
 
 def settle(compare: Callable[[], Verdict]) -> Verdict:

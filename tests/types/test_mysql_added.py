@@ -14,8 +14,8 @@ from tests.servers.mysql import MySQLDatabase
 from tests.types.test_mysql import selected
 
 TYPES = (
-    "int", "tinyint unsigned", "bigint NOT NULL", "decimal(6,2)", "decimal(6,2) unsigned NOT NULL", "float", "double(7,2)",
-    "double NOT NULL", "bit(9)", "year", "date", "datetime", "datetime(3)", "time", "time(3) NOT NULL", "char(6)",
+    "int", "tinyint unsigned", "bigint NOT NULL", "decimal(6,2)", "decimal(6,2) unsigned NOT NULL", "float",
+    "double(7,2)", "double NOT NULL", "bit(9)", "year", "date", "datetime", "datetime(3)", "time", "time(3) NOT NULL", "char(6)",
     "varchar(9)", "varchar(9) CHARACTER SET latin1 NOT NULL", "binary(6)", "varbinary(9)", "enum('a','1','b')",
     "set('a','1','b') NOT NULL", "bool",
 )  # fmt: skip
