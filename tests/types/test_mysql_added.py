@@ -15,9 +15,9 @@ from tests.types.test_mysql import selected
 
 TYPES = (
     "int", "tinyint unsigned", "bigint NOT NULL", "decimal(6,2)", "decimal(6,2) unsigned NOT NULL", "float",
-    "double(7,2)", "double NOT NULL", "bit(9)", "year", "date", "datetime", "datetime(3)", "time", "time(3) NOT NULL", "char(6)",
-    "varchar(9)", "varchar(9) CHARACTER SET latin1 NOT NULL", "binary(6)", "varbinary(9)", "enum('a','1','b')",
-    "set('a','1','b') NOT NULL", "bool",
+    "double(7,2)", "double NOT NULL", "bit(9)", "year", "date", "datetime", "datetime(3)", "time", "time(3) NOT NULL",
+    "char(6)", "varchar(9)", "varchar(9) CHARACTER SET latin1 NOT NULL", "binary(6)", "varbinary(9)",
+    "enum('a','1','b')", "set('a','1','b') NOT NULL", "bool",
 )  # fmt: skip
 DEFAULTS = (
     "", "1", "-1", "'1'", "0", "'0'", "24", "'24'", "2024", "'2024'", "1.005", "'1.005'", "1e1", "'1e1'", "2.5e0",
