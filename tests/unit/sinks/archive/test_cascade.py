@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cdc.errors import CASCADE_UNFOLDED, CdcError
 from cdc.event import ForeignKey, RowEvent, Table
 from cdc.shape import schema_id
 from sinks.archive.cascade import Cascade, edges_of
 from sinks.archive.fold import TableFold
-from sinks.archive.manifest import Base, Segment, TableRows
+from sinks.archive.manifest import Base, SchemaChange, Segment, TableRows
 from sinks.archive.plan import Cut, Plan, TablePlan, Txn
 from sinks.archive.scratch import Scratch
 from sinks.archive.segment import _Shape, _TableRows
@@ -299,3 +300,72 @@ def test_the_keys_of_mysql(
         found = folded(scratch, plan, server.log, base, wanted, size)
         for name in wanted:
             assert found[name] == lines_of(SHAPES[name], expected[name]), name
+
+
+def refused(scratch: Scratch, server: MySQL, base: dict[str, list[Row]], since: int, wanted: str, **facts: Any) -> str:
+    plan = planned(server.log, since, server.seq, **facts)
+    with pytest.raises(CdcError) as caught:
+        folded(scratch, plan, server.log, base, [wanted])
+    assert caught.value.code is CASCADE_UNFOLDED
+    return caught.value.text
+
+
+def filled() -> tuple[MySQL, dict[str, list[Row]], int]:
+    server = MySQL()
+    fill(server)
+    return server, deepcopy(server.rows), server.seq
+
+
+def test_an_old_value_that_the_log_does_not_carry(scratch: Scratch) -> None:
+    server, base, since = filled()
+    server.change("customers", server.rows["customers"][0], {"code": "zoe"}, partial=True)
+    assert "the log does not carry what s.customers held in code" in refused(scratch, server, base, since, "orders")
+    # What does not go by that column is told.
+    found = folded(scratch, planned(server.log, since, server.seq), server.log, base, ["parts"])
+    assert found["parts"] == lines_of(SHAPES["parts"], server.rows["parts"])
+
+
+def test_texts_that_only_a_collation_can_compare(scratch: Scratch) -> None:
+    server, _, _ = filled()
+    server.rows["customers"][1]["code"], server.rows["orders"][1]["code"] = "Zoë", "zoe"
+    base, since = deepcopy(server.rows), server.seq
+    server.remove("customers", server.rows["customers"][1])
+    assert "only its collation can say whether" in refused(scratch, server, base, since, "orders")
+
+
+def test_a_column_of_the_key_that_was_dropped(scratch: Scratch) -> None:
+    """What acted before it cannot be told; what the parent does later is no concern of the table."""
+    server, base, since = filled()
+    orders = SHAPES["orders"]
+    without = replace(orders, columns=tuple(c for c in orders.columns if c.name != "code"))
+    BY_ID[schema_id(without)] = without
+    server.change("customers", server.rows["customers"][0], {"code": "zoe"}, partial=False)
+    server.commit()
+    for seq, told in ((server.seq + 1, False), (since, True)):
+        change = SchemaChange(seq=seq, at=0, table="s.orders", effect="drop_column", new=schema_id(without))
+        plan = planned(server.log, since, server.seq, changes=(change,))
+        plan.tables["s.orders"].shape, plan.tables["s.orders"].schema_id = without, schema_id(without)
+        if told:
+            found = folded(scratch, plan, server.log, base, ["orders"])
+            assert found["orders"] == lines_of(without, base["orders"])
+        else:
+            with pytest.raises(CdcError) as caught:
+                folded(scratch, plan, server.log, base, ["orders"])
+            assert "a column of it was dropped later" in caught.value.text
+
+
+def test_a_table_between_two_that_was_emptied(scratch: Scratch) -> None:
+    server, base, since = filled()
+    server.remove("customers", server.rows["customers"][0])
+    server.commit()
+    plan = planned(server.log, since, server.seq)
+    plan.tables["s.items"].void = (server.seq + 1, 1)
+    with pytest.raises(CdcError) as caught:
+        folded(scratch, plan, server.log, base, ["notes"])
+    assert "s.items was emptied later" in caught.value.text
+
+
+def test_without_a_change_of_a_parent_nothing_is_read_for_a_key() -> None:
+    server, _, since = filled()
+    server.change("notes", server.rows["notes"][0], {"text": 9}, partial=False)
+    assert edges_of(planned(server.log, since, server.seq), [f"s.{name}" for name in SHAPES]) == {}
