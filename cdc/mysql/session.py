@@ -48,6 +48,7 @@ SESSION: dict[str, Setting] = {
 """What decides a value's text, whether it is kept whole, and how long a session waits."""
 
 _CONNECT_S = 10.0
+_PIECE = 1 << 18
 _LIVENESS = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
 _OPTION_FILES = ("/etc/my.cnf", "/etc/mysql/my.cnf", "~/.my.cnf")
 _SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
@@ -277,6 +278,9 @@ def cut(connection: Connection) -> None:
 @contextmanager
 def streamed(connection: Connection, query: str) -> Iterator[SSCursor]:
     """Row after row as the server sends them. Where they are not read to the end, the connection is closed."""
+    if connection.open:
+        # In large pieces: each time a thread asks for more, another one takes the interpreter from it.
+        connection._rfile = connection._sock.makefile("rb", _PIECE)  # noqa: SLF001
     cursor = connection.cursor(SSCursor)
     try:
         cursor.execute(query)
