@@ -369,3 +369,13 @@ def test_without_a_change_of_a_parent_nothing_is_read_for_a_key() -> None:
     server, _, since = filled()
     server.change("notes", server.rows["notes"][0], {"text": 9}, partial=False)
     assert edges_of(planned(server.log, since, server.seq), [f"s.{name}" for name in SHAPES]) == {}
+
+
+def test_a_row_that_moved_under_a_partial_image_is_still_reached(scratch: Scratch) -> None:
+    server, base, since = filled()
+    server.change("notes", server.rows["notes"][0], {"id": 99}, partial=True)
+    server.change("notes", server.rows["notes"][-2], {"id": 98}, partial=True)
+    server.remove("items", server.rows["items"][0])
+    found = folded(scratch, planned(server.log, since, server.seq), server.log, base, ["notes"])
+    assert found["notes"] == lines_of(SHAPES["notes"], server.rows["notes"])
+    assert {row["id"] for row in server.rows["notes"]} & {98, 99} == {98}
