@@ -49,6 +49,11 @@ class ForeignKey:
     on_update: str
     on_delete: str
 
+    @property
+    def acts(self) -> bool:
+        """Whether it changes rows by itself."""
+        return not {self.on_update, self.on_delete} <= {"NO ACTION", "RESTRICT"}
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

@@ -57,6 +57,8 @@ class Cascades:
     """The rules of some tables, by parent."""
 
     rules: dict[str, list[Rule]] = field(default_factory=dict)
+    _leaving: RowEvent | None = None
+    """The first half of a moved key: it alone has the old values."""
 
     @classmethod
     def of(cls, tables: Iterable[Table]) -> Cascades:
@@ -73,21 +75,25 @@ class Cascades:
         rules = self.rules.get(event.table)
         if not rules:
             return []
+        leaving, self._leaving = self._leaving, event if event.moved_to is not None else None
         if event.op == "d" and event.moved_to is None:
             before = event.before or {}
             return [Derived(rule, _of(event, before, rule), {}) for rule in rules if rule.on_delete]
         if event.op == "u" or event.moved_from is not None:
-            return list(self._moved(event, rules))
+            if event.moved_from is None:
+                return list(self._moved(event, event, rules))
+            if leaving is None or leaving.moved_to is None:
+                raise ValueError("the event that it moved away from did not come before it")
+            return list(self._moved(event, leaving, rules))
         return []
 
-    def _moved(self, event: RowEvent, rules: Sequence[Rule]) -> Iterator[Derived]:
-        old, new = event.moved_from or event.before or {}, event.after or {}
+    def _moved(self, event: RowEvent, old: RowEvent, rules: Sequence[Rule]) -> Iterator[Derived]:
+        """`old`: the event with the image before."""
+        was_there, new = old.before or {}, event.after or {}
         for rule in rules:
             if rule.on_delete or all(name in event.unchanged for name in rule.referenced):
                 continue
-            if event.moved_from is not None and not set(rule.referenced) <= set(event.moved_from):
-                continue  # Another unique key than the one that moved: the old image does not tell, nor did it change.
-            was = _of(event, old, rule)
+            was = _of(old, was_there, rule)
             if any(was[name] != new.get(name) for name in rule.referenced):
                 yield Derived(rule, was, {name: new[name] for name in rule.referenced})
 

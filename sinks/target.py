@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from cdc.errors import CdcError
+from cdc.errors import APPLY_FAILED, CdcError
 from cdc.event import RowEvent, Table
 from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk, End
@@ -207,7 +207,10 @@ class Target:
         brought = [item.new for item in items if isinstance(item, Change) and item.new]
         rules = (self._rules_of([*self._writer.schemas(), *brought]) if brought else self._rules()).rules
         return bool(rules) and any(
-            isinstance(item, RowEvent) and item.op in ("u", "d") and item.table in rules for item in items
+            isinstance(item, RowEvent)
+            and (item.op in ("u", "d") or item.moved_from is not None)
+            and item.table in rules
+            for item in items
         )
 
     def _rules(self) -> Cascades:
@@ -241,8 +244,17 @@ class Target:
                     table = self._shape_of(event.schema_id)
                     exact = self._writer.exact(table, event.schema_id, part.end)
                     self._writer.replay(event, table, part.end.txn_seq, exact=exact)
-                    for derived in self._rules().derived(event):
-                        self.derived += self._writer.derive(derived)
+                    self._derive(event, part.end.txn_seq)
+
+    def _derive(self, event: RowEvent, txn_seq: int) -> None:
+        try:
+            for derived in self._rules().derived(event):
+                self.derived += self._writer.derive(derived)
+        except ValueError as error:
+            raise CdcError(
+                APPLY_FAILED, source=self._hold.source, table=event.table, position=None, txn_seq=txn_seq,
+                op="what a foreign key did by", key="", problem=str(error),
+            ) from None  # fmt: skip
 
 
 def _kind(item: RowEvent | Change | Chunk) -> str:

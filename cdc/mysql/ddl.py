@@ -43,6 +43,9 @@ def effects(old: Table, altered: Altered, first_attnum: int) -> list[tuple[str, 
     """The steps, `drop_column` then `add_column`; added columns get numbers from `first_attnum` on."""
     steps: list[tuple[str, Table]] = []
     shape = old
+    for key in old.foreign_keys:
+        if key.acts and key.name.lower() in map(str.lower, altered.keys):
+            raise UnfollowableError(f"foreign key {key.name}, which changed rows by itself, was dropped")
     if altered.dropped:
         shape = _without(old, altered.dropped)
         steps.append(("drop_column", shape))

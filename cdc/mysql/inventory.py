@@ -128,7 +128,8 @@ def _with(columns: list[Row], word: str) -> tuple[str, ...]:
 
 def _cascading(catalog: Catalog, tables: Sequence[SourceTable], *, derive: bool) -> list[tuple[str, str, str]]:
     """Table, key and what it does, by the same question that the source asks."""
-    found = [catalog.shape(table.schema, table.name) for table in tables if table.refers and not table.unsupported]
+    wanted = [table for table in tables if (table.refers or derive) and not table.unsupported]
+    found = [catalog.shape(table.schema, table.name) for table in wanted]
     shapes = [shape for shape in found if shape is not None]
     return underivable(shapes) if derive else cascades(shapes)
 

@@ -133,23 +133,51 @@ def _actions(key: ForeignKey) -> str:
 
 
 def underivable(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
-    """Of these keys: those that lead back to their table, or whose columns another such key refers to."""
+    """Of these keys: those whose effect cannot be told from what the log holds, and why. `shapes`: all captured."""
     acting = [(table, key) for table in shapes for key in table.foreign_keys if _actions(key)]
     children: dict[str, set[str]] = {}
     for table, key in acting:
-        children.setdefault(f"{key.schema}.{key.table}", set()).add(table.full_name)
+        children.setdefault(_parent(key), set()).add(table.full_name)
+    parents = {table.full_name: table for table in shapes}
     found = []
     for table, key in acting:
         changes = key.on_update not in _KEEPS_CHILDREN or key.on_delete == "SET NULL"
         passed_on = changes and any(
-            f"{other.schema}.{other.table}" == table.full_name and set(other.referenced) & set(key.columns)
-            for _, other in acting
+            _parent(other) == table.full_name and set(other.referenced) & set(key.columns) for _, other in acting
         )
+        shared = any(of is table and other is not key and set(other.columns) & set(key.columns) for of, other in acting)
         if passed_on:
-            found.append((table.full_name, key.name, f"{_actions(key)}, and another key refers to its columns"))
+            why: str | None = "another key refers to its columns"
+        elif shared:
+            why = "another such key has some of its columns"
         elif table.full_name in _below(table.full_name, children):
-            found.append((table.full_name, key.name, f"{_actions(key)}, and leads back to its own table"))
+            why = "leads back to its own table"
+        else:
+            why = _incomparable(table, key, parents.get(_parent(key)))
+        if why:
+            found.append((table.full_name, key.name, f"{_actions(key)}, and {why}"))
     return found
+
+
+def _parent(key: ForeignKey) -> str:
+    return f"{key.schema}.{key.table}"
+
+
+def _incomparable(table: Table, key: ForeignKey, parent: Table | None) -> str | None:
+    """Why it cannot be told which rows hang on which by their values alone."""
+    if parent is None:
+        return f"its parent {_parent(key)} is not captured"
+    by_name = [{column.name: column for column in of.columns} for of in (table, parent)]
+    pairs = [(by_name[0][own], by_name[1][of]) for own, of in zip(key.columns, key.referenced, strict=True)]
+    for own, of in pairs:
+        if own.type.split()[0] in ("float", "double"):
+            return f"column {own.name} is a {own.type}"
+        if own.collation and own.type != of.type:
+            return f"column {own.name} is a {own.type}, the parent's a {of.type}"
+    in_other_case = any(own.collation and not own.collation.endswith("_bin") for own, _ in pairs)
+    if len(pairs) > 1 and in_other_case and key.on_update not in _KEEPS_CHILDREN:
+        return "it sets several columns, one of them text that may be written in several ways"
+    return None
 
 
 def _below(parent: str, children: Mapping[str, set[str]]) -> set[str]:

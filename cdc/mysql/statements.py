@@ -48,11 +48,15 @@ _NOT_UNDERSTOOD = "it was changed in words that are not understood"
 
 @dataclass(frozen=True, slots=True)
 class Altered:
-    """ALTER TABLE, read. `dropped` and `added` columns; neither for what does not concern rows."""
+    """ALTER TABLE, read. `dropped` and `added` columns; neither for what does not concern rows.
+
+    `keys`: constraints that were dropped, foreign keys among them.
+    """
 
     table: str
     dropped: tuple[str, ...] = ()
     added: tuple[exp.ColumnDef, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,30 +178,52 @@ def _altered(words: _Words) -> Meaning:
         raise _NotUnderstood
     words.take("IF", "EXISTS")
     table = words.table()
-    dropped: list[str] = []
-    added: list[exp.ColumnDef] = []
+    read = _Actions()
     try:
         for action in words.items():
-            stopping = _action(action, table, dropped, added)
+            stopping = read.take(action, table)
             if stopping:
                 return stopping
     except _NotUnderstood:
         return Stopping((table,), _NOT_UNDERSTOOD)
-    return Altered(table, tuple(dropped), tuple(added))
+    return Altered(table, tuple(read.dropped), tuple(read.added), tuple(read.keys))
 
 
-def _action(words: _Words, table: str, dropped: list[str], added: list[exp.ColumnDef]) -> Stopping | None:
-    """One of the actions of an ALTER TABLE."""
-    first, second = words.upper(0), words.upper(1)
-    if first in ("ADD", "DROP") and second in _INDEXES:
+class _Actions:
+    """Those of an ALTER TABLE, one after the other."""
+
+    def __init__(self) -> None:
+        self.dropped: list[str] = []
+        self.added: list[exp.ColumnDef] = []
+        self.keys: list[str] = []
+
+    def take(self, words: _Words, table: str) -> Stopping | None:
+        first, second = words.upper(0), words.upper(1)
+        if first == "ADD" and second in _INDEXES:
+            return _key_added(words, table)
+        if first == "DROP" and second in _INDEXES:
+            self.keys += _key_dropped(words.rest(1))
+        elif first == "ADD" and second != "PARTITION":
+            self.added += _definitions(words.rest(1))
+        elif first == "DROP" and second != "PARTITION":
+            self.dropped.append(_dropped(words.rest(1)))
+        elif not _rows_stay(words):
+            return _stopping(words, table)
         return None
-    if first == "ADD" and second != "PARTITION":
-        added += _definitions(words.rest(1))
-    elif first == "DROP" and second != "PARTITION":
-        dropped.append(_dropped(words.rest(1)))
-    elif not _rows_stay(words):
-        return _stopping(words, table)
-    return None
+
+
+def _key_added(words: _Words, table: str) -> Stopping | None:
+    """From here on it changes rows below the log."""
+    written = [words.upper(at) for at in range(len(words.tokens))]
+    acts = any(word == "ON" and {"CASCADE", "SET"} & set(written[at + 2 : at + 3]) for at, word in enumerate(written))
+    return Stopping((table,), "a foreign key that changes rows by itself was added") if acts else None
+
+
+def _key_dropped(words: _Words) -> list[str]:
+    if words.take("FOREIGN", "KEY") or words.take("CONSTRAINT"):
+        words.take("IF", "EXISTS")
+        return [words.name()]
+    return []
 
 
 def _dropped(words: _Words) -> str:

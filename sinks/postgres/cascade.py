@@ -31,12 +31,26 @@ def cascade(derived: Derived) -> tuple[Statement, list[Text]]:
 
 def _reached(path: Sequence[Step]) -> sql.Composed:
     """Rows of the last table of a path that hang on the parent's row."""
-    key = path[-1].key
+    step = path[-1]
+    own = [_compared(step, name, sql.Identifier(name)) for name in step.key.columns]
     if len(path) == 1:
-        return sql.SQL(" AND ").join([sql.SQL("{} = %s").format(sql.Identifier(name)) for name in key.columns])
-    columns, referenced = (sql.SQL(", ").join(map(sql.Identifier, of)) for of in (key.columns, key.referenced))
-    above = sql.SQL("SELECT {} FROM {} WHERE {}").format(referenced, name_of(path[-2].table), _reached(path[:-1]))
-    return sql.SQL("({}) IN ({})").format(columns, above)
+        values = [_compared(step, name, sql.Placeholder()) for name in step.key.columns]
+        return sql.SQL(" AND ").join([sql.SQL("{} = {}").format(*pair) for pair in zip(own, values, strict=True)])
+    of_parent = zip(step.key.columns, step.key.referenced, strict=True)
+    referenced = [_compared(step, name, sql.Identifier(of)) for name, of in of_parent]
+    return sql.SQL("({}) IN (SELECT {} FROM {} WHERE {})").format(
+        sql.SQL(", ").join(own), sql.SQL(", ").join(referenced), name_of(path[-2].table), _reached(path[:-1])
+    )
+
+
+def _compared(step: Step, name: str, value: sql.Composable) -> sql.Composable:
+    """As MySQL compares texts of ASCII: by most collations without regard to case, by older ones to blanks behind."""
+    (collation,) = (column.collation or "" for column in step.table.columns if column.name == name)
+    if collation and not collation.endswith(("_bin", "_cs")):
+        value = sql.SQL("lower({})").format(value)
+    if collation and "_0900_" not in collation:
+        value = sql.SQL("rtrim({}, ' ')").format(value)
+    return value
 
 
 def _texts(step: Step, values: Values) -> list[Text]:

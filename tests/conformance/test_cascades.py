@@ -35,6 +35,9 @@ WORK = [
     ),
     "UPDATE customers SET code = 'rob' WHERE id = 2",
     "UPDATE customers SET name = 'Robert' WHERE id = 2",
+    # The row's own key and what another table refers to, by one statement; a text that is written otherwise.
+    "INSERT INTO customers VALUES (6, 'fay', 'Fay'); INSERT INTO orders VALUES (60, NULL, 'FAY', 'x')",
+    "UPDATE customers SET id = 7, code = 'eve' WHERE id = 6",
     "DELETE FROM items WHERE orders = 20",
 ]
 
@@ -49,7 +52,7 @@ def test_replicas_carry_out_the_same_rules(make_shop: Callable[..., Shop], targe
             shop.source.execute(statements)
         shop.wait_caught_up()
         shop.assert_equal()
-    assert [row[0] for row in shop.into.rows(f"{shop.source.name}.orders")] == [20, 30, 40]
+    assert [row[0] for row in shop.into.rows(f"{shop.source.name}.orders")] == [20, 30, 40, 60]
     assert [row[0] for row in shop.into.rows(f"{shop.source.name}.notes")] == [4]
 
 

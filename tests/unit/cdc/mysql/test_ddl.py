@@ -1,8 +1,10 @@
 """Statements of the log: what they are, and what an ALTER does to a shape and to the rows that are there."""
 
+from dataclasses import replace
+
 import pytest
 
-from cdc.event import Table
+from cdc.event import ForeignKey, Table
 from cdc.mysql.ddl import UnfollowableError, effects
 from cdc.mysql.statements import (
     EVERY,
@@ -85,6 +87,12 @@ def altered(actions: str) -> list[tuple[str, Table]]:
         ("ALTER TABLE r ADD INDEX (a), RENAME TO x.s", Stopping(("shop.r",), "it was renamed to x.s")),
         ("ALTER TABLE r COMMENT = 'a, RENAME TO b'", Altered("shop.r")),
         ("ALTER TABLE r", Altered("shop.r")),
+        ("ALTER TABLE r ADD CONSTRAINT k FOREIGN KEY (a) REFERENCES p (id) ON DELETE CASCADE",
+         Stopping(("shop.r",), "a foreign key that changes rows by itself was added")),
+        ("ALTER TABLE r ADD FOREIGN KEY (a) REFERENCES p (id) ON UPDATE SET NULL",
+         Stopping(("shop.r",), "a foreign key that changes rows by itself was added")),
+        ("ALTER TABLE r ADD FOREIGN KEY (a) REFERENCES p (id) ON DELETE RESTRICT", Altered("shop.r")),
+        ("ALTER TABLE r DROP FOREIGN KEY k, DROP CONSTRAINT `l`, DROP INDEX i", Altered("shop.r", keys=("k", "l"))),
         ("DROP SCHEMA d", Stopping(("d.*",), "its database was dropped")),
         ("DROP TABLES a", Stopping(("shop.a",), "it was dropped")),
         ("DROP TABLE . a RESTRICT", Stopping(("shop.a",), "it was dropped")),
@@ -171,6 +179,16 @@ def test_a_backslash_is_one_where_the_session_says_so() -> None:
     meaning = read_statement(r"ALTER TABLE t ADD c varchar(9) DEFAULT 'a\nb'", "shop", NO_BACKSLASH_ESCAPES)
     assert isinstance(meaning, Altered)
     assert effects(TABLE, meaning, 1)[0][1].columns[-1].missing == r"a\nb"
+
+
+def test_a_key_that_changes_rows_is_not_dropped_in_silence() -> None:
+    acting, other = (ForeignKey(name, ("a",), "shop", "p", ("id",), "NO ACTION", on_delete)
+                     for name, on_delete in (("Acts", "CASCADE"), ("rests", "RESTRICT")))  # fmt: skip
+    meaning = read_statement("ALTER TABLE t DROP FOREIGN KEY acts", "shop")
+    assert isinstance(meaning, Altered)
+    assert effects(replace(TABLE, foreign_keys=(other,)), meaning, 1) == []
+    with pytest.raises(UnfollowableError, match="foreign key Acts, which changed rows by itself, was dropped"):
+        effects(replace(TABLE, foreign_keys=(other, acting)), meaning, 1)
 
 
 def test_places_and_order_of_steps() -> None:

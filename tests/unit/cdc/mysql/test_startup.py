@@ -1,5 +1,6 @@
 """A start on MySQL goes on, copies or refuses: every case of the log and of the server's sets of transactions."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -14,10 +15,12 @@ from cdc.errors import (
     TABLE_NOT_TRANSACTIONAL,
     CdcError,
 )
+from cdc.event import ForeignKey, Table
 from cdc.log import Change, Chunk, End, Identity, Opened, Start
 from cdc.logtail import LogState
 from cdc.mysql.catalog import FoundTable, Publication
-from cdc.mysql.startup import Here, decide, identity_of, refuse_nothing, refuse_uncapturable
+from cdc.mysql.startup import Here, decide, identity_of, refuse_nothing, refuse_uncapturable, underivable
+from cdc.mysql.tables import Definition, table_of
 from cdc.position import GtidSet
 from cdc.upstream import Plan
 
@@ -124,3 +127,38 @@ def test_tables_that_the_log_cannot_carry_are_refused() -> None:
     with pytest.raises(CdcError) as caught:
         refuse_uncapturable("billing", replace(nothing, tables=(FoundTable("billing", "old", "MyISAM"),)))
     assert caught.value.code is TABLE_NOT_TRANSACTIONAL
+
+
+INT = Definition("id", "int", not_null=True)
+CODE = Definition("code", "char(3)", not_null=True, charset="latin1", collation="latin1_swedish_ci")
+
+
+def refers(columns: Sequence[str], referenced: Sequence[str], *, name: str = "k", **acts: str) -> ForeignKey:
+    rules = {"on_update": "NO ACTION", "on_delete": "CASCADE"} | acts
+    return ForeignKey(name, tuple(columns), "s", "parent", tuple(referenced), **rules)
+
+
+def tree(keys: Sequence[ForeignKey], code: Definition = CODE) -> list[Table]:
+    number = Definition("number", "double", not_null=False)
+    parent = table_of("s", "parent", [INT, CODE, number], {"PRIMARY": ["id"]}, charset=("latin1", "latin1_swedish_ci"))
+    child = table_of("s", "child", [INT, code, number], {"PRIMARY": ["id"]}, keys, charset=("latin1", "latin1_bin"))
+    return [parent, child]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "why"),
+    [
+        (tree([refers(["id"], ["id"])]), None),
+        (tree([refers(["id", "code"], ["id", "code"])]), None),
+        (tree([refers(["id"], ["id"], on_delete="RESTRICT")])[1:], None),
+        (tree([refers(["id"], ["id"])])[1:], "its parent s.parent is not captured"),
+        (tree([refers(["number"], ["number"])]), "column number is a double"),
+        (tree([refers(["code"], ["code"])], replace(CODE, type="varchar(3)")), "column code is a varchar"),
+        (tree([refers(["id", "code"], ["id", "code"], on_update="CASCADE")]), "written in several ways"),
+        (tree([refers(["id"], ["id"]), refers(["id", "code"], ["id", "code"], name="l")]), "some of its columns"),
+    ],
+)
+def test_keys_whose_effect_cannot_be_told(shapes: list[Table], why: str | None) -> None:
+    found = underivable(shapes)
+    assert bool(found) == bool(why)
+    assert all(why and why in told for _, _, told in found)
