@@ -8,7 +8,7 @@ Cut short, it begins again: the next run makes the slot anew and opens a copy wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from cdc.event import Table
@@ -27,12 +27,24 @@ class OnRows(Protocol):
     def __call__(self, table: str, rows: int, *, done: bool) -> None: ...
 
 
+class Stopped(Exception):  # noqa: N818 - somebody asked for it
+    """A stop that came in the middle of a copy, which the next run begins again."""
+
+
 class Copy:
-    """One base copy. `seq` is the last number given."""
+    """One base copy. `seq` is the last number given. `stop` is asked behind every chunk."""
 
     def __init__(
-        self, publisher: Publisher, facts: RunFacts, snapshot: Snapshot, copy_id: str, seq: int, on_rows: OnRows
+        self,
+        publisher: Publisher,
+        facts: RunFacts,
+        snapshot: Snapshot,
+        copy_id: str,
+        seq: int,
+        on_rows: OnRows,
+        stop: Callable[[], bool],
     ) -> None:
+        self._stop = stop
         self._publisher, self._facts, self._id, self._snapshot = publisher, facts, copy_id, snapshot
         self._position, self._on_rows = snapshot.position, on_rows
         self.seq = seq
@@ -74,6 +86,8 @@ class Copy:
             self._publisher.poll()
             failpoint("source.in_copy")
             self._on_rows(table.full_name, total, done=following is None)
+            if self._stop():
+                raise Stopped
             chunk = following
 
     def close(self) -> None:

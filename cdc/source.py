@@ -22,7 +22,7 @@ from typing import Protocol, Self
 
 from cdc.config import Kafka
 from cdc.config import Source as Settings
-from cdc.copy import Copy
+from cdc.copy import Copy, Stopped
 from cdc.decoded import Captured, Decoded, Lone, NewShapes, Statement, Transaction
 from cdc.errors import LOG_TRUNCATED, SOURCE_HELD, CdcError, Kind
 from cdc.event import Table
@@ -91,11 +91,12 @@ class Source:
     def run(self, stop: Callable[[], bool]) -> None:
         def attempt() -> None:
             with Run(self._settings, self._options, self._kafka, self._observer, self._reopen) as run:
-                run.begin()
+                run.begin(stop)
                 self._reopen = None
                 run.stream(stop)
 
-        keep_trying(attempt, stop, self._observer.retry, standing_by=() if self._no_wait else (SOURCE_HELD,))
+        with suppress(Stopped):
+            keep_trying(attempt, stop, self._observer.retry, standing_by=() if self._no_wait else (SOURCE_HELD,))
 
 
 class Run:
@@ -128,7 +129,7 @@ class Run:
         self._resources.close()
 
     # -- the line of a start ------------------------------------------------------------------------------------
-    def begin(self) -> None:
+    def begin(self, stop: Callable[[], bool]) -> None:
         """Hold the source, read the log, write START, read on to it; copy if the plan says so."""
         self._connect()
         publication = self._upstream.publication()
@@ -145,7 +146,7 @@ class Run:
         self._publisher = self._publisher_at(plan, start_offset)
         self._shape_topic.load(self._reader, self._upstream.keep_alive)
         if plan.copy:
-            self._copy(plan)
+            self._copy(plan, stop)
         else:
             self._continue(plan, state)
         self._upstream.begin(self._resumed(state))
@@ -224,12 +225,11 @@ class Run:
         assert plan.position is not None
         self._position, self._last_seq = plan.position, plan.last_seq
 
-    def _copy(self, plan: Plan) -> None:
+    def _copy(self, plan: Plan, stop: Callable[[], bool]) -> None:
         """Copy every table under one snapshot; then stream from what it shows."""
         with self._upstream.snapshot() as snapshot:
-            copy = Copy(
-                self._publisher, self._facts, snapshot, secrets.token_hex(8), plan.last_seq, self._observer.copying
-            )
+            told, copy_id = self._observer.copying, secrets.token_hex(8)
+            copy = Copy(self._publisher, self._facts, snapshot, copy_id, plan.last_seq, told, stop)
             self._position = snapshot.position
             self._shapes = {table.full_name: table for table in snapshot.tables}
             self._know_topics(create=True)

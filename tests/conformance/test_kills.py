@@ -1,7 +1,10 @@
 """SIGKILL at every edge between two durable steps, between any engines: replica = source, the log has no hole."""
 
+import signal
+
 import pytest
 
+from cdc.errors import CdcError
 from tests.system.pipeline import wait_until
 from tests.system.shop import NEW_PAIRS, Shop
 
@@ -35,6 +38,31 @@ def test_the_sink_killed(shop: Shop, edge: str) -> None:
         with shop.sink_running():
             shop.wait_caught_up()
             shop.assert_equal()
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("pair", [("mysql", "postgres"), ("postgres", "mysql")], indirect=True)
+def test_a_stop_in_the_middle_of_a_copy(shop: Shop) -> None:
+    """It does not wait for the copy's end; the next run begins another."""
+    for first in range(10_000, 250_000, 1_000):
+        rows = ", ".join(f"({number}, 'many', 0)" for number in range(first, first + 1_000))
+        shop.source.execute(f"INSERT INTO accounts (id, owner, balance) VALUES {rows}")
+
+    def chunks() -> int:
+        try:
+            return sum(end.kind == "snapshot" for end in shop.valid_ends())
+        except CdcError:
+            return 0
+
+    with shop.source_running() as source:
+        wait_until(lambda: chunks() > 0, "a first chunk")
+        source.send(signal.SIGTERM)
+        assert source.wait(20) == 0
+    assert chunks() < 24
+    with shop.source_running(), shop.sink_running():
+        shop.work()
+        shop.wait_caught_up()
+        shop.assert_equal()
 
 
 @pytest.mark.parametrize("pair", NEW_PAIRS, indirect=True)
