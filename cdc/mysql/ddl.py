@@ -141,7 +141,9 @@ def _type(kind: exp.Expression) -> str:
     text = kind.sql("mysql")
     base = text.split("(", 1)[0].strip().lower()
     if base in ("enum", "set"):
-        return f"{base}({','.join(part.sql('mysql') for part in kind.expressions)})"
+        # The server keeps labels without blanks behind.
+        labels = (part.name.rstrip(" ").replace("\\", "\\\\").replace("'", "''") for part in kind.expressions)
+        return base + "(" + ",".join(f"'{label}'" for label in labels) + ")"
     text = re.sub(r"\s*,\s*", ",", text).lower().replace(" zerofill", "")
     text = text if text == "tinyint(1)" else _DISPLAY_WIDTH.sub(r"\1", text)
     return _ONE_DIGIT.sub(r"decimal(\1,0)", _SYNONYMS.get(text, text))
@@ -249,6 +251,8 @@ def _decimal(column: Column, given: str) -> str | None:
 def _floating(column: Column, name: str, given: str) -> str | None:
     if "(" in column.type_expression:
         return None  # It rounds.
+    if given.startswith("-") and float(given) == 0:
+        return None  # A decimal loses the sign, a string keeps it.
     return double_text(to_single(float(given)) if name == "float" else float(given))
 
 

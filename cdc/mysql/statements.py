@@ -290,13 +290,15 @@ def _definition(words: _Words) -> exp.ColumnDef:
 def _changed_tables(words: _Words) -> tuple[str, ...] | None:
     """Every table that is named: which of them lost or got rows does not matter to whoever must not miss one.
 
-    A function of the user's may have changed any.
+    A function may be the user's, whatever it is called, and have changed any.
     """
     try:
         parsed = sqlglot.parse_one(_REPLACE.sub("INSERT", canonical(words.tokens)), dialect="mysql")
     except (SqlglotError, RecursionError):
         return None
-    if not isinstance(parsed, exp.Insert | exp.Update | exp.Delete) or parsed.find(exp.Anonymous):
+    if not isinstance(parsed, exp.Insert | exp.Update | exp.Delete):
+        return None
+    if any(not isinstance(function, exp.And | exp.Or) for function in parsed.find_all(exp.Func)):
         return None
     tables = (f"{table.db or words.database}.{table.name}" for table in parsed.find_all(exp.Table))
     return tuple(name.lower() if words.lower else name for name in tables)

@@ -17,13 +17,14 @@ TYPES = (
     "int", "tinyint unsigned", "bigint NOT NULL", "decimal(6,2)", "decimal(6,2) unsigned NOT NULL", "float",
     "double(7,2)", "double NOT NULL", "bit(9)", "year", "date", "datetime", "datetime(3)", "time", "time(3) NOT NULL",
     "char(6)", "varchar(9)", "varchar(9) CHARACTER SET latin1 NOT NULL", "binary(6)", "varbinary(9)",
-    "enum('a','1','b')", "set('a','1','b') NOT NULL", "bool",
+    "enum('a ','1','b')", "set('a','1','b') NOT NULL", "bool",
 )  # fmt: skip
 DEFAULTS = (
     "", "1", "-1", "'1'", "0", "'0'", "24", "'24'", "2024", "'2024'", "1.005", "'1.005'", "1e1", "'1e1'", "2.5e0",
     "0x41", "x'4142'", "b'101'", "true", "''", "'a'", "'A'", "'b,a'", "'a,b'", "'a '", "' a'", "'0001'", "0001",
     "'é'", "'a/*b*/'", "'it''s'", r"'\\\n'", '"q""q"', "'2024-02-29'", "'2024-02-29 10:20:30'",
-    "'2024-02-29 10:20:30.25'", "20240229", "'10:20'", "'10:20:30'", "'-10:20:30.125'", "(1)", "(1 + 1)", "NULL",
+    "'2024-02-29 10:20:30.25'", "20240229", "'10:20'", "-0.0", "'-0'", "'10:20:30'", "'-10:20:30.125'",
+    "(1)", "(1 + 1)", "NULL",
 )  # fmt: skip
 
 
