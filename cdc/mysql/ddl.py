@@ -108,11 +108,12 @@ def _definition(table: Table, definition: exp.ColumnDef) -> tuple[Definition, _M
     name = definition.name
     if definition.args.get("kind") is None:
         raise UnfollowableError(f"column {name} was added in words that are not understood")
-    not_null, default, charset, collation = False, None, None, None
+    told = not_null = False
+    default, charset, collation = None, None, None
     for constraint in definition.args.get("constraints") or ():
         match constraint.kind:
             case exp.NotNullColumnConstraint():
-                not_null = not constraint.kind.args.get("allow_null")
+                told, not_null = True, not constraint.kind.args.get("allow_null")
             case exp.DefaultColumnConstraint():
                 default = constraint.kind.this
             case exp.CharacterSetColumnConstraint():
@@ -129,6 +130,8 @@ def _definition(table: Table, definition: exp.ColumnDef) -> tuple[Definition, _M
             case kind:
                 raise UnfollowableError(f"column {name} was added with {kind.sql('mysql')}")
     column_type = _type(definition.args["kind"])
+    if column_type.startswith("timestamp") and default is None and not told:
+        raise UnfollowableError(f"column {name}, a timestamp without NULL or DEFAULT, is what a server's setting says")
     charset, collation = _character_set(table, column_type, charset, collation)
     defined = Definition(name, column_type, not_null, charset=charset, collation=collation)
     if default is None or isinstance(default, exp.Null):

@@ -141,7 +141,11 @@ def _meaning(words: _Words) -> Meaning:
     return RowsChanged(_changed_tables(words))
 
 
-def _created(words: _Words) -> Created:
+def _created(words: _Words) -> Meaning:
+    if words.take("TEMPORARY", "TABLE"):
+        # Logged in a session of statements alone, where what follows may mean this one.
+        words.take("IF", "NOT", "EXISTS")
+        return Stopping((words.table(),), "a temporary table took its name in a session with binlog_format = STATEMENT")
     if not words.take("TABLE"):
         return Created(None)
     words.take("IF", "NOT", "EXISTS")

@@ -197,9 +197,15 @@ def difference(table: Table, mapped: TableMap) -> str | None:
             if labels != column.enum_values:
                 return f"the labels of {column.name} changed, were {column.type_expression}"
     key = tuple(names[at] for at, _ in mapped.primary_key)
-    if key != table.primary_key:
+    if key != table.primary_key and not _serves_as_key(table, key):
         return f"its primary key is ({', '.join(map(str, key))}), was ({', '.join(table.primary_key)})"
     return None
+
+
+def _serves_as_key(table: Table, columns: tuple[str | None, ...]) -> bool:
+    """Where a table has no primary key, the log tells its first unique one of columns that are never NULL."""
+    never_null = {column.name for column in table.columns if column.not_null}
+    return not table.primary_key and columns in table.unique and never_null.issuperset(columns)
 
 
 def _unsigned(column: Column) -> bool:

@@ -250,3 +250,15 @@ def test_a_table_that_came_after_the_copy(pipeline: AnyPipeline) -> None:
     with pipeline.source_running("--reopen", "copy-again"), pipeline.sink_running():
         pipeline.wait_caught_up()
         assert pipeline.into.rows(f"{pipeline.name}.came") == pipeline.from_.rows(f"{pipeline.name}.came")
+
+
+def test_a_unique_key_that_serves_as_the_primary_one(pipeline: AnyPipeline) -> None:
+    """The log tells it as the primary key; the catalog does not."""
+    pipeline.source.execute("CREATE TABLE u (u int NOT NULL UNIQUE, v int); INSERT INTO u VALUES (1, 1)")
+    with pipeline.source_running(), pipeline.sink_running():
+        copied(pipeline)
+        pipeline.source.execute(
+            "INSERT INTO u VALUES (2, 2); UPDATE u SET v = 3 WHERE u = 1; DELETE FROM u WHERE u > 1"
+        )
+        pipeline.wait_caught_up()
+        assert pipeline.into.rows(f"{pipeline.name}.u") == pipeline.from_.rows(f"{pipeline.name}.u")
