@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQL, MySQLDatabase
@@ -101,6 +103,7 @@ def test_kafka_away(
         assert all("KAFKA_STALLED" in source.log.read_text() for source in processes[::2])
 
 
+@pytest.mark.matrix
 def test_the_replica_away(
     tmp_path: Path, database: Database, target_database: Database, make_shop: Callable[..., AnyPipeline], kafka: Kafka,
     mysql_target: MySQL,

@@ -549,6 +549,7 @@ def test_it_waits_for_the_sources_own_copy(shop: Shop) -> None:
     assert base.txn_seq >= closing.txn_seq
 
 
+@pytest.mark.matrix
 def test_it_waits_for_a_source_that_never_ran_or_stands_still(shop: Shop) -> None:
     process = shop.backup()
     wait_until(lambda: "for the source's first transaction" in process.tail(), "it waits")

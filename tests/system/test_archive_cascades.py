@@ -142,6 +142,7 @@ def keys(lived_with_keys: Past) -> Iterator[Past]:
     target.execute(f"DROP DATABASE {target.name}; CREATE DATABASE {target.name}")
 
 
+@pytest.mark.matrix
 def test_every_moment(keys: Past) -> None:
     """All tables together, and each alone, which needs what its parents did."""
     archive = keys.pipeline.archive()

@@ -60,6 +60,7 @@ def bucket(
     front.close()
 
 
+@pytest.mark.matrix
 def test_an_archive_in_a_bucket_that_fails_now_and_then(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its life in one: written, based, restored, listed and verified, each with faults."""
     pipeline = bucket.pipeline

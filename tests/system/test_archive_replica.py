@@ -87,6 +87,7 @@ def test_a_base_of_a_replica_serves_as_one_of_the_source(pipeline: Pipeline) -> 
         pipeline.archive().store.delete(base.name)
 
 
+@pytest.mark.matrix
 def test_what_is_no_true_replica_is_refused_by_name(pipeline: Pipeline) -> None:
     with pipeline.source_running(), pipeline.archive_running():
         with pipeline.sink_running():
