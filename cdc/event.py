@@ -50,6 +50,11 @@ class ForeignKey:
     on_delete: str
 
     @property
+    def parent(self) -> str:
+        """Full name of the table that it refers to."""
+        return f"{self.schema}.{self.table}"
+
+    @property
     def acts(self) -> bool:
         """Whether it changes rows by itself."""
         return not {self.on_update, self.on_delete} <= {"NO ACTION", "RESTRICT"}

@@ -109,7 +109,7 @@ def _children(tables: Iterable[Table]) -> dict[str, list[Step]]:
     children: dict[str, list[Step]] = {}
     for table in tables:
         for key in table.foreign_keys if table.engine == "mysql" else ():
-            children.setdefault(f"{key.schema}.{key.table}", []).append(Step(table, key))
+            children.setdefault(key.parent, []).append(Step(table, key))
     return children
 
 

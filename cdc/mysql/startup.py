@@ -118,13 +118,13 @@ def refuse_cascades(source: str, shapes: Sequence[Table], *, derive: bool) -> No
 
 def cascades(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
     """Table, foreign key and what it does by itself, of every key that changes rows below the log."""
-    return [(table.full_name, key.name, actions) for table in shapes for key in table.foreign_keys
-            if (actions := _actions(key))]  # fmt: skip
+    return [(table.full_name, key.name, _actions(key)) for table in shapes for key in table.foreign_keys
+            if key.acts]  # fmt: skip
 
 
 def cascading_parents(shapes: Sequence[Table]) -> frozenset[str]:
     """Tables whose updates and deletes change rows of others below the log."""
-    return frozenset(f"{key.schema}.{key.table}" for table in shapes for key in table.foreign_keys if _actions(key))
+    return frozenset(key.parent for table in shapes for key in table.foreign_keys if key.acts)
 
 
 def _actions(key: ForeignKey) -> str:
@@ -134,16 +134,16 @@ def _actions(key: ForeignKey) -> str:
 
 def underivable(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
     """Of these keys: those whose effect cannot be told from what the log holds, and why. `shapes`: all captured."""
-    acting = [(table, key) for table in shapes for key in table.foreign_keys if _actions(key)]
+    acting = [(table, key) for table in shapes for key in table.foreign_keys if key.acts]
     children: dict[str, set[str]] = {}
     for table, key in acting:
-        children.setdefault(_parent(key), set()).add(table.full_name)
+        children.setdefault(key.parent, set()).add(table.full_name)
     parents = {table.full_name: table for table in shapes}
     found = []
     for table, key in acting:
         changes = key.on_update not in _KEEPS_CHILDREN or key.on_delete == "SET NULL"
         passed_on = changes and any(
-            _parent(other) == table.full_name and set(other.referenced) & set(key.columns) for _, other in acting
+            other.parent == table.full_name and set(other.referenced) & set(key.columns) for _, other in acting
         )
         shared = any(of is table and other is not key and set(other.columns) & set(key.columns) for of, other in acting)
         if passed_on:
@@ -153,20 +153,16 @@ def underivable(shapes: Sequence[Table]) -> list[tuple[str, str, str]]:
         elif table.full_name in _below(table.full_name, children):
             why = "leads back to its own table"
         else:
-            why = _incomparable(table, key, parents.get(_parent(key)))
+            why = _incomparable(table, key, parents.get(key.parent))
         if why:
             found.append((table.full_name, key.name, f"{_actions(key)}, and {why}"))
     return found
 
 
-def _parent(key: ForeignKey) -> str:
-    return f"{key.schema}.{key.table}"
-
-
 def _incomparable(table: Table, key: ForeignKey, parent: Table | None) -> str | None:
     """Why it cannot be told which rows hang on which by their values alone."""
     if parent is None:
-        return f"its parent {_parent(key)} is not captured"
+        return f"its parent {key.parent} is not captured"
     by_name = [{column.name: column for column in of.columns} for of in (table, parent)]
     pairs = [(by_name[0][own], by_name[1][of]) for own, of in zip(key.columns, key.referenced, strict=True)]
     for own, of in pairs:

@@ -320,11 +320,8 @@ class _Words:
             return ""
         return self.tokens[at].text.upper()
 
-    def is_word(self, at: int) -> bool:
-        return at < len(self.tokens) and self.tokens[at].kind == "word"
-
     def is_name(self, at: int) -> bool:
-        return self.is_word(at) or (at < len(self.tokens) and self.tokens[at].kind == "name")
+        return at < len(self.tokens) and self.tokens[at].kind in ("word", "name")
 
     def _of(self, tokens: Sequence[Token]) -> _Words:
         return _Words(tokens, self.database, lower=self.lower)

@@ -80,10 +80,6 @@ class Cascade:
     def parents(self) -> frozenset[str]:
         return frozenset(self._acts)
 
-    @property
-    def children(self) -> frozenset[str]:
-        return frozenset(self._edges)
-
     def _of_parent(self, edge: Edge) -> _Acts:
         known = self._acts.setdefault(edge.parent, [])
         for acts in known:

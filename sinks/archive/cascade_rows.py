@@ -42,7 +42,7 @@ class Edge:
 
     @property
     def parent(self) -> str:
-        return f"{self.key.schema}.{self.key.table}"
+        return self.key.parent
 
     @property
     def on_delete(self) -> Action | None:

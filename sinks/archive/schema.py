@@ -285,7 +285,7 @@ class _OfShapes:
         places: Mapping[str, Place] = {table.name: place for table, place in tables}
         for table, place in tables:
             for key in table.shape.foreign_keys:
-                to = places.get(f"{key.schema}.{key.table}")
+                to = places.get(key.parent)
                 problem = "its table is not there" if to is None else self._target.add_foreign_key(place, key, to)
                 if problem:
                     self.notes.append(f"not restored: foreign key {key.name} of {place}: {problem}")
