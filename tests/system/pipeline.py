@@ -105,6 +105,11 @@ class AnyPipeline:
         self.from_.publish(self.name, tables)
 
     # -- processes ----------------------------------------------------------------------------------------------
+    def done(self, *arguments: str) -> None:
+        """`cdc …` to its end, which is a good one."""
+        process = self.run(*arguments)
+        assert process.wait(60) == 0, process.tail()
+
     def run(self, *arguments: str, failpoint: str | None = None, env: Mapping[str, str] | None = None) -> Process:
         """`cdc …` in the background, its output in a log of its own."""
         self._started += 1

@@ -108,26 +108,22 @@ def lived_with_keys(
     made.publish()
     moments = {}
 
-    def done(*arguments: str) -> None:
-        process = made.run(*arguments)
-        assert process.wait(60) == 0, process.tail()
-
     with made.source_running(), made.archive_running():
         made.wait_archived()
-        done("archive", "anchor", "main")
+        made.done("archive", "anchor", "main")
         for at in range(12):
             source.execute(FILL)
             mixed(source, chance, 25)
             moments[str(at)] = at_source(source)
             if at == 5:
                 made.wait_archived()
-                done("archive", "backup", "main")
+                made.done("archive", "backup", "main")
         source.execute("ALTER TABLE orders ADD COLUMN later int DEFAULT 7 FIRST")
         mixed(source, chance, 1)
         source.execute("DELETE FROM customers WHERE id IN (1, 2)")
         moments["last"] = at_source(source)
         made.wait_archived()
-        done("archive", "anchor", "main")
+        made.done("archive", "anchor", "main")
         made.wait_archived()
     yield Past(made, moments)
     source.drop()

@@ -119,18 +119,14 @@ def mysql_lived(
     made.publish()
     moments = {}
 
-    def done(*arguments: str) -> None:
-        process = made.run(*arguments)
-        assert process.wait(60) == 0, process.tail()
-
     with made.source_running(), made.archive_running():
         made.wait_archived()
         work(source)
-        done("archive", "anchor", "main")
+        made.done("archive", "anchor", "main")
         moments["copy"] = at_source(source)
         work(source)
         source.execute("ALTER TABLE customers ADD COLUMN tier int NOT NULL DEFAULT 3 AFTER name")
-        done("archive", "backup", "main")
+        made.done("archive", "backup", "main")
         work(source)
         moments["first"] = at_source(source)
         source.execute("ALTER TABLE customers DROP COLUMN city")
@@ -143,7 +139,7 @@ def mysql_lived(
         source.execute("DELETE FROM orders WHERE id > 2")
         work(source)
         made.wait_archived()
-        done("archive", "anchor", "main")
+        made.done("archive", "anchor", "main")
         made.wait_archived()
     yield Past(made, moments)
     source.drop()
