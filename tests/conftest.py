@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.servers.connect import Connect
 from tests.servers.fetch import postgres15_bin
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database, Postgres
 from tests.servers.proxy import Proxy
+from tests.servers.registry import Registry
 from tests.servers.s3 import S3
 from tests.system.ends import AnyDatabase
 from tests.system.shop import SHOP, Shop
@@ -88,6 +90,20 @@ def s3(servers_directory: Path) -> Iterator[S3]:
     """The object store."""
     with S3(servers_directory / "s3") as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def registry(servers_directory: Path) -> Iterator[Registry]:
+    """The schema registry."""
+    with Registry(servers_directory / "registry") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def connect(servers_directory: Path, kafka: Kafka) -> Iterator[Connect]:
+    """Kafka Connect; each test has connectors of its own name."""
+    with Connect(servers_directory / "connect", kafka.bootstrap) as worker:
+        yield worker
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench import connect, topics
+from tests.bench import topics
 from tests.bench.contender import Bench, Contender, Task
 from tests.bench.measure import Drain, measure_line, median, meets
 from tests.bench.ours import OurSink, OurSource
@@ -134,7 +134,6 @@ def conclude(results: Path, lines: Sequence[tuple[str, float, str]]) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Run, print, keep."""
     chosen = _parse(arguments)
-    connect.fetch()
     results = new_results("", vars(chosen))
     drains: list[Drain] = []
     with servers() as bench:

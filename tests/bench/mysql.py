@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench import connect, topics
+from tests.bench import topics
 from tests.bench.__main__ import Ratio, conclude, keep, measures, new_results, say
 from tests.bench.measure import Drain
 from tests.bench.mysql_contenders import Contender, Debezium, Ours, Pymysqlreplication, Task
@@ -73,7 +73,6 @@ def drain_all(
 def main(arguments: Sequence[str]) -> int:
     """Run, print, keep."""
     chosen = _parse(arguments)
-    connect.fetch()
     results = new_results("-mysql", vars(chosen))
     drains: list[Drain] = []
     lines: list[tuple[str, float, str]] = []

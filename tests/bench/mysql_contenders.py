@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.bench import topics
-from tests.bench.connect import Connect
+from tests.bench import connect, topics
 from tests.bench.contender import expect
 from tests.bench.measure import Drain, watch
 from tests.bench.mysql_workload import TABLE, Span
 from tests.bench.peer_debezium import LOSSLESS, NO_CONTEXT_HEADERS
 from tests.bench.program import run_to_end, running
 from tests.bench.workload import Workload
+from tests.servers.connect import Connect
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQLDatabase
 from tests.servers.process import Process
@@ -221,5 +221,5 @@ def _connector(task: Task, prefix: str) -> Iterator[Connect]:
         **LOSSLESS,
         **NO_CONTEXT_HEADERS,
     }
-    with Connect(directory, task.kafka.bootstrap, connector) as worker:
+    with connect.running(directory, task.kafka.bootstrap, connector) as worker:
         yield worker

@@ -8,11 +8,11 @@ single-row transactions. In the mixed workload it is spared them, and always the
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.bench import topics
-from tests.bench.connect import Connect
+from tests.bench import connect, topics
 from tests.bench.contender import Task, create_slot, expect
 from tests.bench.measure import Drain, watch
 from tests.bench.workload import PUBLICATION, SINGLE, TABLE, Milestones
+from tests.servers.connect import Connect
 
 LOSSLESS = {
     "decimal.handling.mode": "string",
@@ -85,5 +85,5 @@ def running(task: Task, prefix: str, options: dict[str, str], *, schemas: bool =
         "max.queue.size": 32768,
         **options,
     }
-    with Connect(bench.directory / prefix, bench.kafka.bootstrap, connector, schemas=schemas) as worker:
+    with connect.running(bench.directory / prefix, bench.kafka.bootstrap, connector, schemas=schemas) as worker:
         yield worker

@@ -4,8 +4,7 @@ It reads a topic that Debezium wrote with schemas, which it needs, and drains th
 it: the rounds of a workload are all alike, and at its pace the whole would take minutes.
 """
 
-from tests.bench import topics
-from tests.bench.connect import Connect
+from tests.bench import connect, topics
 from tests.bench.contender import Task, create_slot
 from tests.bench.measure import Drain, watch
 from tests.bench.peer_debezium import running
@@ -38,8 +37,9 @@ class JdbcSink:
         self._fill(task, topic, sample)
         target = bench.target.create_database(name)
         create_table(target)
-        sink = Connect(bench.directory / name, bench.kafka.bootstrap, _connector(task, name, topic), schemas=True)
-        with sink, target.connect() as connection:
+        connector = _connector(task, name, topic)
+        running_sink = connect.running(bench.directory / name, bench.kafka.bootstrap, connector, schemas=True)
+        with running_sink as sink, target.connect() as connection:
 
             def arrived() -> float:
                 newest = connection.execute(f"SELECT coalesce(max(id), 0) FROM {TABLE}".encode()).fetchall()[0][0]

