@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers.connect import Connect
-from tests.servers.fetch import postgres15_bin
+from tests.servers.fetch import mariadbd, postgres15_bin
 from tests.servers.kafka import Kafka
+from tests.servers.mariadb import MariaDB
 from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database, Postgres
 from tests.servers.proxy import Proxy
@@ -76,6 +77,25 @@ def mysql_target(servers_directory: Path) -> Iterator[MySQL]:
     """A second MySQL, to replicate the first one into."""
     with MySQL(servers_directory / "mysql-target") as server:
         yield server
+
+
+def _mariadb(directory: Path) -> Iterator[MySQL]:
+    if mariadbd() is None:
+        pytest.skip("this system has no package mariadb-server-core")
+    with MariaDB(directory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(servers_directory: Path) -> Iterator[MySQL]:
+    """The MariaDB that is captured."""
+    yield from _mariadb(servers_directory / "mariadb")
+
+
+@pytest.fixture(scope="session")
+def mariadb_target(servers_directory: Path) -> Iterator[MySQL]:
+    """The MariaDB that is replicated into."""
+    yield from _mariadb(servers_directory / "mariadb-target")
 
 
 @pytest.fixture(scope="session")
@@ -147,6 +167,22 @@ def mysql_database(mysql_server: MySQL, unique_name: str) -> Iterator[MySQLDatab
 def mysql_target_database(mysql_target: MySQL, unique_name: str) -> Iterator[MySQLDatabase]:
     """A fresh database on the second MySQL, of the same name as `mysql_database`."""
     fresh = mysql_target.create_database(unique_name)
+    yield fresh
+    fresh.drop()
+
+
+@pytest.fixture
+def mariadb_database(mariadb_server: MySQL, unique_name: str) -> Iterator[MySQLDatabase]:
+    """A fresh database on the MariaDB that is captured."""
+    fresh = mariadb_server.create_database(unique_name)
+    yield fresh
+    fresh.drop()
+
+
+@pytest.fixture
+def mariadb_target_database(mariadb_target: MySQL, unique_name: str) -> Iterator[MySQLDatabase]:
+    """A fresh database on the second MariaDB, of the same name as `mariadb_database`."""
+    fresh = mariadb_target.create_database(unique_name)
     yield fresh
     fresh.drop()
 

@@ -31,6 +31,7 @@ class MySQL(Server):
     """One server; `settings` are lines of my.cnf, on top of what the tests always need."""
 
     kind = "MySQL"
+    program = MYSQL / "bin" / "mysqld"
 
     def __init__(
         self, directory: Path, settings: Mapping[str, str | int] | None = None, *, fsync: bool = False
@@ -38,7 +39,6 @@ class MySQL(Server):
         super().__init__(directory)
         self.data = directory / "data"
         self.config = directory / "my.cnf"
-        self._env = os.environ | {"LD_LIBRARY_PATH": mysql_libraries()}
         directory.mkdir(parents=True, exist_ok=True)
         identity = directory / "identity.json"
         known = json.loads(identity.read_text()) if identity.exists() else None
@@ -50,10 +50,10 @@ class MySQL(Server):
             identity.write_text(json.dumps({"port": self.port, "password": self.password}))
 
     def spawn(self) -> Process:
-        program: list[str | Path] = [MYSQL / "bin" / "mysqld", f"--defaults-file={self.config}", *mysql_user()]
+        program: list[str | Path] = [self.program, f"--defaults-file={self.config}", *mysql_user()]
         if not self.data.exists():
             program.append(f"--init-file={self._prepare()}")
-        return Process(program, self.log, env=self._env)
+        return Process(program, self.log, env=self.environment())
 
     def answers(self) -> bool:
         try:
@@ -99,8 +99,16 @@ class MySQL(Server):
         self.execute(f"CREATE DATABASE {quoted(name)}")
         return MySQLDatabase(self, name)
 
-    def _prepare(self) -> Path:
+    def environment(self) -> dict[str, str]:
+        """In which its program finds its libraries."""
+        return os.environ | {"LD_LIBRARY_PATH": mysql_libraries()}
+
+    def make_data(self) -> None:
+        """A data directory in which nobody has been."""
         shutil.copytree(MYSQL_DATA, self.data)
+
+    def _prepare(self) -> Path:
+        self.make_data()
         first = self.directory / _FIRST
         first.touch(mode=0o600)
         first.write_text(
@@ -110,27 +118,33 @@ class MySQL(Server):
         )
         return first
 
+    def own_settings(self) -> dict[str, str | int]:
+        """What no other server of this family has."""
+        return {
+            "basedir": str(MYSQL),
+            "mysqlx": "OFF",
+            "gtid-mode": "ON",
+            "enforce-gtid-consistency": "ON",
+            "innodb-redo-log-capacity": "64M",
+        }
+
     def _configure(self, settings: Mapping[str, str | int], *, fsync: bool) -> None:
         values: dict[str, str | int] = {
-            "basedir": str(MYSQL),
             "datadir": str(self.data),
             "bind-address": "127.0.0.1",
             "port": self.port,
             "socket": "mysql.sock",  # in the data directory: a path of its own may be too long for a socket
-            "mysqlx": "OFF",
             "skip-name-resolve": "ON",
             "server-id": self.port,
             "log-bin": "binlog",
-            "gtid-mode": "ON",
-            "enforce-gtid-consistency": "ON",
             "binlog-row-metadata": "FULL",
             "max-connections": 100,
             "innodb-buffer-pool-size": "64M",
-            "innodb-redo-log-capacity": "64M",
             "innodb-flush-log-at-trx-commit": 1 if fsync else 2,
             "innodb-doublewrite": "ON" if fsync else "OFF",
             "sync-binlog": 1 if fsync else 0,
             "table-open-cache": 400,
+            **self.own_settings(),
         }
         values.update({name.replace("_", "-"): value for name, value in settings.items()})
         lines = "".join(f"{name} = {value}\n" for name, value in values.items())
