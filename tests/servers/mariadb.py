@@ -1,0 +1,57 @@
+"""A real MariaDB of our own, made, started and ended as a MySQL is; its database and its rows are of the same classes.
+
+In: an empty or earlier used directory, the program from Debian's package. Out: a server on 127.0.0.1 with a row binlog
+in domain 0, whose root logs in by a password as MariaDB 10.11 has it out of the box (mysql_native_password).
+"""
+
+import os
+import subprocess
+
+from tests.servers.fetch import MARIADB, mysql_user
+from tests.servers.mysql import MySQL
+
+_SHARE = MARIADB / "usr" / "share" / "mysql"
+_SYSTEM = ("mysql_system_tables", "mysql_performance_tables", "mysql_system_tables_data", "maria_add_gis_sp_bootstrap",
+           "mysql_sys_schema")  # fmt: skip
+_FIRST = """
+CREATE DATABASE mysql;
+USE mysql;
+SET @auth_root_socket = NULL;
+"""
+_LAST = "DELETE FROM mysql.global_priv WHERE host <> 'localhost';\n"
+
+
+class MariaDB(MySQL):
+    """One server."""
+
+    kind = "MariaDB"
+    program = MARIADB / "usr" / "sbin" / "mariadbd"
+
+    def environment(self) -> dict[str, str]:
+        folders = map(str, (MARIADB / "usr" / "lib").glob("*-linux-*"))
+        return os.environ | {"LD_LIBRARY_PATH": ":".join(folders)}
+
+    def make_data(self) -> None:
+        """What its own script does, less the help texts."""
+        self.data.mkdir()
+        places = (f"{name}={value}" for name, value in self._places().items())
+        program = [str(self.program), "--no-defaults", "--bootstrap", *mysql_user(), f"--datadir={self.data}",
+                   *(f"--{place}" for place in places), "--enforce-storage-engine=", "--innodb-log-file-size=16M",
+                   "--max-allowed-packet=8M", "--net-buffer-length=16K"]  # fmt: skip
+        system = "".join((_SHARE / f"{name}.sql").read_text() for name in _SYSTEM)
+        statements = f"{_FIRST}{system}{_LAST}".encode()
+        subprocess.run(program, input=statements, env=self.environment(), capture_output=True, check=True)
+
+    def gtids(self) -> str:
+        return str(self.execute("SELECT @@gtid_binlog_pos")[0][0])
+
+    def own_settings(self) -> dict[str, str | int]:
+        return {
+            **self._places(),
+            "binlog-format": "ROW",
+            "innodb-log-file-size": "64M",
+            "performance-schema": "ON",
+        }
+
+    def _places(self) -> dict[str, str | int]:
+        return {"basedir": str(MARIADB / "usr"), "lc-messages-dir": str(_SHARE)}
