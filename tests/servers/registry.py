@@ -55,6 +55,9 @@ class Registry(Server):
         """The names under which it has schemas."""
         return list(self._get("/subjects"))
 
+    def versions(self, subject: str) -> list[int]:
+        return list(self._get(f"/subjects/{quote(subject, safe='')}/versions"))
+
     def schema(self, subject: str, version: int | str = "latest") -> dict[str, Any]:
         """A version as Confluent's API gives it: `subject`, `version`, `id`, `schema` (text)."""
         return dict(self._get(f"/subjects/{quote(subject, safe='')}/versions/{version}"))

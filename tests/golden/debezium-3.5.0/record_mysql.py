@@ -24,8 +24,8 @@ from cdc.mysql.stream import BinlogStream
 from cdc.position import GtidSet
 from cdc.server import Side
 from cdc.shape import table_bytes
-from tests.bench import connect, topics
-from tests.bench.connect import Connect
+from tests.bench import topics
+from tests.bench.connect import running
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQL
 
@@ -64,7 +64,7 @@ def read_all(bootstrap: str) -> list[dict[str, Any]]:
     places = [TopicPartition(topic, 0, 0) for topic in TOPICS]
     expected = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
     consumer.assign(places)
-    records = []
+    records: list[dict[str, Any]] = []
     while len(records) < expected:
         message = consumer.poll(10)
         assert message is not None, "a record within the end offsets did not come"
@@ -99,7 +99,6 @@ def read_log(server: Server, before: GtidSet, behind: GtidSet) -> list[bytes]:
 
 def main() -> None:
     """Make the file anew."""
-    connect.fetch()
     work = Path(tempfile.mkdtemp(prefix="record-"))
     settings: dict[str, str | int] = {"default-time-zone": "+00:00"}
     with MySQL(work / "mysql", settings) as mysql, Kafka(work / "kafka") as kafka:
@@ -110,7 +109,7 @@ def main() -> None:
         with closing(Catalog(Server(Side.SOURCE, "shop", database.url(), mysql.password))) as catalog:
             shape = catalog.shape("golden", "account")
         assert shape
-        with Connect(work / "connect", kafka.bootstrap, connector(mysql, work)) as worker:
+        with running(work / "connect", kafka.bootstrap, connector(mysql, work)) as worker:
             worker.wait_for("Keepalive thread is running")
             before = GtidSet.parse(mysql.gtids())
             database.execute(stream)
