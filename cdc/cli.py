@@ -258,6 +258,7 @@ def source_run(
         loaded.kafka_options(),
         loaded.kafka,
         SourceObserver(name, numbers, settings.max_retained_wal),
+        registry=loaded.registry_server() if settings.format == "avro" else None,
         no_wait=no_wait,
         reopen=reopen.value if reopen else None,
     ).run(stop_on_signals())

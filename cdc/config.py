@@ -41,9 +41,10 @@ from cdc.errors import (
     SECTION_UNKNOWN,
     CdcError,
 )
-from cdc.event import Engine
+from cdc.event import Engine, Types
 from cdc.kafka import FIXED_OPTIONS
 from cdc.measure import DailyTime, Duration, Size
+from cdc.registry import RegistryServer, SubjectStrategy
 from cdc.secret import Secret, is_reference, parse_key
 from cdc.server import Side
 from cdc.topics import slot_name
@@ -55,6 +56,7 @@ NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _SLOT = re.compile(r"[a-z0-9_]{1,63}")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,150}")
 _SECRET_OPTION = re.compile(r"password|secret|key\.pem")
+Format = Literal["json", "json-with-schema", "avro"]
 Kind = Literal["source", "sink", "archive"]
 """Of a section that a process runs."""
 _ALIASES = {
@@ -204,6 +206,50 @@ def _option(name: str, value: object, info: ValidationInfo) -> str | Secret:
     return str(value)
 
 
+class Registry(_Section):
+    """`[registry]`: the schema registry that Avro needs, by Confluent's API."""
+
+    url: str
+    """One, or several with commas between them."""
+    user: str | None = None
+    password: PlaceOfSecret = None
+    ca: str | None = None
+    """A file of certificates to trust instead of the system's."""
+    certificate: str | None = None
+    key: str | None = None
+    subjects: SubjectStrategy = "topic"
+
+    @field_validator("url")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for url in value.split(","):
+            parts = urlsplit(url.strip())
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{url.strip()!r} is not like https://registry.internal:8081")
+            if parts.username is not None:
+                raise ValueError("a login is not written here: user and password are keys of their own")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password belong together")
+        if self.key is not None and self.certificate is None:
+            raise ValueError("key is that of a certificate, which is not named")
+        return self
+
+    def server(self) -> RegistryServer:
+        return RegistryServer(
+            tuple(url.strip() for url in self.url.split(",")),
+            self.user,
+            _password(self.password, "registry"),
+            self.ca,
+            self.certificate,
+            self.key,
+            self.subjects,
+        )
+
+
 class Source(_Section):
     """`[source.NAME]`: a database that is captured."""
 
@@ -213,8 +259,8 @@ class Source(_Section):
     tables: tuple[Glob, ...] = Field(min_length=1)
     exclude: tuple[Glob, ...] = ()
     snapshot: Annotated[str, _only("initial")] = "initial"
-    format: Annotated[str, _only("json")] = "json"
-    types: Annotated[str, _only("exact")] = "exact"
+    format: Format = "json"
+    types: Types = "exact"
     slot: Annotated[str, _matching(_SLOT)] = ""
     publication: str = Field(default="", max_length=63)
     topic_prefix: Annotated[str, _matching(_PREFIX)] = ""
@@ -310,6 +356,7 @@ class Config(_Section):
 
     file: Path
     kafka: Kafka
+    registry: Registry | None = None
     sources: dict[str, Source] = Field(default={}, alias="source")
     sinks: dict[str, Sink] = Field(default={}, alias="sink")
     archives: dict[str, Archive] = Field(default={}, alias="archive")
@@ -323,6 +370,9 @@ class Config(_Section):
                 raise ValueError(f"[sink.{name}] source: there is no [source.{sink.source}]{near}")
         for name, archive in self.archives.items():
             self._archive_fits(name, archive)
+        for name, source in self.sources.items():
+            if source.format == "avro" and self.registry is None:
+                raise ValueError(f'[source.{name}] format = "avro" needs a [registry] with its url')
         prefixes = [source.topic_prefix for source in self.sources.values()]
         for prefix in prefixes:
             if prefixes.count(prefix) > 1:
@@ -370,6 +420,10 @@ class Config(_Section):
     def kafka_options(self) -> dict[str, str]:
         """What every client of Kafka is given."""
         return self.kafka.resolved()
+
+    def registry_server(self) -> RegistryServer | None:
+        """None where no registry is configured."""
+        return None if self.registry is None else self.registry.server()
 
     def units(self) -> list[tuple[Kind, str]]:
         """Every section that a process runs, sources first, in the file's order."""

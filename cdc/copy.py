@@ -103,9 +103,9 @@ class _Marks:
         self._final = tables[-1]
         self._table: str | None = None
 
-    def next(self, table: str, *, last_of_table: bool) -> bytes:
+    def next(self, table: str, *, last_of_table: bool) -> str:
         first_of_all, first_of_table = self._table is None, table != self._table
         self._table = table
         if last_of_table:
-            return b"last" if table == self._final else b"last_in_data_collection"
-        return b"first" if first_of_all else b"first_in_data_collection" if first_of_table else b"true"
+            return "last" if table == self._final else "last_in_data_collection"
+        return "first" if first_of_all else "first_in_data_collection" if first_of_table else "true"

@@ -356,6 +356,47 @@ KAFKA_STALLED = _code(
     "the replication connection is closed so that the database can shut down; the process keeps trying",
 )
 
+TYPES_CHANGED = _code(
+    "TYPES_CHANGED",
+    Kind.STOP,
+    'the log of {table} was written with types = "{logged}", the configuration says "{configured}"',
+    "set it back in [source.{source}], or copy everything again in the new form: cdc source run {source} --reopen "
+    "copy-again",
+)
+
+# -- the schema registry ----------------------------------------------------------------------------------------
+REGISTRY_MISSING = _code(
+    "REGISTRY_MISSING",
+    Kind.USAGE,
+    "{topic} holds Avro, and the configuration names no schema registry",
+    "name it: url in [registry]",
+)
+REGISTRY_UNREACHABLE = _code(
+    "REGISTRY_UNREACHABLE",
+    Kind.TRANSIENT,
+    "the schema registry at {url} does not answer: {problem}",
+    "check url in [registry] and the network; the process keeps trying",
+)
+REGISTRY_TLS = _code(
+    "REGISTRY_TLS",
+    Kind.STOP,
+    "no trusted connection to the schema registry at {url}: {problem}",
+    "check url, ca, certificate and key in [registry]",
+)
+REGISTRY_LOGIN = _code(
+    "REGISTRY_LOGIN",
+    Kind.STOP,
+    "the schema registry at {url} does not let {user} have {what}: {problem}",
+    "check user and password in [registry]; a source registers schemas and sets the compatibility of its subjects, "
+    "readers read schemas by their id",
+)
+REGISTRY_REFUSED = _code(
+    "REGISTRY_REFUSED",
+    Kind.STOP,
+    "the schema registry at {url} refuses {what}: {problem}",
+    "see in the registry what stands under that subject; its compatibility must be NONE",
+)
+
 # -- Kafka ------------------------------------------------------------------------------------------------------
 KAFKA_UNREACHABLE = _code(
     "KAFKA_UNREACHABLE",
@@ -367,7 +408,33 @@ KAFKA_REFUSED = _code(
     "KAFKA_REFUSED",
     Kind.STOP,
     "Kafka refuses: {problem}",
-    "check the login and the ACLs of this client, and [kafka.options]",
+    "check what the brokers allow (policies, broker settings), and [kafka.options]",
+)
+KAFKA_TLS = _code(
+    "KAFKA_TLS",
+    Kind.STOP,
+    "no trusted connection to Kafka at {bootstrap}: {problem}",
+    "{fix}",
+)
+KAFKA_LOGIN = _code(
+    "KAFKA_LOGIN",
+    Kind.STOP,
+    "Kafka at {bootstrap} refuses the login: {problem}",
+    "correct security.protocol, sasl.mechanism, sasl.username and sasl.password in [kafka.options]",
+)
+KAFKA_DENIED = _code(
+    "KAFKA_DENIED",
+    Kind.STOP,
+    "Kafka does not let this client {operation} {resource}",
+    "kafka-acls.sh --bootstrap-server {bootstrap} --add --allow-principal User:NAME --operation {operation} {option}; "
+    "docs/SECURITY.md lists what each role needs",
+)
+KAFKA_OPTIONS = _code(
+    "KAFKA_OPTIONS",
+    Kind.USAGE,
+    "[kafka.options] cannot be used: {problem}",
+    "they are librdkafka's properties under their own names, for example security.protocol, ssl.ca.location, "
+    "sasl.mechanism; files must be readable for this process",
 )
 DELIVERY_FAILED = _code(
     "DELIVERY_FAILED",

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-Engine = Literal["postgresql", "mysql"]
+Engine = Literal["postgresql", "mysql", "mariadb"]
+"""Whose types a table's columns have. Of a URL, `mysql` means both servers of that family: one tells which it is."""
+Types = Literal["exact", "debezium"]
+"""The profile of values: `exact` has a place for each that a server can hold, `debezium` is what its defaults write."""
 UNAVAILABLE = "__debezium_unavailable_value"
 """Debezium's placeholder for a value the log did not carry. Our readers go by `RowEvent.unchanged` alone."""
 
@@ -64,7 +67,7 @@ class ForeignKey:
 class Table:
     """A table's shape. `replica_identity` is Postgres' letter: d(efault), f(ull), i(ndex), n(othing).
 
-    `engine` says whose types its columns have. In MySQL `schema` is the database, there is no oid (0), and columns that
+    `engine` says whose types its columns have. In MySQL and MariaDB `schema` is the database, there is no oid (0), and columns that
     are added get the table's `charset` and `collation`.
     """
 
@@ -80,6 +83,7 @@ class Table:
     engine: Engine = "postgresql"
     charset: str | None = None
     collation: str | None = None
+    types: Types = "exact"
 
     @property
     def full_name(self) -> str:

@@ -8,15 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from cdc.envelope import Format
+from cdc.json_format import JSON
+
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What every event of a run says."""
+    """What every event of a run says, and how it is written."""
 
     source: str
     database: str
     run: str
     epoch: int
+    format: Format = JSON
 
 
 @dataclass(slots=True, kw_only=True)

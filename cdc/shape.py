@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
-from cdc.event import Column, Engine, ForeignKey, Table
+from cdc.event import Column, Engine, ForeignKey, Table, Types
 from cdc.log import VERSION
 from cdc.types import is_array, jdbc_type
 
@@ -138,6 +138,7 @@ def table_object(table: Table) -> dict[str, Any]:
         "name": table.name,
         # Postgres' are the older records: they name no engine.
         **({} if table.engine == "postgresql" else {"engine": table.engine, "collation": table.collation}),
+        **({} if table.types == "exact" else {"types": table.types}),
         "oid": table.oid,
         "replica_identity": table.replica_identity,
         "identity_columns": list(table.identity_columns),
@@ -196,6 +197,8 @@ def _length_and_scale(column: Column) -> tuple[int | None, int | None]:
 
 def _table(schema: str, change: dict[str, Any]) -> Table:
     record = change["table"]
+    if record.get("types", "exact") not in get_args(Types):
+        raise ValueError(f"unknown types {record['types']!r}, this process reads {' and '.join(get_args(Types))}")
     return Table(
         schema=schema,
         name=record["name"],
@@ -220,6 +223,7 @@ def _table(schema: str, change: dict[str, Any]) -> Table:
         engine=record.get("engine", "postgresql"),
         charset=record.get("defaultCharsetName"),
         collation=record.get("collation"),
+        types=record.get("types", "exact"),
     )
 
 

@@ -20,13 +20,16 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
+from cdc.avro_format import AvroFormat
 from cdc.config import Kafka
 from cdc.config import Source as Settings
 from cdc.copy import Copy, Stopped
 from cdc.decoded import Captured, Decoded, Lone, NewShapes, Statement, Transaction
-from cdc.errors import LOG_TRUNCATED, SOURCE_HELD, CdcError, Kind
+from cdc.envelope import Format
+from cdc.errors import LOG_TRUNCATED, SOURCE_HELD, TYPES_CHANGED, CdcError, Kind
 from cdc.event import Table
 from cdc.failpoint import failpoint
+from cdc.json_format import JsonFormat
 from cdc.kafka import Admin, Options, Producer, Reader
 from cdc.log import Start, log_key
 from cdc.logtail import LogState, read_log
@@ -36,6 +39,7 @@ from cdc.position import Position
 from cdc.postgres.upstream import PostgresUpstream
 from cdc.provision import Provision, Wanted
 from cdc.publisher import Committed, PublishedRun, Publisher
+from cdc.registry import Registry, RegistryServer
 from cdc.retry import keep_trying
 from cdc.rowevents import RunFacts
 from cdc.shapes import ShapeTopic
@@ -82,15 +86,16 @@ class Source:
         kafka: Kafka,
         observer: Observer,
         *,
+        registry: RegistryServer | None = None,
         no_wait: bool = False,
         reopen: str | None = None,
     ) -> None:
-        self._settings, self._options, self._kafka = settings, options, kafka
+        self._settings, self._options, self._kafka, self._registry = settings, options, kafka, registry
         self._observer, self._no_wait, self._reopen = observer, no_wait, reopen
 
     def run(self, stop: Callable[[], bool]) -> None:
         def attempt() -> None:
-            with Run(self._settings, self._options, self._kafka, self._observer, self._reopen) as run:
+            with Run(self._settings, self._options, self._kafka, self._observer, self._registry, self._reopen) as run:
                 run.begin(stop)
                 self._reopen = None
                 run.stream(stop)
@@ -103,10 +108,16 @@ class Run:
     """One run. `begin` holds the source and ends with the checkpoint known; `stream` publishes until stopped."""
 
     def __init__(
-        self, settings: Settings, options: Options, kafka: Kafka, observer: Observer, reopen: str | None
+        self,
+        settings: Settings,
+        options: Options,
+        kafka: Kafka,
+        observer: Observer,
+        registry: RegistryServer | None,
+        reopen: str | None,
     ) -> None:
         self._settings, self._options, self._kafka = settings, options, kafka
-        self._observer, self._reopen = observer, reopen
+        self._observer, self._registry, self._reopen = observer, registry, reopen
         self._name, self._prefix = settings.name, settings.topic_prefix
         self._run = secrets.token_hex(8)
         self._upstream: Upstream = upstream(settings, observer)
@@ -178,7 +189,7 @@ class Run:
 
     def _write_start(self, plan: Plan, publication: Publication) -> int:
         self._published = PublishedRun(self._name, self._prefix, self._run, plan.epoch)
-        self._facts = RunFacts(self._prefix, self._upstream.identity.database, self._run, plan.epoch)
+        self._facts = RunFacts(self._prefix, self._upstream.identity.database, self._run, plan.epoch, self._format())
         self._start = Start(
             run=self._run,
             epoch=plan.epoch,
@@ -196,6 +207,13 @@ class Run:
         self._observer.run_started(self._start)
         return offset
 
+    def _format(self) -> Format:
+        if self._settings.format == "avro":
+            assert self._registry is not None
+            registry = self._resources.enter_context(closing(Registry(self._registry)))
+            return AvroFormat(registry.register)
+        return JsonFormat(with_schema=self._settings.format == "json-with-schema")
+
     def _publisher_at(self, plan: Plan, log_offset: int) -> Publisher:
         return Publisher(
             self._producer,
@@ -211,7 +229,8 @@ class Run:
         """Go on at the checkpoint, with the shapes that the log holds for it."""
         adopted = plan.last_seq == 0
         self._shapes = self._shape_topic.in_force(state)
-        live = self._upstream.adopted(self._shapes) if adopted else []
+        live = [self._typed(table) for table in self._upstream.adopted(self._shapes)] if adopted else []
+        self._refuse_other_types()
         self._shapes |= {table.full_name: table for table in live}
         for name in self._upstream.uncopied(self._shapes):
             again = f"cdc source run {self._facts.source} --reopen copy-again"
@@ -231,15 +250,31 @@ class Run:
             told, copy_id = self._observer.copying, secrets.token_hex(8)
             copy = Copy(self._publisher, self._facts, snapshot, copy_id, plan.last_seq, told, stop)
             self._position = snapshot.position
-            self._shapes = {table.full_name: table for table in snapshot.tables}
+            tables = [self._typed(table) for table in snapshot.tables]
+            self._shapes = {table.full_name: table for table in tables}
             self._know_topics(create=True)
-            for table in snapshot.tables:
+            for table in tables:
                 self._publish_shape(table, copy.seq + 1)
-            copy.open(snapshot.tables)
-            for table in snapshot.tables:
+            copy.open(tables)
+            for table in tables:
                 copy.table(table)
         copy.close()
         self._last_seq = copy.seq
+
+    def _typed(self, table: Table) -> Table:
+        """A shape of the catalog, which knows nothing of the form that values have in events."""
+        return replace(table, types=self._settings.types)
+
+    def _refuse_other_types(self) -> None:
+        for name, table in self._shapes.items():
+            if table.types != self._settings.types:
+                raise CdcError(
+                    TYPES_CHANGED,
+                    source=self._name,
+                    table=name,
+                    logged=table.types,
+                    configured=self._settings.types,
+                )
 
     def _resumed(self, state: LogState) -> Resumed:
         """Heartbeats of the run that wrote the checkpoint may still come back."""

@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import cdc.mysql.carried
 import cdc.mysql.values
-import cdc.postgres.values
+import cdc.postgres.carried
 from cdc.event import Column, Engine, Table
 from cdc.types import is_array
 
@@ -74,10 +75,10 @@ class TargetColumn:
 def target_columns(table: Table, target: Engine) -> tuple[TargetColumn, ...]:
     """All columns of a table, in its order."""
     if table.engine == target:
-        return tuple(_same(column, target) for column in table.columns)
+        return tuple(_same(table, column) for column in table.columns)
     if target == "postgresql":
-        return tuple(_across(column, "mysql", _on_postgres(column)) for column in table.columns)
-    return tuple(_across(c, "postgresql", found) for c, found in zip(table.columns, _on_mysql(table), strict=True))
+        return tuple(_across(table, column, _on_postgres(column)) for column in table.columns)
+    return tuple(_across(table, c, found) for c, found in zip(table.columns, _on_mysql(table), strict=True))
 
 
 def on_target(table: Table, target: Engine) -> Table:
@@ -103,23 +104,23 @@ def problems(table: Table, target: Engine) -> list[str]:
     ]
 
 
-def source_text(column: Column, engine: Engine) -> Callable[[Any], str]:
-    """A parsed JSON value to the source's own text."""
-    if engine == "postgresql":
-        return cdc.postgres.values.to_text(column.type)
-    return cdc.mysql.values.to_text(column)
+def source_text(table: Table, column: Column) -> Callable[[Any], str]:
+    """A parsed JSON value of a table's event to the source's own text."""
+    if table.engine == "postgresql":
+        return cdc.postgres.carried.to_text(column, table.types)
+    return cdc.mysql.carried.to_text(column, table.types)
 
 
-def _same(column: Column, engine: Engine) -> TargetColumn:
+def _same(table: Table, column: Column) -> TargetColumn:
     charset = f" CHARACTER SET {column.charset}" if column.charset else ""
     collation = f" COLLATE {column.collation}" if column.collation else ""
     type_sql = f"{column.type_expression}{charset}{collation}"
-    keep, note = (_keeping_numbers, _NO_DECIMALS) if (engine, column.type) == ("mysql", "json") else (None, "")
-    return _across(column, engine, TargetType(column.type, type_sql, "exact", note, keep))
+    keep, note = (_keeping_numbers, _NO_DECIMALS) if (table.engine, column.type) == ("mysql", "json") else (None, "")
+    return _across(table, column, TargetType(column.type, type_sql, "exact", note, keep))
 
 
-def _across(column: Column, source: Engine, found: TargetType) -> TargetColumn:
-    back, convert = source_text(column, source), found.from_source
+def _across(table: Table, column: Column, found: TargetType) -> TargetColumn:
+    back, convert = source_text(table, column), found.from_source
     if convert is None:
         return TargetColumn(column.name, found.type, found.sql, found.fidelity, found.note, back, _same_text)
 

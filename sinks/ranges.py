@@ -100,15 +100,17 @@ def _row_event(event: dict[str, Any], source: dict[str, Any]) -> RowEvent:
         return RowEvent(table, op, ordinal, schema_id, event["before"], event["after"])
     if "part" in event:
         raise ValueError("one part of a split event, which this version does not join")
+    before, absent = event["before"], event.get("before_absent", ())
     return RowEvent(
         table,
         op,
         ordinal,
         schema_id,
-        event["before"],
+        # What stands there for a column that the log did not carry is no value.
+        before | dict.fromkeys(absent) if absent else before,
         event["after"],
         tuple(event.get("unchanged", ())),
-        tuple(event.get("before_absent", ())),
+        tuple(absent),
         event.get("moved_to"),
         event.get("moved_from"),
     )

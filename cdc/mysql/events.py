@@ -11,23 +11,33 @@ Nearly every rows event is read from its bytes in one pass (`plan`). One that th
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import orjson
-
-from cdc.envelope import NULL, VERSION, compile_key, compile_row, frame, name_list, quoted_twice, tail
+from cdc.connect import INT32, STRING
+from cdc.envelope import (
+    OPTIONAL_INT64,
+    OPTIONAL_STRING,
+    SNAPSHOT,
+    VERSION,
+    Described,
+    Fill,
+    Open,
+    Place,
+    RowEncoder,
+    fixed,
+    per_event,
+    per_transaction,
+)
 from cdc.errors import ROW_IMAGE_PARTIAL, VALUE_UNREPRESENTABLE, CdcError
-from cdc.event import UNAVAILABLE, Column, Table
+from cdc.event import Table
+from cdc.mysql.carried import encode
 from cdc.mysql.cells import Cell
 from cdc.mysql.plan import NOT_PLAIN, Plan
 from cdc.mysql.rows import ColumnError, parse_rows, whole_heads
 from cdc.mysql.tablemap import TableMap, cell
-from cdc.mysql.values import encoder
 from cdc.mysql.wire import DELETE_ROWS, UPDATE_ROWS, WRITE_ROWS, Header
 from cdc.rowevents import UNCHANGED, OpenTransaction, Record, Row, RunFacts
-from cdc.types import Form, element
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,16 +62,22 @@ class TableStream:
         self.table, self.schema_id, self.topic, self.facts = table, schema_id, topic, facts
         self._name = table.full_name
         names = [column.name for column in table.columns]
-        encoders = [encoder(column) for column in table.columns]
-        self._encoders = encoders
-        self._row = compile_row(names, encoders)
         self._key_at = [names.index(name) for name in table.key]
-        self._key = compile_key(table.key, self._key_at, [encoders[at] for at in self._key_at]) if table.key else None
-        self._placeholders = [_placeholder(column) for column in table.columns]
-        self._frame = frame(self._source_template(b"false"), transaction=True)
-        self._copy_frame = frame(self._source_template(b"true"), transaction=False)
-        self._transaction: MySqlTransaction | None = None
-        self._template = b""
+        self._format = form = facts.format.table(
+            Described(
+                name=f"{facts.source}.{table.full_name}",
+                topic=topic,
+                columns=tuple(encode(column, table.types) for column in table.columns),
+                key_at=tuple(self._key_at),
+                source_name=f"io.debezium.connector.{table.engine}.Source",
+                source=self._source,
+            )
+        )
+        self._row = form.row()
+        self._key = form.key_of(form.key) if table.key else None
+        self._frames: dict[str, Open] = {}
+        self._opened: tuple[MySqlTransaction, str] | None = None
+        self._fill: Fill
         self._cells: list[Cell] = []
         self._heads: dict[int, tuple[bytes, ...]] = {}
         if table_map is not None:
@@ -71,7 +87,7 @@ class TableStream:
         if [column.name for column in table_map.columns] != names:
             raise ValueError(f"the columns of {self._name} are not those of its TABLE_MAP")
         self._cells = [cell(column) for column in table_map.columns]
-        self._plan = Plan(names, self._key_at, table_map.columns)
+        self._plan = Plan(self._format, table_map.columns, exact=self.table.types == "exact")
         self._null_size = (len(names) + 7) // 8
         self._heads = {kind: whole_heads(kind, len(names)) for kind in _OPS}
 
@@ -80,26 +96,25 @@ class TableStream:
         """All records of a rows event."""
         # An event of a compressed transaction stands in no file.
         pos = header.end - header.size & 0xFFFFFFFF if header.end else txn.pos
-        if txn is not self._transaction:
-            self._open(txn)
+        self._open(txn, "false")
         try:
             records = self._plain(txn, header.type, body, pos)
         except NOT_PLAIN:
             records = None
         return list(self._by_column(txn, header.type, body, pos)) if records is None else records
 
-    def read(self, txn: MySqlTransaction, row: Row, marker: bytes) -> list[Record]:
+    def read(self, txn: MySqlTransaction, row: Row, marker: str) -> list[Record]:
         """A row of a base copy, in source text. `marker`: Debezium's word for its place in the copy."""
         key = self._key_of(row, txn)
-        value = self._event(txn, NULL, self._image(row, txn), txn.pos, 0, b"r")
-        if marker != b"true":
-            # Behind the row stands no other member of this name, whatever the columns are called.
-            head, _, rest = value.rpartition(b'"snapshot":"true"')
-            value = b'%b"snapshot":"%b"%b' % (head, marker, rest)
-        return [Record(self.topic, key, value)]
+        self._open(txn, marker)
+        txn.ordinal = ordinal = txn.ordinal + 1
+        form = self._format
+        fields = (form.no_image, self._image(row, txn), txn.pos, 0, ordinal, b"r", form.no_tail)
+        return [Record(self.topic, key, self._fill(fields))]
 
     def truncate(self, txn: MySqlTransaction) -> list[Record]:
-        return [Record(self.topic, None, self._event(txn, NULL, NULL, txn.pos, 0, b"t"))]
+        nothing = self._format.no_image
+        return [Record(self.topic, None, self._event(txn, nothing, nothing, txn.pos, 0, b"t"))]
 
     # -- in one pass --------------------------------------------------------------------------------------------
     def _plain(self, txn: MySqlTransaction, kind: int, body: bytes, pos: int) -> list[Record] | None:
@@ -109,10 +124,11 @@ class TableStream:
         if not body.startswith(heads, at):
             return None
         at += len(heads[0])
-        end, size, topic, template, row = len(body), self._null_size, self.topic, self._template, 0
+        end, size, topic, fill, row = len(body), self._null_size, self.topic, self._fill, 0
+        nothing, tail = self._format.no_image, self._format.no_tail
         functions, function = self._plan.functions, self._plan.function
         ordinal, count = txn.ordinal, txn.counts.get(self._name, 0)
-        before, after, op = NULL, NULL, _OPS[kind]
+        before, after, op = nothing, nothing, _OPS[kind]
         records = []
         while at < end:
             nulls = body[at : at + size]
@@ -129,7 +145,7 @@ class TableStream:
                     return None
             ordinal += 1
             count += 1
-            value = template % (before, after, pos, row, ordinal, ordinal, count, op, b"")
+            value = fill((before, after, pos, row, ordinal, ordinal, count, op, tail))
             records.append(Record(topic, key, value))
             if kind == DELETE_ROWS:
                 records.append(Record(topic, key, None))
@@ -156,50 +172,56 @@ class TableStream:
 
     def _insert(self, txn: MySqlTransaction, row: Row, pos: int, number: int) -> list[Record]:
         self._demand(txn, "an insert", row, range(len(row)))
-        key = self._key_of(row, txn)
-        return [Record(self.topic, key, self._event(txn, NULL, self._image(row, txn), pos, number, b"c"))]
+        key, nothing = self._key_of(row, txn), self._format.no_image
+        return [Record(self.topic, key, self._event(txn, nothing, self._image(row, txn), pos, number, b"c"))]
 
     def _delete(self, txn: MySqlTransaction, row: Row, pos: int, number: int) -> list[Record]:
-        row, absent = self._before(txn, "a delete", row)
-        key = self._key_of(row, txn)
-        value = self._event(txn, self._image(row, txn), NULL, pos, number, b"d", absent)
+        absent = self._absent(txn, "a delete", row)
+        key, tail = self._key_of(row, txn), self._format.tail(absent)
+        value = self._event(txn, self._before(row, txn), self._format.no_image, pos, number, b"d", tail)
         return [Record(self.topic, key, value), Record(self.topic, key, None)]
 
     def _update(self, txn: MySqlTransaction, old: Row, new: Row, pos: int, number: int) -> list[Record]:
-        before, absent = self._before(txn, "an update", old)
+        form = self._format
+        absent = self._absent(txn, "an update", old)
         after = [was if now is UNCHANGED else now for was, now in zip(old, new, strict=True)]
         unchanged = [column.name for column, value in zip(self.table.columns, after, strict=True) if value is UNCHANGED]
-        extra = tail({"unchanged": name_list(unchanged)}) if unchanged else b""
+        lacking = {"unchanged": unchanged} if unchanged else {}
         key = self._key_of(after, txn)
-        old_key = self._key_of(before, txn)
-        gone, came = self._image(before, txn), self._partial(after, txn) if unchanged else self._image(after, txn)
+        old_key = self._key_of(old, txn)
+        gone, came = self._before(old, txn), self._image(after, txn)
         if key is None or old_key is None or key == old_key:
-            return [Record(self.topic, key, self._event(txn, gone, came, pos, number, b"u", extra + absent))]
+            return [
+                Record(self.topic, key, self._event(txn, gone, came, pos, number, b"u", form.tail(lacking | absent)))
+            ]
         # A changed key: a delete at the old one and an insert at the new one, each naming the other.
-        moved_to, moved_from = absent + tail({"moved_to": key}), extra + tail({"moved_from": old_key})
-        newkey = [("__debezium.newkey", key)]
+        inner, as_json = form.key_of(form.inner_key), form.key_as_json()
+        moved_to, moved_from = (
+            form.tail(absent | {"moved_to": inner(after)}),
+            form.tail(lacking | {"moved_from": inner(old)}),
+        )
+        newkey = [("__debezium.newkey", as_json(after))]
         return [
-            Record(self.topic, old_key, self._event(txn, gone, NULL, pos, number, b"d", moved_to), newkey),
+            Record(self.topic, old_key, self._event(txn, gone, form.no_image, pos, number, b"d", moved_to), newkey),
             Record(self.topic, old_key, None, newkey),
             Record(
                 self.topic,
                 key,
-                self._event(txn, NULL, came, pos, number, b"c", moved_from),
-                [("__debezium.oldkey", old_key)],
+                self._event(txn, form.no_image, came, pos, number, b"c", moved_from),
+                [("__debezium.oldkey", as_json(old))],
             ),
         ]
 
-    def _before(self, txn: MySqlTransaction, op: str, row: Row) -> tuple[Row, bytes]:
-        """An image before the change, NULL where it lacks a column, and the tail that names those.
+    def _absent(self, txn: MySqlTransaction, op: str, row: Row) -> dict[str, list[str]]:
+        """The columns that an image before the change lacks.
 
         It identifies its row: it has the key, of a keyless table everything.
         """
         if UNCHANGED not in row:
-            return row, b""
+            return {}
         self._demand(txn, op, row, self._key_at or range(len(row)))
         absent = [column.name for column, value in zip(self.table.columns, row, strict=True) if value is UNCHANGED]
-        filled = [None if value is UNCHANGED else value for value in row]
-        return filled, tail({"before_absent": name_list(absent)})
+        return {"before_absent": absent}
 
     def _demand(self, txn: MySqlTransaction, op: str, row: Row, columns: Sequence[int]) -> None:
         for at in columns:
@@ -215,81 +237,103 @@ class TableStream:
 
     # -- bytes --------------------------------------------------------------------------------------------------
     def _event(
-        self, txn: MySqlTransaction, before: bytes, after: bytes, pos: int, row: int, op: bytes, extra: bytes = b""
+        self,
+        txn: MySqlTransaction,
+        before: bytes,
+        after: bytes,
+        pos: int,
+        row: int,
+        op: bytes,
+        extra: bytes | None = None,
     ) -> bytes:
-        if txn is not self._transaction:
-            self._open(txn)
+        self._open(txn, "false")
         txn.ordinal = ordinal = txn.ordinal + 1
         txn.counts[self._name] = count = txn.counts.get(self._name, 0) + 1
-        if txn.snapshot:
-            return self._template % (before, after, pos, row, ordinal, op, extra)
-        return self._template % (before, after, pos, row, ordinal, ordinal, count, op, extra)
+        tail = self._format.no_tail if extra is None else extra
+        return self._fill((before, after, pos, row, ordinal, ordinal, count, op, tail))
 
-    def _open(self, txn: MySqlTransaction) -> None:
-        self._transaction = txn
+    def _open(self, txn: MySqlTransaction, snapshot: str) -> None:
+        if self._opened is not None and self._opened[0] is txn and self._opened[1] == snapshot:
+            return
+        self._opened = txn, snapshot
+        if snapshot not in self._frames:
+            self._frames[snapshot] = self._format.frame(snapshot)
         us, now = txn.commit_ts_us, txn.now_ns
-        name = orjson.dumps(txn.id)
-        gtid = NULL if txn.gtid is None else name
-        thread = NULL if txn.thread is None else b"%d" % txn.thread
-        source = us // 1000, us, us * 1000, txn.server_id, gtid, orjson.dumps(txn.file), thread, txn.seq, us
+        source = us // 1000, us, us * 1000, txn.server_id, txn.gtid, txn.file, txn.thread, txn.seq, us
         times = now // 1_000_000, now // 1000, now
-        if txn.snapshot:
-            self._template = self._copy_frame % (*source, *times)
-        else:
-            self._template = self._frame % (*source, name, *times)
+        of_transaction = (txn.id,) if snapshot == "false" else ()
+        self._fill = self._frames[snapshot](*source, *of_transaction, *times)
 
-    def _source_template(self, snapshot: bytes) -> bytes:
-        """The `source` block. Places with one % are the transaction's, with two the event's: pos, row, ordinal."""
+    def _source(self, snapshot: str) -> tuple[Place, ...]:
+        """The `source` block. Of an event: pos, row, ordinal."""
         facts = self.facts
-        return b"".join(
-            (
-                b'{"version":',
-                quoted_twice(VERSION),
-                b',"connector":"mysql","name":',
-                quoted_twice(facts.source),
-                b',"ts_ms":%d,"snapshot":"',
-                snapshot,
-                b'","db":',
-                quoted_twice(self.table.schema),
-                b',"sequence":null,"ts_us":%d,"ts_ns":%d,"table":',
-                quoted_twice(self.table.name),
-                b',"server_id":%d,"gtid":%b,"file":%b,"pos":%%d,"row":%%d,"thread":%b,"query":null,"run":',
-                quoted_twice(facts.run),
-                b',"epoch":%d' % facts.epoch,
-                b',"txn_seq":%d,"ordinal":%%d,"schema_id":',
-                quoted_twice(self.schema_id),
-                b',"commit_ts_us":%d}',
-            )
+        return (
+            fixed("version", VERSION),
+            fixed("connector", self.table.engine),
+            fixed("name", facts.source),
+            per_transaction("ts_ms"),
+            fixed("snapshot", snapshot, SNAPSHOT),
+            fixed("db", self.table.schema),
+            fixed("sequence", None, OPTIONAL_STRING),
+            per_transaction("ts_us", OPTIONAL_INT64),
+            per_transaction("ts_ns", OPTIONAL_INT64),
+            fixed("table", self.table.name, OPTIONAL_STRING),
+            per_transaction("server_id"),
+            per_transaction("gtid", OPTIONAL_STRING, nullable=True),
+            per_transaction("file", STRING),
+            per_event("pos"),
+            per_event("row", INT32),
+            per_transaction("thread", OPTIONAL_INT64, nullable=True),
+            fixed("query", None, OPTIONAL_STRING),
+            fixed("run", facts.run, OPTIONAL_STRING),
+            fixed("epoch", facts.epoch, OPTIONAL_INT64),
+            per_transaction("txn_seq", OPTIONAL_INT64),
+            per_event("ordinal", OPTIONAL_INT64),
+            fixed("schema_id", self.schema_id, OPTIONAL_STRING),
+            per_transaction("commit_ts_us", OPTIONAL_INT64),
         )
 
     def _key_of(self, row: Row, txn: MySqlTransaction) -> bytes | None:
         try:
             return self._key(row) if self._key else None
         except (ValueError, TypeError):
-            self._partial(row, txn)
+            self._image(row, txn)
             raise
 
-    def _image(self, row: Row, txn: MySqlTransaction) -> bytes:
-        try:
-            return self._row(row)
-        except (ValueError, TypeError):
-            # Which column it is, only the slow way says.
-            return self._partial(row, txn)
+    def _before(self, row: Row, txn: MySqlTransaction) -> bytes:
+        """An image before the change; where it lacks a column stands what Debezium has there."""
+        return self._image(row, txn, self._format.key_image_nulls)
 
-    def _partial(self, row: Row, txn: MySqlTransaction) -> bytes:
-        """A row with columns that the log did not carry: Debezium's placeholder stands for them."""
+    def _image(self, row: Row, txn: MySqlTransaction, lacking: Sequence[bytes | None] | None = None) -> bytes:
+        """A row. For a column that the log did not carry stands Debezium's placeholder, or what is given."""
+        if UNCHANGED not in row:
+            return self._written(self._row, row, txn)
+        form = self._format
+        nulls = [
+            placeholder if value is UNCHANGED else null
+            for value, null, placeholder in zip(row, form.nulls, lacking or form.unavailable, strict=True)
+        ]
+        return self._written(form.row(nulls), [None if value is UNCHANGED else value for value in row], txn)
+
+    def _written(self, encode: RowEncoder, row: Row, txn: MySqlTransaction) -> bytes:
+        try:
+            return encode(row)
+        except (ValueError, TypeError, IndexError):
+            raise self._which(row, txn) from None
+
+    def _which(self, row: Row, txn: MySqlTransaction) -> CdcError:
+        """Which column it is that has no form."""
         if len(row) != len(self.table.columns):
-            raise self._unrepresentable(txn, "?", f"{len(row)} columns, {len(self.table.columns)} expected")
-        parts = []
-        for column, encode, placeholder, value in zip(
-            self.table.columns, self._encoders, self._placeholders, row, strict=True
-        ):
+            return self._unrepresentable(txn, "?", f"{len(row)} columns, {len(self.table.columns)} expected")
+        for column, rule, value in zip(self.table.columns, self._format.encoders, row, strict=True):
             try:
-                text = NULL if value is None else placeholder if value is UNCHANGED else encode(value)  # type: ignore[arg-type]
-            except (ValueError, IndexError):
-                raise self._unrepresentable(txn, column.name, f"a text that no {column.type} has") from None
-            parts.append(b"%b:%b" % (orjson.dumps(column.name), text))
-        return b"{" + b",".join(parts) + b"}"
+                if value is not None:
+                    rule(value)  # type: ignore[arg-type]
+            except (ValueError, TypeError, IndexError) as error:
+                exact = self.table.types == "exact"
+                problem = f"a text that no {column.type} has" if exact else str(error)
+                return self._unrepresentable(txn, column.name, problem)
+        return self._unrepresentable(txn, "?", "NULL in a column that is NOT NULL")
 
     def _unrepresentable(self, txn: MySqlTransaction, column: str, problem: str) -> CdcError:
         return CdcError(
@@ -303,11 +347,3 @@ class TableStream:
 
 
 _OPS = {WRITE_ROWS: b"c", UPDATE_ROWS: b"u", DELETE_ROWS: b"d"}
-
-
-_BASE64_UNAVAILABLE = b64encode(UNAVAILABLE.encode()).decode()
-
-
-def _placeholder(column: Column) -> bytes:
-    """What Debezium writes where the log did not carry a value: readers of ours go by `unchanged` alone."""
-    return orjson.dumps(_BASE64_UNAVAILABLE if element(column.type, "mysql").form is Form.BYTES else UNAVAILABLE)

@@ -1,7 +1,8 @@
-"""A row image of the binary log → its key and itself as JSON, in one pass over the bytes. Pure, compiled per table.
+"""A row image of the binary log → its key and itself, in one pass over the bytes. Pure, compiled per table.
 
 In: the offset of a whole image in the body of a rows event (format: `rows`), behind its bitmap of NULLs. Out: the
-offset behind it, the key's JSON object (None for a keyless table) and the row's. Refuses: bytes that are no such image,
+offset behind it, the key's bytes (None for a keyless table) and the row's, as
+the table's format has them. Refuses: bytes that are no such image,
 by any of `NOT_PLAIN` or by an offset beyond the end, without a word of why: the event is then read by `rows` and
 `values` column by column, which write the same bytes and say what is wrong.
 
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cdc.envelope import quoted
+from cdc.envelope import Encoder, Native, TableFormat, as_it_is
 from cdc.mysql import cells
 from cdc.mysql.charsets import BINARY, is_utf8, to_utf8
 from cdc.mysql.jsonb import json_text
@@ -35,6 +36,8 @@ from cdc.mysql.tablemap import (
     DOUBLE,
     ENUM,
     FLOAT,
+    INET4,
+    INET6,
     INT24,
     INTEGER_SIZES,
     JSON,
@@ -42,6 +45,7 @@ from cdc.mysql.tablemap import (
     STRING,
     TIME2,
     TIMESTAMP2,
+    UUID,
     VARCHAR,
     YEAR,
     MappedColumn,
@@ -232,6 +236,10 @@ def _json() -> Rule:
     return rule
 
 
+def _quoting(text: Callable[[bytes], bytes]) -> Rule:
+    return lambda raw: b'"%b"' % text(raw)
+
+
 def _label_json(labels: Sequence[bytes]) -> tuple[bytes, ...]:
     return tuple(_dumps(label.decode()) for label in (b"", *labels))
 
@@ -255,6 +263,23 @@ def kind(column: MappedColumn) -> Kind:
         rule = _RULES[column.type](column)
         return Kind(f"{size}s", 0, _LOOK_UP if isinstance(rule, _Texts) else _CALL, rule=rule)
     return of_type(column)
+
+
+def _by_text(column: MappedColumn, native: Native, encode: Encoder, write: Rule) -> Kind:
+    """How they go to another format: by the text that a copy has too. Integers and UTF-8, nearly all, go straight."""
+    if native is int and column.type in INTEGER_SIZES and column.type != INT24:
+        code = _INTEGER_CODES[cell(column).size]
+        return Kind(code.upper() if column.unsigned else code, 0, _CALL, rule=write)
+    of = cell(column)
+    text = of.text
+    straight = (
+        native is as_it_is and column.type in _CHARACTERS and column.charset is not None and is_utf8(column.charset)
+    )
+    rule = encode if straight else (lambda raw: encode(text(raw)))
+    return Kind("" if of.prefix else f"{of.size}s", of.prefix, _CALL, rule=rule)
+
+
+_CHARACTERS = (VARCHAR, STRING, BLOB)
 
 
 def _integer(column: MappedColumn, size: int) -> Kind:
@@ -299,6 +324,9 @@ _KINDS: dict[int, Callable[[MappedColumn], Kind]] = {
     VARCHAR: _characters,
     STRING: _characters,
     BLOB: _characters,
+    UUID: lambda _: Kind("", 1, _CALL, rule=_quoting(cells.uuid_text)),
+    INET4: lambda _: Kind("", 1, _CALL, rule=_quoting(cells.inet4_text)),
+    INET6: lambda _: Kind("", 1, _CALL, rule=_quoting(cells.inet6_text)),
 }
 _RULES: dict[int, Callable[[MappedColumn], Any]] = {
     DATE: lambda _: _dates,
@@ -320,9 +348,14 @@ _LENGTHS = {
 class Plan:
     """The plan of one table: `functions` by bitmap of NULLs, those that were met."""
 
-    def __init__(self, names: Sequence[str], key_at: Sequence[int], columns: Sequence[MappedColumn]) -> None:
-        self._names, self._key_at = names, key_at
-        self._kinds = [kind(column) for column in columns]
+    def __init__(self, table: TableFormat, columns: Sequence[MappedColumn], *, exact: bool) -> None:
+        self._table = table
+        self._kinds = [
+            kind(column) if exact and table.json else _by_text(column, native, encode, write)
+            for column, native, encode, write in zip(
+                columns, [c.native for c in table.columns], table.encoders, table.writers, strict=True
+            )
+        ]
         self.functions: dict[bytes, ReadImage] = {}
 
     def function(self, nulls: bytes) -> ReadImage:
@@ -334,17 +367,23 @@ class Plan:
         self.functions[nulls] = function = self._compile(there)
         return function
 
-    def _template(self, columns: Sequence[int], there: frozenset[int]) -> bytes:
-        members = (
-            b"%b:%b" % (quoted(self._names[at]), self._kinds[at].place if at in there else b"null") for at in columns
+    def _template(self, around: tuple[bytes, bytes], columns: Sequence[int], there: frozenset[int]) -> bytes:
+        return self._table.template(
+            around, columns, [self._kinds[at].place if at in there else self._null(at) for at in columns]
         )
-        return b"{" + b",".join(members) + b"}"
+
+    def _null(self, at: int) -> bytes:
+        null = self._table.nulls[at]
+        if null is None:
+            raise ValueError("NULL in a column that is NOT NULL")
+        return null
 
     def _templates(self, there: Sequence[int]) -> tuple[bytes | None, bytes, list[int]]:
         """Of key and image, and which of the values the key has."""
-        known = frozenset(there)
-        key = self._template(self._key_at, known) if self._key_at else None
-        return key, self._template(range(len(self._names)), known), [at for at in self._key_at if at in known]
+        known, key_at = frozenset(there), self._table.key_at
+        key = self._template(self._table.key, key_at, known) if key_at else None
+        image = self._template(self._table.image, range(len(self._kinds)), known)
+        return key, image, [at for at in key_at if at in known]
 
     def _compile(self, there: list[int]) -> ReadImage:
         key, image, key_there = self._templates(there)
@@ -365,7 +404,7 @@ class Plan:
             expression = self._kinds[at].expression
             if expression != "v":
                 lines.append(f"v{at} = {_of_column(expression, at)}")
-        of_key = f"key % ({''.join(f'v{at},' for at in key_there)})" if self._key_at else "None"
+        of_key = f"key % ({''.join(f'v{at},' for at in key_there)})" if key is not None else "None"
         of_image = f"image % ({''.join(f'v{at},' for at in there)})"
         body = "def read(data, at):\n " + "\n ".join([*lines, f"return at, {of_key}, {of_image}"])
         exec(compile(body, "<row plan>", "exec"), scope)  # noqa: S102 - the text is made of numbers and constants

@@ -11,6 +11,7 @@ transaction that carries something, `ordinal` for each event in it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from cdc.decoded import Captured, Decoded, Lone, NewShapes, Transaction
@@ -250,7 +251,7 @@ class Decoder:
             return None
         name, rewritten = stream.table.full_name, self._rewritten.pop(record["oid"], 0)
         try:
-            shape = table_from_catalog(record, source=self._facts.source)
+            shape = replace(table_from_catalog(record, source=self._facts.source), types=stream.table.types)
             steps = effects(stream.table, shape, rewritten=bool(rewritten))
         except UnfollowableError as change:
             raise self._changed(name, lsn, str(change)) from None

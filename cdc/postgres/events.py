@@ -9,23 +9,39 @@ and `insert`, `update`, `delete`, which write the same events from rows, and the
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
 
-from cdc.envelope import NULL, VERSION, compile_key, compile_row, frame, name_list, quoted_twice, tail
+from cdc.connect import BYTES, STRING, optional, struct
+from cdc.envelope import (
+    OPTIONAL_INT64,
+    OPTIONAL_STRING,
+    SNAPSHOT,
+    TRANSACTION,
+    VERSION,
+    Described,
+    Fill,
+    Open,
+    Place,
+    RowEncoder,
+    block,
+    fixed,
+    per_event,
+    per_transaction,
+)
 from cdc.errors import VALUE_UNREPRESENTABLE, CdcError
-from cdc.event import UNAVAILABLE, Column, Table
+from cdc.event import Table
 from cdc.position import Lsn
+from cdc.postgres.carried import encode
 from cdc.postgres.plan import NOT_PLAIN, compile_plan
-from cdc.postgres.values import UnrepresentableError, encoder
+from cdc.postgres.values import UnrepresentableError
 from cdc.postgres.wire import Message
 from cdc.rowevents import UNCHANGED, OpenTransaction, Record, Row, RunFacts
-from cdc.types import Form, element, is_array
 
 _NEW = ord("N")
+_NEW_ROW_ALONE, _BOTH_ROWS = (b"IN", b"UN"), (b"UO", b"UK")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,44 +64,54 @@ class TableStream:
         self.table, self.schema_id, self.topic, self.facts = table, schema_id, topic, facts
         self._name = table.full_name
         names = [column.name for column in table.columns]
-        encoders = [encoder(column.type, column.typmod) for column in table.columns]
-        self._encoders = encoders
-        self._row = compile_row(names, encoders)
         self._key_at = [names.index(name) for name in table.key]
-        self._key = compile_key(table.key, self._key_at, [encoders[at] for at in self._key_at]) if table.key else None
-        self._plan = compile_plan(names, self._key_at, encoders)
+        self._format = form = facts.format.table(
+            Described(
+                name=f"{facts.source}.{table.full_name}",
+                topic=topic,
+                columns=tuple(encode(column, table.types, keyed=column.name in table.key) for column in table.columns),
+                key_at=tuple(self._key_at),
+                source_name=SOURCE_NAME,
+                source=self._source,
+            )
+        )
+        self._row, self._key_row = form.row(), form.row(form.key_image_nulls)
+        self._key = form.key_of(form.key) if table.key else None
+        self._plan, self._key_plan = compile_plan(form, form.nulls), compile_plan(form, form.key_image_nulls)
         absent = [name for name in names if name not in table.key]
-        self._key_image_tail = tail({"before_absent": name_list(absent)}) if absent else b""
-        self._placeholders = [_placeholder(column) for column in table.columns]
-        self._frame = frame(self._source_template(b"false"), transaction=True)
-        self._copy_frame = frame(self._source_template(b"true"), transaction=False)
-        self._transaction: PgTransaction | None = None
-        self._template = b""
+        self._absent: dict[str, list[str]] = {"before_absent": absent} if absent else {}
+        self._key_image_tail = form.tail(self._absent) if absent else form.no_tail
+        self._frames: dict[str, Open] = {}
+        self._opened: tuple[PgTransaction, str] | None = None
+        self._fill: Fill
 
     # -- what the log says --------------------------------------------------------------------------------------
     def plain(self, txn: PgTransaction, data: bytes, lsn: int) -> list[Record] | None:
         """A change as the log sent it; None if it takes more than one look."""
+        form = self._format
+        kind, nothing, extra = data[:6:5], form.no_image, form.no_tail
         try:
-            end, key, image = self._plan(data, 6)
-            before, after, extra = NULL, image, b""
-            match data[:6:5]:
-                case b"IN":
-                    op = b"c"
-                case b"UN":
-                    op = b"u"
-                case b"DK" | b"DO" as kind:
-                    before, after, op = image, NULL, b"d"
-                    extra = self._key_image_tail if kind == b"DK" else b""
-                case b"UK" | b"UO" as kind:
-                    if data[end] != _NEW:
-                        return None
-                    end, new_key, after = self._plan(data, end + 1)
-                    if new_key != key:
-                        return None
-                    before, op = image, b"u"
-                    extra = self._key_image_tail if kind == b"UK" else b""
-                case _:
+            if kind in _NEW_ROW_ALONE:
+                end, key, after = self._plan(data, 6)
+                before, op = nothing, b"c" if kind == b"IN" else b"u"
+            elif kind == b"DK":
+                end, key, before = self._key_plan(data, 6)
+                after, op, extra = nothing, b"d", self._key_image_tail
+            elif kind == b"DO":
+                end, key, before = self._plan(data, 6)
+                after, op = nothing, b"d"
+            elif kind in _BOTH_ROWS:
+                end, key, before = (self._plan if kind == b"UO" else self._key_plan)(data, 6)
+                if data[end] != _NEW:
                     return None
+                end, new_key, after = self._plan(data, end + 1)
+                if new_key != key:
+                    return None
+                op = b"u"
+                if kind == b"UK":
+                    extra = self._key_image_tail
+            else:
+                return None
         except NOT_PLAIN:
             return None
         if end != len(data):
@@ -95,133 +121,110 @@ class TableStream:
 
     def insert(self, txn: PgTransaction, row: Row, lsn: int) -> list[Record]:
         key = self._key(row) if self._key else None
-        return [Record(self.topic, key, self._event(txn, NULL, self._image(row, lsn), lsn, b"c"))]
+        return [Record(self.topic, key, self._event(txn, self._nothing, self._image(row, lsn), lsn, b"c"))]
 
-    def read(self, txn: PgTransaction, row: Row, lsn: int, marker: bytes) -> list[Record]:
+    def read(self, txn: PgTransaction, row: Row, lsn: int, marker: str) -> list[Record]:
         """A row of a base copy. `marker`: Debezium's word for its place in the copy."""
         key = self._key(row) if self._key else None
-        value = self._event(txn, NULL, self._image(row, lsn), lsn, b"r")
-        if marker != b"true":
-            # Behind the row stands no other member of this name, whatever the columns are called.
-            head, _, rest = value.rpartition(b'"snapshot":"true"')
-            value = b'%b"snapshot":"%b"%b' % (head, marker, rest)
-        return [Record(self.topic, key, value)]
+        self._open(txn, marker)
+        txn.ordinal = ordinal = txn.ordinal + 1
+        fields = (self._nothing, self._image(row, lsn), lsn, lsn, ordinal, b"r", self._format.no_tail)
+        return [Record(self.topic, key, self._fill(fields))]
 
     def update(self, txn: PgTransaction, kind: bytes, old: Row | None, row: Row, lsn: int) -> list[Record]:
         unchanged: list[str] = []
         if UNCHANGED in row:
-            row, unchanged = self._fill(row, old, range(len(row)) if kind == b"O" else self._key_at)
+            row, unchanged = self._filled(row, old, range(len(row)) if kind == b"O" else self._key_at)
         key = self._key(row) if self._key else None
         old_key = self._key(old) if old is not None and self._key else key
         if old is not None and old_key != key:
             return self._moved(txn, kind, old, row, unchanged, lsn)
-        before = self._image(old, lsn) if old is not None else NULL
-        extra = self._key_image_tail if kind == b"K" else b""
-        if unchanged:
-            extra = tail({"unchanged": name_list(unchanged)}) + extra
+        before = self._before(kind, old, lsn) if old is not None else self._nothing
+        lacking = {"unchanged": unchanged} if unchanged else {}
+        extra = self._format.tail(lacking | (self._absent if kind == b"K" else {}))
         after = self._partial(row, lsn) if unchanged else self._image(row, lsn)
         return [Record(self.topic, key, self._event(txn, before, after, lsn, b"u", extra))]
 
     def delete(self, txn: PgTransaction, kind: bytes, old: Row, lsn: int) -> list[Record]:
         key = self._key(old) if self._key else None
-        extra = self._key_image_tail if kind == b"K" else b""
-        event = Record(self.topic, key, self._event(txn, self._image(old, lsn), NULL, lsn, b"d", extra))
+        extra = self._key_image_tail if kind == b"K" else self._format.no_tail
+        event = Record(self.topic, key, self._event(txn, self._before(kind, old, lsn), self._nothing, lsn, b"d", extra))
         return [event, Record(self.topic, key, None)]
 
     def truncate(self, txn: PgTransaction, lsn: int) -> list[Record]:
-        return [Record(self.topic, None, self._event(txn, NULL, NULL, lsn, b"t"))]
+        return [Record(self.topic, None, self._event(txn, self._nothing, self._nothing, lsn, b"t"))]
 
     def _moved(
         self, txn: PgTransaction, kind: bytes, old: Row, row: Row, unchanged: list[str], lsn: int
     ) -> list[Record]:
         """A changed key: a delete at the old one and an insert at the new one, each naming the other."""
         assert self._key is not None
-        old_key, key = self._key(old), self._key(row)
-        gone = tail({"moved_to": key})
-        if kind == b"K":
-            gone = self._key_image_tail + gone
-        came = tail({"moved_from": old_key})
-        if unchanged:
-            came = tail({"unchanged": name_list(unchanged)}) + came
-        newkey = [("__debezium.newkey", key)]
-        deleted = self._event(txn, self._image(old, lsn), NULL, lsn, b"d", gone)
+        form = self._format
+        old_key, key, inner, as_json = self._key(old), self._key(row), form.key_of(form.inner_key), form.key_as_json()
+        gone = form.tail((self._absent if kind == b"K" else {}) | {"moved_to": inner(row)})
+        came = form.tail(({"unchanged": unchanged} if unchanged else {}) | {"moved_from": inner(old)})
+        newkey = [("__debezium.newkey", as_json(row))]
+        deleted = self._event(txn, self._before(kind, old, lsn), self._nothing, lsn, b"d", gone)
         created = self._event(
-            txn, NULL, self._partial(row, lsn) if unchanged else self._image(row, lsn), lsn, b"c", came
+            txn, self._nothing, self._partial(row, lsn) if unchanged else self._image(row, lsn), lsn, b"c", came
         )
         return [
             Record(self.topic, old_key, deleted, newkey),
             Record(self.topic, old_key, None, newkey),
-            Record(self.topic, key, created, [("__debezium.oldkey", old_key)]),
+            Record(self.topic, key, created, [("__debezium.oldkey", as_json(old))]),
         ]
 
     # -- bytes --------------------------------------------------------------------------------------------------
-    def _event(self, txn: PgTransaction, before: bytes, after: bytes, lsn: int, op: bytes, extra: bytes = b"") -> bytes:
-        if txn is not self._transaction:
-            self._open(txn)
+    @property
+    def _nothing(self) -> bytes:
+        return self._format.no_image
+
+    def _event(
+        self, txn: PgTransaction, before: bytes, after: bytes, lsn: int, op: bytes, extra: bytes | None = None
+    ) -> bytes:
+        if self._opened is None or txn is not self._opened[0]:
+            self._open(txn, "false")
         txn.ordinal = ordinal = txn.ordinal + 1
         txn.counts[self._name] = count = txn.counts.get(self._name, 0) + 1
-        if txn.snapshot:
-            return self._template % (before, after, lsn, lsn, ordinal, op, extra)
-        return self._template % (before, after, lsn, lsn, ordinal, ordinal, count, op, extra)
+        tail = self._format.no_tail if extra is None else extra
+        return self._fill((before, after, lsn, lsn, ordinal, ordinal, count, op, tail))
 
-    def _open(self, txn: PgTransaction) -> None:
-        self._transaction = txn
-        last = NULL if txn.last_commit_lsn is None else b'\\"%d\\"' % txn.last_commit_lsn
+    def _open(self, txn: PgTransaction, snapshot: str) -> None:
+        if self._opened is not None and self._opened[0] is txn and self._opened[1] == snapshot:
+            return
+        self._opened = txn, snapshot
+        if snapshot not in self._frames:
+            self._frames[snapshot] = self._format.frame(snapshot)
+        last = b"null" if txn.last_commit_lsn is None else b'"%d"' % txn.last_commit_lsn
         us, now = txn.commit_ts_us, txn.now_ns
         source = us // 1000, last, us, us * 1000, txn.xid, txn.seq, txn.final_lsn, us
         times = now // 1_000_000, now // 1000, now
-        if txn.snapshot:
-            self._template = self._copy_frame % (*source, *times)
-        else:
-            self._template = self._frame % (*source, orjson.dumps(txn.id), *times)
+        of_transaction = (txn.id,) if snapshot == "false" else ()
+        self._fill = self._frames[snapshot](*source, *of_transaction, *times)
 
-    def _source_template(self, snapshot: bytes) -> bytes:
-        """The `source` block. Places with one % are the transaction's, with two the event's: LSN twice, ordinal."""
-        facts = self.facts
-        return b"".join(
-            (
-                b'{"version":',
-                quoted_twice(VERSION),
-                b',"connector":"postgresql","name":',
-                quoted_twice(facts.source),
-                b',"ts_ms":%d,"snapshot":"',
-                snapshot,
-                b'","db":',
-                quoted_twice(facts.database),
-                b',"sequence":"[%b,\\"%%d\\"]","ts_us":%d,"ts_ns":%d,"schema":',
-                quoted_twice(self.table.schema),
-                b',"table":',
-                quoted_twice(self.table.name),
-                b',"txId":%d,"lsn":%%d,"xmin":null,"origin":null,"origin_lsn":null,"run":',
-                quoted_twice(facts.run),
-                b',"epoch":%d' % facts.epoch,
-                b',"txn_seq":%d,"ordinal":%%d,"schema_id":',
-                quoted_twice(self.schema_id),
-                b',"commit_lsn":%d,"commit_ts_us":%d}',
-            )
-        )
+    def _source(self, snapshot: str) -> tuple[Place, ...]:
+        return source_places(self.facts, snapshot, self.table.schema, self.table.name, self.schema_id)
 
-    def _image(self, row: Row, lsn: int) -> bytes:
+    def _before(self, kind: bytes, old: Row, lsn: int) -> bytes:
+        """An image before the change; of kind K it has the key alone."""
+        return self._image(old, lsn, self._key_row if kind == b"K" else self._row)
+
+    def _image(self, row: Row, lsn: int, encode: RowEncoder | None = None) -> bytes:
         try:
-            return self._row(row)
+            return (encode or self._row)(row)
         except (UnrepresentableError, ValueError, TypeError, KeyError, IndexError) as error:
             raise self._unrepresentable(row, lsn, error) from None
 
     def _partial(self, row: Row, lsn: int) -> bytes:
         """A row with columns that the log did not carry: Debezium's placeholder stands for them."""
-        parts = []
-        for column, encode, placeholder, value in zip(
-            self.table.columns, self._encoders, self._placeholders, row, strict=True
-        ):
-            name = orjson.dumps(column.name)
-            try:
-                text = NULL if value is None else placeholder if value is UNCHANGED else encode(value)  # type: ignore[arg-type]
-            except (UnrepresentableError, ValueError, TypeError, KeyError, IndexError) as error:
-                raise self._unrepresentable(row, lsn, error) from None
-            parts.append(b"%b:%b" % (name, text))
-        return b"{" + b",".join(parts) + b"}"
+        form = self._format
+        nulls = [
+            placeholder if value is UNCHANGED else null
+            for value, null, placeholder in zip(row, form.nulls, form.unavailable, strict=True)
+        ]
+        return self._image([None if value is UNCHANGED else value for value in row], lsn, form.row(nulls))
 
-    def _fill(self, row: Row, old: Row | None, there: Sequence[int]) -> tuple[Row, list[str]]:
+    def _filled(self, row: Row, old: Row | None, there: Sequence[int]) -> tuple[Row, list[str]]:
         """Unchanged columns from the old image, where the log carries them (`there`); the names of the rest.
 
         A long key that did not change is such a column too: its old image comes with every update.
@@ -241,7 +244,7 @@ class TableStream:
             column, problem = "?", f"{len(row)} columns, {len(self.table.columns)} expected"
         else:
             column, problem = "?", str(error)
-            for shape, encode, value in zip(self.table.columns, self._encoders, row, strict=True):
+            for shape, encode, value in zip(self.table.columns, self._format.encoders, row, strict=True):
                 try:
                     if value is not None:
                         encode(value)  # type: ignore[arg-type]
@@ -261,61 +264,83 @@ class TableStream:
         )
 
 
+SOURCE_NAME = "io.debezium.connector.postgresql.Source"
+
+
+def source_places(facts: RunFacts, snapshot: str, schema: str, table: str, schema_id: str | None) -> tuple[Place, ...]:
+    """The `source` block. Of an event: LSN (in `sequence`, and alone) and ordinal."""
+    return (
+        fixed("version", VERSION),
+        fixed("connector", "postgresql"),
+        fixed("name", facts.source),
+        per_transaction("ts_ms"),
+        fixed("snapshot", snapshot, SNAPSHOT),
+        fixed("db", facts.database),
+        per_event("sequence", OPTIONAL_STRING, text='[%b,"%d"]'),
+        per_transaction("ts_us", OPTIONAL_INT64),
+        per_transaction("ts_ns", OPTIONAL_INT64),
+        fixed("schema", schema),
+        fixed("table", table),
+        per_transaction("txId", OPTIONAL_INT64, nullable=schema_id is None),
+        per_event("lsn", OPTIONAL_INT64),
+        fixed("xmin", None, OPTIONAL_INT64),
+        fixed("origin", None, OPTIONAL_STRING),
+        fixed("origin_lsn", None, OPTIONAL_INT64),
+        fixed("run", facts.run, OPTIONAL_STRING),
+        fixed("epoch", facts.epoch, OPTIONAL_INT64),
+        per_transaction("txn_seq", OPTIONAL_INT64),
+        per_event("ordinal", OPTIONAL_INT64),
+        *(() if schema_id is None else (fixed("schema_id", schema_id, OPTIONAL_STRING),)),
+        per_transaction("commit_lsn", OPTIONAL_INT64),
+        per_transaction("commit_ts_us", OPTIONAL_INT64),
+    )
+
+
+_MESSAGE_KEY = struct("io.debezium.connector.postgresql.MessageKey", ("prefix", STRING))
+_CONTENT = struct("io.debezium.connector.postgresql.Message", ("prefix", STRING), ("content", BYTES))
+
+
 class MessageStream:
     """Writes foreign logical messages as events (op `m`, key = prefix) to a topic of their own."""
 
     def __init__(self, topic: str, facts: RunFacts) -> None:
         self._topic, self._facts = topic, facts
+        self._places = source_places(facts, "false", "", "", None)
+        self._schema = struct(
+            "io.debezium.connector.postgresql.MessageValue",
+            ("op", STRING),
+            ("ts_ms", OPTIONAL_INT64),
+            ("source", block(SOURCE_NAME, self._places, version=1)),
+            ("transaction", optional(block("event.block", TRANSACTION, version=1))),
+            ("message", _CONTENT),
+        )
 
     def event(self, txn: PgTransaction, message: Message, lsn: int) -> Record:
-        facts, us = self._facts, txn.commit_ts_us
+        us, write = txn.commit_ts_us, self._facts.format.record
         txn.ordinal += 1
         txn.counts[""] = count = txn.counts.get("", 0) + 1
         last = None if txn.last_commit_lsn is None else str(txn.last_commit_lsn)
-        value = {
-            "op": "m",
-            "ts_ms": txn.now_ns // 1_000_000,
-            "source": {
-                "version": VERSION,
-                "connector": "postgresql",
-                "name": facts.source,
-                "ts_ms": us // 1000,
-                "snapshot": "false",
-                "db": facts.database,
-                "sequence": orjson.dumps([last, str(lsn)]).decode(),
-                "ts_us": us,
-                "ts_ns": us * 1000,
-                "schema": "",
-                "table": "",
-                "txId": txn.xid or None,
-                "lsn": lsn,
-                "xmin": None,
-                "origin": None,
-                "origin_lsn": None,
-                "run": facts.run,
-                "epoch": facts.epoch,
-                "txn_seq": txn.seq,
-                "ordinal": txn.ordinal,
-                "commit_lsn": txn.final_lsn,
-                "commit_ts_us": us,
-            },
-            "transaction": {"id": txn.id, "total_order": txn.ordinal, "data_collection_order": count},
-            "message": {"prefix": message.prefix, "content": b64encode(message.content).decode()},
+        known = {
+            "ts_ms": us // 1000,
+            "sequence": orjson.dumps([last, str(lsn)]),
+            "ts_us": us,
+            "ts_ns": us * 1000,
+            "txId": txn.xid or None,
+            "lsn": lsn,
+            "txn_seq": txn.seq,
+            "ordinal": txn.ordinal,
+            "commit_lsn": txn.final_lsn,
+            "commit_ts_us": us,
         }
-        return Record(self._topic, orjson.dumps({"prefix": message.prefix}), orjson.dumps(value))
-
-
-_BASE64_UNAVAILABLE = b64encode(UNAVAILABLE.encode()).decode()
-
-
-def _placeholder(column: Column) -> bytes:
-    """What Debezium writes where the log did not carry a value: readers of ours go by `unchanged` alone."""
-    base = element(column.type)
-    text = _BASE64_UNAVAILABLE if base.form is Form.BYTES else UNAVAILABLE
-    if not is_array(column.type):
-        return orjson.dumps(text)
-    if base.name in ("int4", "int8"):
-        return orjson.dumps(list(UNAVAILABLE.encode()))
-    if base.name == "uuid":
-        return b'["b68a35a7-17ad-35b3-af2a-ae46edb4545a"]'
-    return orjson.dumps([text]) if base.form in (Form.TEXT, Form.BYTES) and base.name != "enum" else NULL
+        source = [
+            place.value.encode() if isinstance(place.value, str) else known.get(place.name, place.value)
+            for place in self._places
+        ]
+        transaction = txn.id.encode(), txn.ordinal, count
+        prefix = message.prefix.encode()
+        value = b"m", txn.now_ns // 1_000_000, source, transaction, (prefix, message.content)
+        return Record(
+            self._topic,
+            write(self._topic, "key", _MESSAGE_KEY, (prefix,)),
+            write(self._topic, "value", self._schema, value),
+        )

@@ -248,7 +248,7 @@ class PostgresCopyStream:
             now_ns=self._now_ns, snapshot=True,
         )  # fmt: skip
 
-    def read(self, txn: PgTransaction, row: Row, marker: bytes) -> list[Record]:
+    def read(self, txn: PgTransaction, row: Row, marker: str) -> list[Record]:
         return self._stream.read(txn, row, self._lsn, marker)
 
 

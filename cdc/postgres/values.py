@@ -272,8 +272,11 @@ def to_text(type_name: str) -> ToText:
     """The rule for one column: a parsed JSON value (not null) to the very text that the server had for it."""
     of = element(type_name)
     back = _BACK_FLOATS.get(of.name) or _BACK[of.form]
-    if not is_array(type_name):
-        return back
+    return array_text(back) if is_array(type_name) else back
+
+
+def array_text(back: ToText) -> ToText:
+    """The rule for an array, by that of its elements."""
 
     def array(values: list[Any]) -> str:
         return "{" + ",".join("NULL" if v is None else _array_element(back(v)) for v in values) + "}"

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cdc.event import Column, Engine, RowEvent, Table
+from cdc.event import Column, RowEvent, Table
 from cdc.types import Form, element, is_array
 from sinks.across import source_text
 from sinks.archive.crypt import Stream
@@ -54,7 +54,7 @@ ToTexts = Callable[[Mapping[str, Any]], Texts]
 def texts_of(table: Table, names: Sequence[str]) -> ToTexts:
     """The function from a row, or a key object, to the source's text of these columns."""
     by_name = {column.name: column for column in table.columns}
-    rules = [(name, _rule(by_name[name], table.engine)) for name in names]
+    rules = [(name, _rule(table, by_name[name])) for name in names]
 
     def texts(row: Mapping[str, Any]) -> Texts:
         found: Texts = []
@@ -66,11 +66,11 @@ def texts_of(table: Table, names: Sequence[str]) -> ToTexts:
     return texts
 
 
-def _rule(column: Column, engine: Engine) -> Callable[[Any], str] | None:
+def _rule(table: Table, column: Column) -> Callable[[Any], str] | None:
     """None where the event's text is the source's."""
-    if not is_array(column.type) and element(column.type, engine).form is Form.TEXT:
+    if not is_array(column.type) and element(column.type, table.engine).form is Form.TEXT:
         return None
-    return source_text(column, engine)
+    return source_text(table, column)
 
 
 class _Lists:

@@ -225,7 +225,7 @@ def test_both_ways_and_a_copy_write_the_same_values(recorded: RecordedType, monk
     monkeypatch.setattr(TableStream, "_plain", lambda *_: None)
     assert writer.rows(transaction(), header, body) == planned
     copy = transaction(snapshot=True)
-    copied = [writer.read(copy, [b"%d" % at, text], b"true") for at, text in enumerate(recorded.texts)]
+    copied = [writer.read(copy, [b"%d" % at, text], "true") for at, text in enumerate(recorded.texts)]
     assert [value(record)["after"] for (record,) in copied] == [value(record)["after"] for record in planned]
 
 
@@ -233,7 +233,7 @@ def test_both_ways_and_a_copy_write_the_same_values(recorded: RecordedType, monk
 def test_a_row_of_a_copy() -> None:
     writer = TableStream(WIDE, None, "5" * 16, "t", FACTS)
     txn = transaction(snapshot=True)
-    (record,) = writer.read(txn, [b"1", b'"snapshot":"true"', None, b"", b"00"], b"first")
+    (record,) = writer.read(txn, [b"1", b'"snapshot":"true"', None, b"", b"00"], "first")
     event = value(record)
     assert (event["op"], event["transaction"], event["source"]["snapshot"]) == ("r", None, "first")
     assert (event["source"]["gtid"], event["source"]["thread"], event["source"]["pos"]) == (None, None, 4)
@@ -265,7 +265,7 @@ def test_a_value_without_a_form_is_refused_by_name() -> None:
     with pytest.raises(CdcError, match=r"column v of golden.t at uuid:1 holds label 9 of 4"):
         writer.rows(transaction(), header, altered)
     with pytest.raises(CdcError, match=r"column part of golden.wide .* holds a text"):
-        TableStream(WIDE, None, "5" * 16, "t", FACTS).read(transaction(), [b"1", b"\xff", None, None, None], b"true")
+        TableStream(WIDE, None, "5" * 16, "t", FACTS).read(transaction(), [b"1", b"\xff", None, None, None], "true")
 
 
 @pytest.mark.parametrize("at", range(len(CHANGES)))
