@@ -40,6 +40,7 @@ from cdc.errors import ARGUMENT_INVALID, CdcError
 from cdc.kafka import Reader
 from cdc.observe import SourceObserver
 from cdc.position import Position
+from cdc.registry import schemas_of
 from cdc.source import Source
 from cdc.status import read_tail
 from sinks import Progress, TransactionReader
@@ -201,7 +202,8 @@ def tail(
     with closing(Reader(kafka, client="cdc-tail")) as reader:
         last, offset = (end_of_log := read_tail(reader, prefix)).last, end_of_log.offset
     after = Progress.behind(last, offset) if last and offset is not None else None
-    with TransactionReader(kafka, source=prefix, after=after, client="cdc-tail") as transactions:
+    schema_of = schemas_of(loaded.registry_server())
+    with TransactionReader(kafka, source=prefix, after=after, client="cdc-tail", schema_of=schema_of) as transactions:
         while not stop():
             transaction = transactions.poll(0.5)
             if transaction is None:
@@ -284,6 +286,7 @@ def sink_run(
             kafka=loaded.kafka_options(),
             existing_rows="truncate" if settings.existing_rows == "truncate" else "refuse",
             no_wait=no_wait,
+            schema_of=schemas_of(loaded.registry_server()),
         ),
         SinkObserver(name, numbers),
     ).run(stop_on_signals())

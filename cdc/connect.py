@@ -121,7 +121,8 @@ _PLAIN: dict[str, ToJson] = {
 CONNECT_TYPE, CONNECT_NAME = "connect.type", "connect.name"
 _AVRO_TYPES = {"int16": "int", "int32": "int", "int64": "long"}
 _INVALID = re.compile(r"[^A-Za-z0-9_]")
-_WITH_ITS_OWN_NAME = "cdc.name"
+OWN_NAME = "cdc.name"
+"""What a field is called that had to be adjusted."""
 
 
 def avro_name(name: str) -> str:
@@ -177,7 +178,7 @@ def _avro_record(schema: Schema, known: set[str]) -> Any:
         if of.optional:
             member["default"] = of.default
         if adjusted != field:
-            member[_WITH_ITS_OWN_NAME] = field
+            member[OWN_NAME] = field
         form["fields"].append(member)
     if schema.version is not None:
         form["connect.version"] = schema.version

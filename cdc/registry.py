@@ -11,7 +11,7 @@ held to be incompatible would otherwise stop the source. The few calls need no m
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
@@ -136,6 +136,11 @@ class Registry:
             files = ", ".join(file for file in (server.ca, server.certificate, server.key) if file)
             raise CdcError(REGISTRY_TLS, url=server.urls[0], problem=f"{error}; of {files}") from None
         return context
+
+
+def schemas_of(server: RegistryServer | None) -> Callable[[int], Any] | None:
+    """A schema by its id; None where no registry is configured."""
+    return None if server is None else Registry(server).schema
 
 
 def _said(body: bytes, status: int) -> str:

@@ -23,7 +23,8 @@ from cdc.event import RowEvent
 from cdc.log import End, Start, Validity, parse
 from cdc.topics import log_topic
 from sinks.continuity import Continuity
-from sinks.ranges import Buffer, Merge, Partition, Whole
+from sinks.decode import Decoder
+from sinks.ranges import Buffer, Decode, Merge, Partition, Whole
 from sinks.transaction import ChangeTransaction, Progress
 
 STREAMED_EVENTS = 20_000
@@ -46,8 +47,10 @@ class Assembler:
         *,
         last: End | None = None,
         origin: Callable[[], Start | None] = lambda: None,
+        decode: Decode | None = None,
     ) -> None:
         self.source = source
+        self._decode = decode or Decoder().value
         self._progress = after
         self._continuity = Continuity(source, after, last, origin)
         self._log: deque[tuple[int, Start | End | ValueError | None]] = deque()
@@ -168,13 +171,13 @@ class Assembler:
             return self._streamed(offset, end) if stream else None
         if not whole:
             return None
-        taken = Whole(self.source, end, self._buffers)
+        taken = Whole(self.source, end, self._buffers, self._decode)
         self.buffered_bytes -= taken.freed
         self._dead += taken.dead
         return self._hand_on(offset, end, taken.events, taken.bytes)
 
     def _streamed(self, offset: int, end: End) -> ChangeTransaction:
-        merge = Merge(self.source, end, self._buffers)
+        merge = Merge(self.source, end, self._buffers, self._decode)
         self.buffered_bytes -= merge.freed
         transaction = self._hand_on(offset, end, iter(()), 0)
         self._stream = merge, transaction

@@ -18,6 +18,7 @@ from typing import Protocol
 from cdc.engine import Server
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, SCHEMA_CHANGE_UNSUPPORTED, SINK_HELD, TARGET_MISMATCH, CdcError
 from cdc.retry import keep_trying, sleep
+from sinks.decode import SchemaOf
 from sinks.engines import hold_of, target_of
 from sinks.reader import TransactionReader
 from sinks.target import ExistingRows, Hold
@@ -42,6 +43,8 @@ class SinkSettings:
     no_wait: bool = False
     batch_events: int = 20_000
     batch_bytes: int = 16 << 20
+    schema_of: SchemaOf | None = None
+    """Of the registry, where one is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class Sink:
             after=progress,
             latest_copy=True,
             client=f"cdc-sink-{settings.name}",
+            schema_of=settings.schema_of,
         ) as reader:
             target = target_of(hold, reader.schema, settings.existing_rows)
             while not stop():

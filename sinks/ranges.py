@@ -11,17 +11,17 @@ carries its run, epoch and number; tombstones are no events.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
-
-import orjson
 
 from cdc.errors import CORRUPT_EVENT, EVENTS_LOST, CdcError
 from cdc.event import RowEvent
 from cdc.log import End, Span
 
 Partition = tuple[str, int]
+Decode = Callable[[bytes, str], Any]
+"""Of the bytes of a record of this topic: its value."""
 _PLAIN_FIELDS = 8
 """before, after, source, transaction, op, ts_ms, ts_us, ts_ns: an event with no optional field."""
 _ORDINAL = attrgetter("ordinal")
@@ -43,10 +43,10 @@ class Range:
     `bytes` is what the events taken weigh, `freed` what left the buffer, `dead` counts events of other runs.
     """
 
-    __slots__ = ("_buffer", "_end", "_source", "bytes", "dead", "found", "freed", "span")
+    __slots__ = ("_buffer", "_decode", "_end", "_source", "bytes", "dead", "found", "freed", "span")
 
-    def __init__(self, source: str, end: End, span: Span, buffer: Buffer) -> None:
-        self._source, self._end, self.span, self._buffer = source, end, span, buffer
+    def __init__(self, source: str, end: End, span: Span, buffer: Buffer, decode: Decode) -> None:
+        self._source, self._end, self.span, self._buffer, self._decode = source, end, span, buffer, decode
         self.found = self.dead = self.bytes = self.freed = 0
         records, first = buffer.records, span.first
         while records and records[0][0] < first:
@@ -67,7 +67,7 @@ class Range:
             size = len(value)
             self.freed += size
             try:
-                event = orjson.loads(value)
+                event = self._decode(value, self.span.topic)
                 source = event["source"]
                 if source["run"] == end.run and source["txn_seq"] == end.txn_seq and source["epoch"] == end.epoch:
                     self.found += 1
@@ -98,9 +98,9 @@ def _row_event(event: dict[str, Any], source: dict[str, Any]) -> RowEvent:
     )
     if len(event) == _PLAIN_FIELDS:
         return RowEvent(table, op, ordinal, schema_id, event["before"], event["after"])
-    if "part" in event:
+    if event.get("part"):
         raise ValueError("one part of a split event, which this version does not join")
-    before, absent = event["before"], event.get("before_absent", ())
+    before, absent = event["before"], event.get("before_absent") or ()
     return RowEvent(
         table,
         op,
@@ -109,7 +109,7 @@ def _row_event(event: dict[str, Any], source: dict[str, Any]) -> RowEvent:
         # What stands there for a column that the log did not carry is no value.
         before | dict.fromkeys(absent) if absent else before,
         event["after"],
-        tuple(event.get("unchanged", ())),
+        tuple(event.get("unchanged") or ()),
         tuple(absent),
         event.get("moved_to"),
         event.get("moved_from"),
@@ -119,11 +119,11 @@ def _row_event(event: dict[str, Any], source: dict[str, Any]) -> RowEvent:
 class Whole:
     """The events of one transaction whose records have all been fed, in the order of their ordinals."""
 
-    def __init__(self, source: str, end: End, buffers: Mapping[Partition, Buffer]) -> None:
+    def __init__(self, source: str, end: End, buffers: Mapping[Partition, Buffer], decode: Decode) -> None:
         self.events: list[RowEvent] = []
         self.bytes = self.freed = self.dead = 0
         for span in end.offsets:
-            part = Range(source, end, span, buffers[span.topic, span.partition])
+            part = Range(source, end, span, buffers[span.topic, span.partition], decode)
             self._take(part)
             _check_count(source, end, part)
             self.bytes += part.bytes
@@ -151,9 +151,9 @@ class Whole:
 class Merge:
     """The same while its records are still coming: what there is without a hole, piece by piece."""
 
-    def __init__(self, source: str, end: End, buffers: Mapping[Partition, Buffer]) -> None:
+    def __init__(self, source: str, end: End, buffers: Mapping[Partition, Buffer], decode: Decode) -> None:
         self._source, self._end = source, end
-        self._ranges = [Range(source, end, s, buffers[s.topic, s.partition]) for s in end.offsets]
+        self._ranges = [Range(source, end, s, buffers[s.topic, s.partition], decode) for s in end.offsets]
         self._open = list(self._ranges)
         self._fronts: dict[int, tuple[Range, RowEvent]] = {}
         self._next = 1

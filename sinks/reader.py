@@ -7,7 +7,8 @@
             saved = reader.progress     # keep it in the same place, and the same commit, as your result
 
 In: librdkafka properties, the source's topic prefix, the `Progress` of an earlier reader (None: from the beginning, or
-with `latest_copy` from the last base copy, which is all that a replica needs).
+with `latest_copy` from the last base copy, which is all that a replica needs); for events in Avro, what gives a schema
+by its id in the registry.
 Out: `ChangeTransaction`s; `progress` behind the last one, moved by heartbeats in between; shapes by their id.
 Refuses: a progress that the log does not hold (PROGRESS_UNKNOWN), records that are gone (LOG_LOST, EVENTS_LOST), topics
 deleted, made anew or compacted (TOPIC_…), holes in the log. A copy that begins further on makes all of this
@@ -45,6 +46,7 @@ from cdc.shape import SchemaRecord, is_statement, parse_shape
 from cdc.topics import log_topic, shape_topic
 from sinks.assemble import Assembler
 from sinks.brokers import check_own, check_rows, starts
+from sinks.decode import Decoder, SchemaOf
 from sinks.ranges import Partition, lost
 from sinks.transaction import ChangeTransaction, Progress
 
@@ -76,6 +78,7 @@ class TransactionReader:
         latest_copy: bool = False,
         budget_bytes: int = BUDGET_BYTES,
         client: str = "cdc-transactions",
+        schema_of: SchemaOf | None = None,
     ) -> None:
         self.source = source
         self._options, self._client, self._budget = kafka, client, budget_bytes
@@ -83,7 +86,8 @@ class TransactionReader:
         self._after, self._latest_copy = after, latest_copy
         self._kafka = Reader(kafka, client=client)
         self._admin = Admin(kafka)
-        self._assembler = Assembler(source, after)
+        self._decode = Decoder(schema_of).value
+        self._assembler = Assembler(source, after, decode=self._decode)
         self._opened = False
         self._shapes: dict[str, SchemaRecord] = {}
         self._topic_ids: dict[str, str] = {}
@@ -193,7 +197,9 @@ class TransactionReader:
         if not isinstance(last, End) or (last.epoch, last.run, last.txn_seq) != (after.epoch, after.run, after.txn_seq):
             found = f"END {last.txn_seq} of epoch {last.epoch}, run {last.run}" if isinstance(last, End) else "no END"
             raise self._progress_unknown(after, f"there is {found}")
-        self._assembler = Assembler(self.source, after, last=last, origin=lambda: self._start_of(after.run))
+        self._assembler = Assembler(
+            self.source, after, last=last, origin=lambda: self._start_of(after.run), decode=self._decode
+        )
         return after.log_offset + 1
 
     def _progress_unknown(self, after: Progress, problem: str) -> CdcError:
@@ -375,7 +381,8 @@ class TransactionReader:
             return False
         offset, start = copies[-1]
         _log.warning("%s; going on at the copy of epoch %d, offset %d of the log", why, start.epoch, offset)
-        self._assembler, self._after, self._voided = Assembler(self.source), None, start.epoch
+        self._assembler = Assembler(self.source, decode=self._decode)
+        self._after, self._voided = None, start.epoch
         # The old client may still hold the same error about a partition that is of no interest any more.
         self._kafka.close()
         self._kafka = Reader(self._options, client=self._client)

@@ -20,6 +20,7 @@ from cdc.commands.terminal import console, say, say_json
 from cdc.config import FROM_SOURCE, Config
 from cdc.engine import engine_of
 from cdc.errors import ARCHIVE_MISSING, RESTORE_UNRECORDED, CdcError
+from cdc.registry import schemas_of
 from sinks.archive.anchor import take_anchor
 from sinks.archive.archive import Archive
 from sinks.archive.base import BaseSettings, take_base
@@ -77,6 +78,7 @@ def run(
             roll_every=archive.roll_every,
             accept_gap=accept_gap,
             engine=engine_of(loaded.source(source).url),
+            schema_of=schemas_of(loaded.registry_server()),
         ),
         observer,
         Jobs(JobSettings(unit, loaded.file.resolve(), url, key, schedule_of(archive)), observer),

@@ -30,6 +30,7 @@ from sinks.archive.body import Body
 from sinks.archive.chain import HEAD, Tail, read_head, read_tail
 from sinks.archive.manifest import Head, Link, Segment, body_name
 from sinks.archive.segment import SegmentWriter
+from sinks.decode import SchemaOf
 from sinks.reader import TransactionReader
 from sinks.transaction import ChangeTransaction, Progress
 
@@ -52,6 +53,8 @@ class ArchiveSettings:
     accept_gap: bool = False
     engine: Engine = "postgresql"
     """The source's."""
+    schema_of: SchemaOf | None = None
+    """Of the registry, where one is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,9 @@ class Archiver:
         if self._at_end:
             after = self._end_of_log()
         client = f"cdc-archive-{settings.name}"
-        with TransactionReader(settings.kafka, source=settings.source, after=after, client=client) as reader:
+        with TransactionReader(
+            settings.kafka, source=settings.source, after=after, client=client, schema_of=settings.schema_of
+        ) as reader:
             chain = _Chain(archive, self._writer, tail, reader.schema, self._observer)
             try:
                 self._write(chain, reader, stop)
