@@ -4,7 +4,7 @@ In: `[registry]` of the configuration. Out: the id of a schema under its subject
 (`schema`), both kept. Refuses: a registry that is away (REGISTRY_UNREACHABLE, which passes), that cannot be trusted
 (REGISTRY_TLS), that refuses the login or the account (REGISTRY_LOGIN), a schema or an id (REGISTRY_REFUSED).
 
-Every subject is set to compatibility NONE before its first schema of a process: a DDL of the database that the registry
+Every subject is set to compatibility NONE by a process's first schema of it: a DDL of the database that the registry
 held to be incompatible would otherwise stop the source. The few calls need no more than an HTTP client.
 """
 
@@ -64,12 +64,23 @@ class Registry:
         if known is not None:
             return known
         at = quote(subject, safe="")
-        if subject not in self._free:
-            self._call("PUT", f"/config/{at}", {"compatibility": "NONE"}, f"the compatibility of {subject}")
-            self._free.add(subject)
+        known_to_it = subject in self._free or self._free_of_rules(subject, at)
         answer = self._call("POST", f"/subjects/{at}/versions", {"schema": text.decode()}, f"a schema of {subject}")
+        if not known_to_it:
+            self._free_of_rules(subject, at)
         self._ids[subject, text] = found = int(answer["id"])
         return found
+
+    def _free_of_rules(self, subject: str, at: str) -> bool:
+        """Whether the registry took it: some have no rules for a subject before its first schema."""
+        try:
+            self._call("PUT", f"/config/{at}", {"compatibility": "NONE"}, f"the compatibility of {subject}")
+        except CdcError as error:
+            if error.code is not REGISTRY_REFUSED or not str(error.facts["problem"]).startswith("404 "):
+                raise
+            return False
+        self._free.add(subject)
+        return True
 
     def schema(self, schema_id: int) -> Any:
         """The Avro schema of this id, parsed."""

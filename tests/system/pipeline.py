@@ -57,6 +57,7 @@ class AnyPipeline:
         source_port: int | None = None,
         archive_options: Mapping[str, Any] | None = None,
         name: str | None = None,
+        registry: str | None = None,
     ) -> None:
         self.directory = directory
         self.source: AnyDatabase = source
@@ -69,6 +70,7 @@ class AnyPipeline:
         sections = {
             "kafka": {"bootstrap_servers": bootstrap},
             "kafka.options": dict(kafka_options or {}),
+            **({"registry": {"url": registry}} if registry else {}),
             f"source.{self.name}": {
                 "url": source.url(port=source_port),
                 "password": "${SOURCE_PASSWORD}",
