@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from cdc.config import Kafka, Source
 from cdc.finding import Finding, Level, fail, note, ok, warn
 from cdc.kafka import Topic
+from cdc.server import is_loopback
 from cdc.topics import log_topic, message_topic, shape_topic
 
 _SAFE_REPLICAS = 3
@@ -51,6 +52,24 @@ def check_cluster(kafka: Kafka, cluster: Cluster) -> Iterator[Finding]:
             f"unclean.leader.election.enable = true: a broker that lags may become leader, and {_COST}",
             "unclean.leader.election.enable = false on the brokers",
         )
+
+
+def check_link(kafka: Kafka) -> Iterator[Finding]:
+    """Rows should not cross a network in the clear, nor go to whoever answers."""
+    options = {name: str(value).lower() for name, value in kafka.options.items()}
+    protocol = options.get("security.protocol", "plaintext")
+    servers = [server.rpartition("://")[2] for server in kafka.bootstrap_servers.split(",")]
+    away = [server for server in map(str.strip, servers) if not is_loopback(server.rpartition(":")[0])]
+    if away and not protocol.endswith("ssl"):
+        what = "rows and the password" if protocol.startswith("sasl") else "rows"
+        yield warn(
+            f"the connections to {', '.join(away)} are not encrypted: {what} cross the network in the clear",
+            'security.protocol = "SSL" or "SASL_SSL", ssl.ca.location = "FILE" in [kafka.options]',
+        )
+    if away and (options.get("enable.ssl.certificate.verification") == "false"):
+        yield warn("the brokers' certificates are not verified", "no enable.ssl.certificate.verification")
+    if away and options.get("ssl.endpoint.identification.algorithm") == "none":
+        yield warn("the brokers' host names are not verified", "no ssl.endpoint.identification.algorithm")
 
 
 def check_topics(kafka: Kafka, source: Source, found: Mapping[str, Topic], rows: Sequence[str]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Kafka: the only home of confluent_kafka. Producer, reader, topics; thin, and without opinions about records.
+"""Kafka: with `kafka_errors` the only home of confluent_kafka. Producer, reader, topics; no opinions about records.
 
 In: librdkafka properties as a mapping, records as bytes. Out: acknowledgements by callback, records with offsets.
 Refuses: properties that the promises rest on (`FIXED_OPTIONS`); every error of the client comes as a `CdcError`.
@@ -23,17 +23,17 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from cdc.errors import (
     DELIVERY_FAILED,
-    KAFKA_REFUSED,
-    KAFKA_UNREACHABLE,
+    KAFKA_OPTIONS,
     LOG_LOST,
     TOPIC_MISSING,
     VALUE_TOO_LARGE,
     CdcError,
 )
+from cdc.kafka_errors import AWAY, GONE, LOST, REFUSALS, Options, Reports, kafka_error
+from cdc.secret import redact
 
 __all__ = ["Admin", "KafkaError", "KafkaException", "Options", "Partition", "Producer", "Reader", "Record", "Topic"]
 
-Options = Mapping[str, str]
 Partition = tuple[str, int]
 _log = logging.getLogger(__name__)
 
@@ -96,24 +96,6 @@ _DOWN_S = 5.0
 """So long may all brokers be away before somebody who asks is told."""
 _MOMENT_S = 2.0
 _CLOSE_S = 10.0
-_REFUSALS = {
-    KafkaError._AUTHENTICATION,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.POLICY_VIOLATION,
-    KafkaError.INVALID_CONFIG,
-    KafkaError.INVALID_REPLICATION_FACTOR,
-    KafkaError._SSL,
-}
-_GONE = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError.UNKNOWN_TOPIC_ID,
-}
-_LOST = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
 
 
 class Record(Protocol):
@@ -129,35 +111,12 @@ class Record(Protocol):
 OnDelivery = Callable[[KafkaError | None, Record], None]
 
 
-def _kafka_error(options: Options, error: KafkaError, *, topic: str = "?", source: str | None = None) -> CdcError:
-    """What an error of the client means for the loop. Unknown ones count as passing: the log decides what is lost."""
-    code = error.code()
-    if code in _REFUSALS:
-        return CdcError(KAFKA_REFUSED, source=source, problem=error.str())
-    if code in _GONE:
-        return CdcError(TOPIC_MISSING, source=source or topic.partition(".")[0], topic=topic)
-    return CdcError(KAFKA_UNREACHABLE, source=source, bootstrap=options["bootstrap.servers"], problem=error.str())
-
-
-class _Errors:
-    """Collects what librdkafka reports beside the calls; `check` raises what cannot pass by itself."""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._fatal: CdcError | None = None
-        self.last = "no answer"
-        self.all_down_at = 0.0
-
-    def __call__(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self.all_down_at = time.monotonic()
-        self.last = error.str()
-        if error.fatal() or error.code() in _REFUSALS:
-            self._fatal = _kafka_error(self._options, error)
-
-    def check(self) -> None:
-        if self._fatal:
-            raise self._fatal
+def _client(make: Callable[[dict[str, Any]], Any], settings: dict[str, Any]) -> Any:
+    """Options that librdkafka cannot use, it refuses here."""
+    try:
+        return make(settings)
+    except KafkaException as error:
+        raise CdcError(KAFKA_OPTIONS, problem=redact(error.args[0].str())) from None
 
 
 class Producer:
@@ -165,22 +124,26 @@ class Producer:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self.errors = _Errors(options)
-        self._producer = _Producer(
+        self.errors = Reports(options, "Write")
+        self._producer = _client(
+            _Producer,
             {
                 **_PRODUCER,
                 **options,
                 **_fixed("acks", "enable.idempotence", "message.timeout.ms"),
                 "error_cb": self.errors,
                 "logger": _log,
-            }
+            },
         )
         self.produce_raw: Callable[..., None] = self._producer.produce
         """`produce(topic, value, key, partition, on_delivery)`; BufferError when the queue is full (see `send`)."""
 
     def poll(self, timeout_s: float = 0.0) -> None:
         """Serve acknowledgements and what the client reports beside them."""
-        self._producer.poll(timeout_s)
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as error:
+            raise kafka_error(self._options, error.args[0], operation="Write") from None
         self.errors.check()
 
     def pending(self) -> int:
@@ -207,7 +170,7 @@ class Producer:
                 topic=topic,
                 limit=self._options.get("message.max.bytes", "1000000"),
             )
-        return _kafka_error(self._options, cause, topic=topic, source=source)
+        return kafka_error(self._options, cause, topic=topic, source=source, operation="Write")
 
     def failed(self, error: KafkaError, record: Record, source: str) -> CdcError:
         """What a failed delivery means: the end of the run, for a reason that passes or not."""
@@ -221,8 +184,8 @@ class Producer:
                 size=len(record.value() or b""),
                 limit="fewer",
             )
-        if error.code() in _REFUSALS | _GONE:
-            return _kafka_error(self._options, error, topic=topic, source=source)
+        if error.code() in REFUSALS | GONE:
+            return kafka_error(self._options, error, topic=topic, source=source, operation="Write")
         return CdcError(DELIVERY_FAILED, source=source, topic=topic, problem=error.str())
 
     def abandon(self) -> None:
@@ -243,18 +206,18 @@ class Reader:
     """Reads chosen partitions from chosen offsets. It joins no group and commits nothing."""
 
     def __init__(self, options: Options, *, client: str = "cdc-reader") -> None:
-        self._options = options
+        self._options = {**options, "group.id": client}
         self._at_once = 1 << 20
-        self.errors = _Errors(options)
-        self._consumer = Consumer(
+        self.errors = Reports(self._options, "Read")
+        self._consumer = _client(
+            Consumer,
             {
                 **_CONSUMER,
-                **options,
+                **self._options,
                 **_fixed("enable.auto.commit", "auto.offset.reset", "isolation.level"),
-                "group.id": client,
                 "error_cb": self.errors,
                 "logger": _log,
-            }
+            },
         )
 
     def assign(self, offsets: Mapping[Partition, int]) -> None:
@@ -286,7 +249,7 @@ class Reader:
 
     def _read_error(self, record: Any) -> CdcError:
         error, topic = record.error(), record.topic() or "?"
-        if error.code() in _LOST:
+        if error.code() in LOST:
             begins = self.watermarks(topic, record.partition())[0]
             return CdcError(
                 LOG_LOST,
@@ -296,7 +259,7 @@ class Reader:
                 begins=begins,
                 needs=record.offset(),
             )
-        return _kafka_error(self._options, error, topic=topic)
+        return kafka_error(self._options, error, topic=topic, operation="Read")
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         self._consumer.pause([TopicPartition(t, p) for t, p in partitions])
@@ -306,13 +269,26 @@ class Reader:
 
     def watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         """First offset that is there, and the one that the next record will get."""
-        try:
-            found = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _REQUEST_TIMEOUT_S)
-        except KafkaException as error:
-            raise _kafka_error(self._options, error.args[0], topic=topic) from None
-        if found is None:
-            raise CdcError(KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last)
-        return found
+        asked_at = time.monotonic()
+        while True:
+            try:
+                found = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _DOWN_S)
+            except KafkaException as error:
+                cause = error.args[0]
+            else:
+                if found is not None:
+                    first, behind = found
+                    return int(first), int(behind)
+                cause = KafkaError(KafkaError._TIMED_OUT)
+            if cause.code() not in AWAY:
+                raise kafka_error(self._options, cause, topic=topic) from None
+            if not self._consumer.assignment():
+                # What the client has to say comes with its records, of which there are none.
+                self._consumer.consume(1, 0)
+            self.errors.check()
+            patience = 2 * _DOWN_S if cause.code() == KafkaError._ALL_BROKERS_DOWN else _REQUEST_TIMEOUT_S
+            if time.monotonic() > asked_at + patience - 1:
+                raise self.errors.unreachable()
 
     def read_range(
         self, topic: str, partition: int, first: int, end: int, waiting: Callable[[], None] = lambda: None
@@ -330,9 +306,7 @@ class Reader:
                 records += batch
                 deadline = time.monotonic() + _REQUEST_TIMEOUT_S
             elif time.monotonic() > deadline:
-                raise CdcError(
-                    KAFKA_UNREACHABLE, bootstrap=self._options["bootstrap.servers"], problem=self.errors.last
-                )
+                raise self.errors.unreachable()
         self.assign({})
         return [record for record in records if record.offset() < end]
 
@@ -356,10 +330,10 @@ class Admin:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self.errors = _Errors(options)
+        self.errors = Reports(options, "Describe")
         known = {k: v for k, v in options.items() if k not in _PRODUCER and k not in _CONSUMER}
         settings: dict[str, Any] = {**known, "error_cb": self.errors, "logger": _log}
-        self._admin = AdminClient(settings)
+        self._admin = _client(AdminClient, settings)
 
     def cluster(self) -> tuple[str, int]:
         """The cluster's id and its number of brokers."""
@@ -371,7 +345,7 @@ class Admin:
         found = self._ask(self._admin.describe_cluster(request_timeout=_REQUEST_TIMEOUT_S))
         broker = ConfigResource(ResourceType.BROKER, str(found.nodes[0].id))
         future = self._admin.describe_configs([broker], request_timeout=_REQUEST_TIMEOUT_S)[broker]
-        return {key: entry.value for key, entry in self._ask(future).items()}
+        return {key: entry.value for key, entry in self._ask(future, operation="DescribeConfigs").items()}
 
     def describe(self, names: Sequence[str]) -> dict[str, Topic]:
         """Those of the topics that exist."""
@@ -381,7 +355,7 @@ class Admin:
         found = {}
         for name, future in futures.items():
             try:
-                description = self._ask(future)
+                description = self._ask(future, name)
             except CdcError as error:
                 if error.code is TOPIC_MISSING:
                     continue
@@ -405,7 +379,9 @@ class Admin:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         futures = self._admin.describe_configs(resources, request_timeout=_REQUEST_TIMEOUT_S)
         return {
-            resource.name: {key: entry.value for key, entry in self._ask(future).items()}
+            resource.name: {
+                key: entry.value for key, entry in self._ask(future, resource.name, operation="DescribeConfigs").items()
+            }
             for resource, future in futures.items()
         }
 
@@ -417,12 +393,13 @@ class Admin:
             future.result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise _kafka_error(self._options, error.args[0], topic=name) from None
+                raise kafka_error(self._options, error.args[0], topic=name, operation="Create") from None
 
     def delete(self, names: Sequence[str]) -> None:
         if names:
-            for future in self._admin.delete_topics(list(names), operation_timeout=_REQUEST_TIMEOUT_S).values():
-                self._ask(future)
+            futures = self._admin.delete_topics(list(names), operation_timeout=_REQUEST_TIMEOUT_S)
+            for name, future in futures.items():
+                self._ask(future, name, operation="Delete")
 
     def configure(self, name: str, config: Mapping[str, str]) -> None:
         """Set these properties of a topic, leave the others."""
@@ -431,26 +408,27 @@ class Admin:
         ]
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
         for future in self._admin.incremental_alter_configs([resource]).values():
-            self._ask(future)
+            self._ask(future, name, operation="AlterConfigs")
 
     def topic_names(self) -> list[str]:
         try:
             return list(self._admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics)
         except KafkaException as error:
-            raise _kafka_error(self._options, error.args[0]) from None
+            raise kafka_error(self._options, error.args[0]) from None
 
-    def _ask(self, future: Any) -> Any:
+    def _ask(self, future: Any, topic: str = "?", *, operation: str = "Describe") -> Any:
         """The answer; where no broker can be connected to, no longer than some seconds are waited for one."""
         asked_at = time.monotonic()
         while True:
             try:
                 return future.result(0.1)
             except KafkaException as error:
-                self.errors.check()
-                raise _kafka_error(self._options, error.args[0]) from None
+                if error.args[0].code() in AWAY:
+                    raise self.errors.unreachable() from None
+                raise kafka_error(self._options, error.args[0], topic=topic, operation=operation) from None
             except TimeoutError:
                 self._admin.poll(0)
+            self.errors.check()
             now = time.monotonic()
             if now > asked_at + _REQUEST_TIMEOUT_S + 5 or asked_at <= self.errors.all_down_at < now - _DOWN_S:
-                servers = self._options["bootstrap.servers"]
-                raise CdcError(KAFKA_UNREACHABLE, bootstrap=servers, problem=self.errors.last)
+                raise self.errors.unreachable()

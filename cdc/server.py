@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import ip_address
 
 from cdc.errors import (
     SOURCE_AUTH,
@@ -23,6 +24,14 @@ from cdc.errors import (
 class Side(Enum):
     SOURCE = "source"
     TARGET = "sink"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent there stays on this machine."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,7 @@ class Kafka(Server):
                 f"--cluster-id={cluster}",
                 "-c",
                 config,
+                *self._format_options(),
             ],
             capture_output=True,
             text=True,
@@ -110,6 +111,10 @@ class Kafka(Server):
         )
         if done.returncode != 0:
             raise RuntimeError(f"Kafka's storage could not be formatted: {done.stdout}{done.stderr}")
+
+    def _format_options(self) -> list[str]:
+        """More of them, where a broker of another kind needs some."""
+        return []
 
     def _java(self) -> list[str]:
         settings = ("defaultLogLevel=warn", "showDateTime=true", "dateTimeFormat=HH:mm:ss.SSS")

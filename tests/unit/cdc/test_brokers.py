@@ -2,10 +2,11 @@
 
 import pytest
 
-from cdc.brokers import Cluster, check_cluster, check_topics
+from cdc.brokers import Cluster, check_cluster, check_link, check_topics
 from cdc.config import Kafka, Source
 from cdc.finding import Finding, Level
 from cdc.kafka import Topic
+from cdc.secret import Secret
 
 KAFKA = Kafka(bootstrap_servers="k:1")
 SHOP = Source(name="shop", url="postgresql:///shop", tables=("public.*",))
@@ -37,6 +38,25 @@ def worst(findings: list[Finding]) -> Finding:
 def test_a_cluster(kafka: Kafka, given: Cluster, level: Level, words: str) -> None:
     finding = worst(list(check_cluster(kafka, given)))
     assert (finding.level, words in finding.what) == (level, True), finding
+
+
+@pytest.mark.parametrize(
+    ("servers", "options", "words"),
+    [
+        ("127.0.0.1:1,localhost:2,[::1]:3", {}, ""),
+        ("k1:1, 127.0.0.1:2,10.0.0.7:3", {}, "the connections to k1:1, 10.0.0.7:3 are not encrypted: rows cross"),
+        ("k1:1", {"security.protocol": "SASL_PLAINTEXT"}, "not encrypted: rows and the password cross"),
+        ("k1:1", {"security.protocol": "SSL"}, ""),
+        ("SSL://k1:1", {"security.protocol": "ssl", "enable.ssl.certificate.verification": "false"},
+         "certificates are not verified"),
+        ("k1:1", {"security.protocol": "SASL_SSL", "ssl.endpoint.identification.algorithm": "none"},
+         "host names are not verified"),
+    ],
+)  # fmt: skip
+def test_a_link(servers: str, options: dict[str, str | Secret], words: str) -> None:
+    found = [finding.what for finding in check_link(Kafka(bootstrap_servers=servers, options=options))]
+    assert bool(words) == bool(found)
+    assert words in "".join(found)
 
 
 def topics(**changes: Topic) -> dict[str, Topic]:
