@@ -31,7 +31,8 @@ def config(text: str = PLAIN) -> Config:
 
 
 def with_line(section: str, line: str) -> str:
-    return PLAIN.replace(f"[{section}]", f"[{section}]\n{line}")
+    head = f"[{section}]"
+    return PLAIN.replace(head, f"{head}\n{line}") if head in PLAIN else f"{PLAIN}\n{head}\n{line}"
 
 
 def refusal(text: str) -> CdcError:
@@ -61,8 +62,13 @@ def test_durations_and_sizes_have_units() -> None:
         ("source.shop", 'heartbeat_every = "10 apples"', "units: ms, s, m, h, d"),
         ("source.shop", 'max_retained_wal = "20"', "'20' is not like \"20GiB\""),
         ("source.shop", 'heartbeat_every = "0s"', "[source.shop] heartbeat_every"),
-        ("source.shop", 'format = "avro"', "format: 'avro' is not supported yet, only 'json'"),
-        ("source.shop", 'types = "debezium"', "types: 'debezium' is not supported yet, only 'exact'"),
+        ("source.shop", 'format = "xml"', "'json', 'json-with-schema' or 'avro'"),
+        ("source.shop", 'format = "avro"', '[source.shop] format = "avro" needs a [registry] with its url'),
+        ("source.shop", 'types = "precise"', "'exact' or 'debezium'"),
+        ("registry", 'url = "registry:8081"', "'registry:8081' is not like https://registry.internal:8081"),
+        ("registry", 'url = "https://me:pw@registry:8081"', "user and password are keys of their own"),
+        ("registry", 'url = "http://r"\nuser = "me"', "user and password belong together"),
+        ("registry", 'url = "http://r"\nkey = "/k.pem"', "key is that of a certificate"),
         ("source.shop", 'snapshot = "never"', "snapshot: 'never' is not supported yet, only 'initial'"),
         ("source.shop", 'exclude = ["sessions"]', "'sessions' is not schema.table"),
         ("source.shop", 'slot = "Shop-1"', "[source.shop] slot"),
