@@ -4,14 +4,14 @@ In: `[registry]` of the configuration. Out: the id of a schema under its subject
 (`schema`), both kept. Refuses: a registry that is away (REGISTRY_UNREACHABLE, which passes), that cannot be trusted
 (REGISTRY_TLS), that refuses the login or the account (REGISTRY_LOGIN), a schema or an id (REGISTRY_REFUSED).
 
-Every subject is set to compatibility NONE before its first schema of a process: a DDL of the database that the registry
+Every subject is set to compatibility NONE by a process's first schema of it: a DDL of the database that the registry
 held to be incompatible would otherwise stop the source. The few calls need no more than an HTTP client.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
@@ -41,10 +41,6 @@ class RegistryServer:
     subjects: SubjectStrategy = "topic"
 
 
-class _UnknownError(CdcError):
-    """A REGISTRY_REFUSED: there is no such subject."""
-
-
 class Registry:
     """A client of one process."""
 
@@ -68,20 +64,19 @@ class Registry:
         if known is not None:
             return known
         at = quote(subject, safe="")
-        free = subject in self._free or self._set_free(subject, new=True)
+        known_to_it = subject in self._free or self._free_of_rules(subject, at)
         answer = self._call("POST", f"/subjects/{at}/versions", {"schema": text.decode()}, f"a schema of {subject}")
-        if not free:
-            self._set_free(subject, new=False)
+        if not known_to_it:
+            self._free_of_rules(subject, at)
         self._ids[subject, text] = found = int(answer["id"])
         return found
 
-    def _set_free(self, subject: str, *, new: bool) -> bool:
-        """No compatibility to keep; False where a subject that may be `new` is, and not known to the registry yet."""
+    def _free_of_rules(self, subject: str, at: str) -> bool:
+        """Whether the registry took it: some have no rules for a subject before its first schema."""
         try:
-            path = f"/config/{quote(subject, safe='')}"
-            self._call("PUT", path, {"compatibility": "NONE"}, f"the compatibility of {subject}")
-        except _UnknownError:
-            if not new:
+            self._call("PUT", f"/config/{at}", {"compatibility": "NONE"}, f"the compatibility of {subject}")
+        except CdcError as error:
+            if error.code is not REGISTRY_REFUSED or not str(error.facts["problem"]).startswith("404 "):
                 raise
             return False
         self._free.add(subject)
@@ -130,8 +125,7 @@ class Registry:
         if answer.status >= 500 or answer.status in (408, 429):
             raise CdcError(REGISTRY_UNREACHABLE, url=url, problem=_said(answer.data, answer.status))
         if answer.status >= 300:
-            error = _UnknownError if answer.status == 404 else CdcError
-            raise error(REGISTRY_REFUSED, url=url, what=what, problem=_said(answer.data, answer.status))
+            raise self._refused(what, _said(answer.data, answer.status), url)
         try:
             return orjson.loads(answer.data)
         except ValueError:
@@ -153,6 +147,11 @@ class Registry:
             files = ", ".join(file for file in (server.ca, server.certificate, server.key) if file)
             raise CdcError(REGISTRY_TLS, url=server.urls[0], problem=f"{error}; of {files}") from None
         return context
+
+
+def schemas_of(server: RegistryServer | None) -> Callable[[int], Any] | None:
+    """A schema by its id; None where no registry is configured."""
+    return None if server is None else Registry(server).schema
 
 
 def _said(body: bytes, status: int) -> str:
