@@ -8,7 +8,8 @@ from cdc.postgres.session import Server as PostgresServer
 from cdc.server import Side
 
 Server = PostgresServer | MySqlServer
-_SCHEMES: dict[str, Engine] = {"postgresql": "postgresql", "postgres": "postgresql", "mysql": "mysql"}
+_SCHEMES: dict[str, Engine] = {"postgresql": "postgresql", "postgres": "postgresql", "mysql": "mysql",
+                               "mariadb": "mysql"}  # fmt: skip
 
 
 def engine_of(url: str) -> Engine:

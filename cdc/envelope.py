@@ -197,7 +197,7 @@ class TableFormat:
     def key_image_nulls(self) -> tuple[bytes | None, ...]:
         """`nulls` of an image before the change that has the key alone."""
         return tuple(
-            null if column.schema.optional else invented
+            null if column.invented is None else invented
             for column, null, invented in zip(self.columns, self.nulls, self.invented, strict=True)
         )
 

@@ -19,8 +19,9 @@ from cdc.event import Engine
 from cdc.facts import TargetFacts
 from cdc.kafka import Reader
 from cdc.log import End, Start, Validity, parse
+from cdc.mysql.startup import lacking
 from cdc.mysql.status import SourceFacts as MySqlFacts
-from cdc.position import GtidSet, PgPosition, Position, parse_position
+from cdc.position import GtidPosition, PgPosition, Position, parse_position
 from cdc.postgres.status import SourceFacts as PostgresFacts
 from cdc.topics import log_topic
 
@@ -282,12 +283,12 @@ def _on_mysql(status: SourceStatus, tail: Tail, facts: MySqlFacts) -> SourceStat
     binlog, problem = facts.binlog, status.problem
     last = parse_position(status.position) if status.position is not None else None
     behind, left = None, None
-    if isinstance(last, GtidSet):
-        behind = (binlog.executed - last).number
-        if lost := (binlog.purged - last).number:
+    if isinstance(last, GtidPosition):
+        behind = binlog.executed.ahead_of(last)
+        if lost := binlog.purged.ahead_of(last):
             problem = f"the server has removed {lost} transactions from its log that were not read"
-        elif not last <= binlog.executed:
-            problem = f"the log holds transactions that this server has never executed: {last - binlog.executed}"
+        elif missing := lacking(binlog.history, last):
+            problem = f"the log holds transactions that this server has never executed: {missing}"
         if problem != status.problem:
             problem = f"{problem}: cdc source run {status.name} --reopen copy-again"
         if binlog.keeps_s is not None and status.lag_seconds is not None:

@@ -104,8 +104,13 @@ TYPES: dict[Engine, dict[str, Type]] = {
         Type("enum", Form.TEXT, 1),
         Type("set", Form.TEXT, 1),
         Type("json", Form.TEXT, 1111),
+        # MariaDB's, whose json is a longtext.
+        Type("uuid", Form.TEXT, 1111),
+        Type("inet4", Form.TEXT, 1111),
+        Type("inet6", Form.TEXT, 1111),
     ),
 }
+TYPES["mariadb"] = TYPES["mysql"]
 ARRAY_JDBC = 2003
 
 

@@ -1,6 +1,6 @@
 """Types between engines: which type a column has on a target, and what its values are there. Pure.
 
-In: a table's shape, of either engine, and the target's engine. Out: for each column the target's type, how faithful it
+In: a table's shape, of any engine, and the target's engine. Out: for each column the target's type, how faithful it
 is, and two functions to the text that the target reads as the value: from a parsed JSON value of an event (`text`), and
 from the source's own text (`from_source`), as an archive has it.
 Refuses: a value that the target has no place for (NaN in a float of MySQL, a zero date in Postgres), by `UnfitError` in
@@ -23,12 +23,14 @@ import cdc.mysql.carried
 import cdc.mysql.values
 import cdc.postgres.carried
 from cdc.event import Column, Engine, Table
+from cdc.mysql.dialect import MYSQL, of_engine
 from cdc.types import is_array
+from sinks.relatives import type_on
 
 Text = Callable[[str], str]
 Fidelity = Literal["exact", "widened"]
 
-NAMES: Mapping[Engine, str] = {"postgresql": "Postgres", "mysql": "MySQL"}
+NAMES: Mapping[Engine, str] = {"postgresql": "Postgres", "mysql": "MySQL", "mariadb": "MariaDB"}
 INDEX_BYTES = 3072
 """Of an index entry in InnoDB, all its columns together."""
 _ROW_BYTES = 65535 - 512
@@ -36,7 +38,7 @@ _ROW_BYTES = 65535 - 512
 _VARCHAR_CHARACTERS = 16383
 _POINTER_BYTES = 12
 """What a row of MySQL counts for a value that is stored apart."""
-_UTF8 = "CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin"
+_UTF8 = f"CHARACTER SET utf8mb4 COLLATE {MYSQL.collation}"
 """Binary, and trailing blanks count: `a`, `A` and `a ` are three keys, as on Postgres (CORRECTNESS 27)."""
 _ASCII = "CHARACTER SET ascii COLLATE ascii_bin"
 _POSTGRES_NAME_BYTES = 63
@@ -78,7 +80,11 @@ def target_columns(table: Table, target: Engine) -> tuple[TargetColumn, ...]:
         return tuple(_same(table, column) for column in table.columns)
     if target == "postgresql":
         return tuple(_across(table, column, _on_postgres(column)) for column in table.columns)
-    return tuple(_across(table, c, found) for c, found in zip(table.columns, _on_mysql(table), strict=True))
+    if table.engine == "postgresql":
+        collation = of_engine(target).collation
+        found = (replace(of, sql=of.sql.replace(MYSQL.collation, collation)) for of in _on_mysql(table))
+        return tuple(_across(table, column, of) for column, of in zip(table.columns, found, strict=True))
+    return tuple(_across(table, column, _on_relative(column, target)) for column in table.columns)
 
 
 def on_target(table: Table, target: Engine) -> Table:
@@ -160,13 +166,18 @@ def _read_back(number: str) -> str:
     return text if "." in text or "e" in text else f"{text}.0"
 
 
+def _on_relative(column: Column, target: Engine) -> TargetType:
+    name, sql, note = type_on(column, target)
+    return TargetType(name, sql, "widened" if note else "exact", note)
+
+
 def numbers(column: Column) -> tuple[int, ...]:
     """What stands in parentheses behind a type's name: length, or precision and scale."""
     match = re.search(r"\((-?\d+)(?:,(-?\d+))?\)", column.type_expression)
     return tuple(int(n) for n in match.groups() if n is not None) if match else ()
 
 
-# -- Postgres → MySQL -------------------------------------------------------------------------------------------
+# -- Postgres → MySQL, MariaDB ----------------------------------------------------------------------------------
 def _on_mysql(table: Table) -> list[TargetType]:
     """The columns' types, within the limits of a table."""
     key = _key_types([column for column in table.columns if column.name in table.key])
@@ -386,4 +397,7 @@ _POSTGRES: dict[str, TargetType] = {
     "mediumblob": _BYTES,
     "longblob": TargetType("bytea", "bytea", from_source=lambda text: f"\\x{text}"),
     "json": TargetType("json", "json", note="the very text"),
+    "uuid": TargetType("uuid", "uuid"),
+    "inet4": TargetType("text", "text", "widened", "its text"),
+    "inet6": TargetType("text", "text", "widened", "its text"),
 }

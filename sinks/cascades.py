@@ -108,7 +108,7 @@ def _of(event: RowEvent, image: Values, rule: Rule) -> dict[str, object]:
 def _children(tables: Iterable[Table]) -> dict[str, list[Step]]:
     children: dict[str, list[Step]] = {}
     for table in tables:
-        for key in table.foreign_keys if table.engine == "mysql" else ():
+        for key in table.foreign_keys if table.engine != "postgresql" else ():
             children.setdefault(key.parent, []).append(Step(table, key))
     return children
 

@@ -192,7 +192,8 @@ def make_shop(request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka) -> C
     """A shop from an engine into an engine; options as those of a pipeline."""
 
     def make(source: str, target: str, *, bootstrap: str = kafka.bootstrap, **options: Any) -> Shop:
-        fixtures = {"postgres": ("database", "target_database"), "mysql": ("mysql_database", "mysql_target_database")}
+        fixtures = {"postgres": ("database", "target_database"), "mysql": ("mysql_database", "mysql_target_database"),
+                    "mariadb": ("mariadb_database", "mariadb_target_database")}  # fmt: skip
         captured: AnyDatabase = request.getfixturevalue(fixtures[source][0])
         replica: AnyDatabase = request.getfixturevalue(fixtures[target][1])
         captured.execute(SHOP[source])

@@ -9,17 +9,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from secrets import token_hex
 from typing import Any
 
+from pymysql.connections import Connection
+
 from cdc.event import ForeignKey, Table
+from cdc.mysql.dialect import MARIADB, MYSQL, Dialect
 from cdc.mysql.names import quoted
-from cdc.mysql.session import Server, close
-from cdc.mysql.tables import Definition, foreign_key, labels_within, table_of
-from cdc.position import GtidSet
+from cdc.mysql.session import Server, close, dialect_in
+from cdc.mysql.tables import Definition, foreign_key, labels_of, labels_within, plain_type, table_of
+from cdc.position import BinlogState, DomainPosition, GtidPosition, GtidSet
 
 Row = tuple[Any, ...]
 HEARTBEATS = ("cdc", "heartbeat")
 """The table that a source writes its token to."""
+HISTORY = ""
+"""Under this name, which no source has, it holds the mark of a MariaDB's history: servers have no UUID there, and two
+of them may count alike."""
+History = GtidSet | BinlogState
 
 _TABLES = """
 SELECT table_schema AS table_schema, table_name AS table_name, engine AS engine, auto_increment AS auto_increment
@@ -97,8 +105,10 @@ class Catalog:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        # Numbers of tables as they are, not as they were a day ago. Nothing is asked while a copy lasts: days.
-        self.connection = server.connect(settings={"information_schema_stats_expiry": 0, "wait_timeout": 604_800})
+        # Nothing is asked while a copy lasts: days.
+        self.connection = server.connect(settings={"wait_timeout": 604_800})
+        self.dialect = dialect_in(self.connection)
+        self.version = str(self.rows("SELECT VERSION()")[0][0])
 
     def close(self) -> None:
         close(self.connection)
@@ -114,15 +124,52 @@ class Catalog:
         return str(found[0][1]) if found else None
 
     # -- the server ---------------------------------------------------------------------------------------------
-    def uuid(self) -> str:
-        return str(self.rows("SELECT @@GLOBAL.server_uuid")[0][0])
+    def identity(self) -> str:
+        """Whose history it is, as far as the server can tell: its UUID, or on MariaDB a mark of ours."""
+        if self.dialect is MYSQL:
+            return str(self.rows("SELECT @@GLOBAL.server_uuid")[0][0])
+        return self._history_mark() or ""
 
-    def executed(self) -> GtidSet:
+    def _history_mark(self) -> str | None:
+        """Rows of the table of heartbeats go to replicas, and this one is never changed."""
+        if not self._has_heartbeats():
+            return None
+        found = self.rows("SELECT token FROM cdc.heartbeat WHERE source = %s", HISTORY)
+        return str(found[0][0]) if found else None
+
+    def mark_history(self) -> None:
+        """Of a MariaDB that may be written and has no mark."""
+        if self.dialect is MARIADB:
+            self.rows(
+                "INSERT IGNORE INTO cdc.heartbeat (source, token, at) VALUES (%s, %s, NOW(6))", HISTORY, token_hex(8)
+            )
+
+    def executed(self) -> GtidPosition:
+        with self.server.errors():
+            return executed_in(self.connection)
+
+    def executed_at(self, file: str, position: int) -> DomainPosition:
+        """What MariaDB's log has before this place."""
+        text = self.rows("SELECT BINLOG_GTID_POS(%s, %s)", file, position)[0][0]
+        if text is None:
+            raise self.server.refused(f"it does not say which GTIDs stand before {file}, {position}")
+        return DomainPosition.parse(str(text))
+
+    def history(self) -> History:
+        """All transactions of the server, also such as `executed` does not name one by one."""
+        if self.dialect is MARIADB:
+            return BinlogState.parse(str(self.rows("SELECT @@GLOBAL.gtid_binlog_state")[0][0]))
         return GtidSet.parse(str(self.rows("SELECT @@GLOBAL.gtid_executed")[0][0]))
 
-    def purged(self) -> GtidSet:
+    def purged(self) -> GtidPosition:
         """What only a copy can still give."""
-        return GtidSet.parse(str(self.rows("SELECT @@GLOBAL.gtid_purged")[0][0]))
+        if self.dialect is MYSQL:
+            return GtidSet.parse(str(self.rows("SELECT @@GLOBAL.gtid_purged")[0][0]))
+        # What came before a file stands near its beginning.
+        first = str(self.rows("SHOW BINARY LOGS")[0][0])
+        events = self.rows("SHOW BINLOG EVENTS IN %s LIMIT 5", first)
+        lists = [str(row[5]).strip("[]") for row in events if row[2] == "Gtid_list"]
+        return DomainPosition.parse(lists[0] if lists else "")
 
     def end_of_log(self) -> tuple[str, int]:
         """File and position behind what was written last."""
@@ -150,7 +197,7 @@ class Catalog:
 
     def shape(self, schema: str, name: str) -> Table | None:
         """None if there is no such table (any more)."""
-        columns = [_definition(row) for row in self.rows(_COLUMNS, schema, name)]
+        columns = [_definition(row, self.dialect) for row in self.rows(_COLUMNS, schema, name)]
         if not columns:
             return None
         columns = [replace(column, type=self.exact_type(schema, name, column)) for column in columns]
@@ -159,7 +206,8 @@ class Catalog:
             indexes.setdefault(str(index), []).append(str(column))
         keys = _foreign_keys(self.rows(_FOREIGN_KEYS, schema, name))
         ((charset, collation),) = self.rows(_CHARSET, schema, name)
-        return table_of(schema, name, columns, indexes, keys, charset=(charset, collation), source=self.server.name)
+        return table_of(schema, name, columns, indexes, keys, charset=(charset, collation), source=self.server.name,
+                        engine=self.dialect.engine)  # fmt: skip
 
     def exact_type(self, schema: str, table: str, column: Definition) -> str:
         """With the labels as they are: for characters beyond U+FFFF the server's catalog has question marks."""
@@ -196,15 +244,25 @@ class Catalog:
     # -- heartbeats ---------------------------------------------------------------------------------------------
     def may_beat(self) -> bool:
         """Whether the table of heartbeats is there, and ours to write."""
-        schema, table = HEARTBEATS
-        found = self.rows(
-            "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s", schema, table
-        )
-        return bool(found) and self.variable("super_read_only") == "OFF" and self.variable("read_only") == "OFF"
+        read_only = "ON" in (self.variable("super_read_only"), self.variable("read_only"))
+        return not read_only and self._has_heartbeats()
+
+    def _has_heartbeats(self) -> bool:
+        query = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
+        return bool(self.rows(query, *HEARTBEATS))
 
     def heartbeat(self, source: str, token: str) -> None:
         """Commit our token, so that the log brings it back with a position and a commit time."""
         self.rows("REPLACE INTO cdc.heartbeat (source, token, at) VALUES (%s, %s, NOW(6))", source, token)
+
+
+def executed_in(connection: Connection) -> GtidPosition:
+    """What the server behind a connection has in its log by now."""
+    on_mariadb = dialect_in(connection) is MARIADB
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@GLOBAL.gtid_binlog_pos" if on_mariadb else "SELECT @@GLOBAL.gtid_executed")
+        text = str(cursor.fetchone()[0])
+    return DomainPosition.parse(text) if on_mariadb else GtidSet.parse(text)
 
 
 def lock_name(source: str) -> str:
@@ -212,17 +270,26 @@ def lock_name(source: str) -> str:
     return "cdc source " + hashlib.sha256(source.encode()).hexdigest()[:32]
 
 
-def _definition(row: Row) -> Definition:
+def _definition(row: Row, dialect: Dialect) -> Definition:
     name, column_type, not_null, default, extra, charset, collation = row
     return Definition(
         name=str(name),
-        type=_text(column_type),
+        type=plain_type(_text(column_type)),
         not_null=bool(not_null),
-        default=None if default is None else _text(default),
+        default=None if default is None else _default(_text(default), dialect),
         auto_increment="auto_increment" in str(extra),
         charset=charset and str(charset),
         collation=collation and str(collation),
     )
+
+
+def _default(told: str, dialect: Dialect) -> str | None:
+    """A literal without its quotes, an expression as it is written."""
+    if not dialect.quotes_defaults:
+        return told
+    if told == "NULL":
+        return None
+    return labels_of(told)[0] if told.startswith("'") else told
 
 
 def _text(value: object) -> str:

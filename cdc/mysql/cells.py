@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
+from itertools import groupby
 from struct import Struct
 from typing import NamedTuple
+from uuid import UUID
 
 from cdc.mysql.values import double_text
 
@@ -231,3 +233,32 @@ def hex_text(raw: bytes) -> bytes:
 def padded_hex(size: int) -> Text:
     """The log leaves out trailing zeros of binary(n)."""
     return lambda raw: raw.ljust(size, b"\0").hex().encode()
+
+
+# -- MariaDB's addresses and UUIDs: their zeros at the end are left out too --------------------------------------
+def uuid_text(raw: bytes) -> bytes:
+    return str(UUID(bytes=raw.ljust(16, b"\0"))).encode()
+
+
+def inet4_text(raw: bytes) -> bytes:
+    return b"%d.%d.%d.%d" % (*raw.ljust(4, b"\0"),)
+
+
+def inet6_text(raw: bytes) -> bytes:
+    """The first of the longest runs of zeros is left out, even a single one; an IPv4 address inside stays one."""
+    raw = raw.ljust(16, b"\0")
+    words = [b"%x" % int.from_bytes(raw[at : at + 2], "big") for at in range(0, 16, 2)]
+    runs = [len(list(same)) if word == b"0" else -1 for word, same in groupby(words)]
+    size = max(runs, default=0)
+    at = 0
+    for word, same in groupby(words):
+        length = len(list(same))
+        if word == b"0" and length == size:
+            break
+        at += length
+    mapped = at == 0 and (size == 6 or (size == 5 and words[5] == b"ffff"))
+    if mapped:
+        return (b"::ffff:" if size == 5 else b"::") + inet4_text(raw[12:])
+    if size < 1:
+        return b":".join(words)
+    return b":".join(words[:at]) + b"::" + b":".join(words[at + size :])

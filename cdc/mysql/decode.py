@@ -25,28 +25,25 @@ from cdc.errors import (
 )
 from cdc.event import Table
 from cdc.log import Change
-from cdc.mysql import wire
+from cdc.mysql import mariadb, wire
 from cdc.mysql.ddl import UnfollowableError, effects
 from cdc.mysql.events import MySqlTransaction, TableStream
 from cdc.mysql.rows import parse_rows
 from cdc.mysql.statements import Altered, Created, RowsChanged, Stopping, Truncated, is_told, read_statement
 from cdc.mysql.tablemap import TableMap, cell, mapped_table, parse_table_map
-from cdc.mysql.tables import difference
+from cdc.mysql.tables import difference, told_apart
 from cdc.mysql.wire import Gtid, Header, Query
-from cdc.position import GtidSet
+from cdc.position import GtidPosition
 from cdc.rowevents import Record, RunFacts
 from cdc.shape import schema_id
 
 _ROWS = frozenset({wire.WRITE_ROWS, wire.UPDATE_ROWS, wire.DELETE_ROWS})
 _OTHER_ROWS = {
     wire.PARTIAL_UPDATE_ROWS: "partial updates of JSON (binlog_row_value_options = PARTIAL_JSON)",
-    wire.WRITE_ROWS_V1: "rows in the form of MySQL 5.5 (log_bin_use_v1_row_events)",
-    wire.UPDATE_ROWS_V1: "rows in the form of MySQL 5.5 (log_bin_use_v1_row_events)",
-    wire.DELETE_ROWS_V1: "rows in the form of MySQL 5.5 (log_bin_use_v1_row_events)",
 }
 _SILENT = frozenset({
     wire.STOP, wire.INTVAR, wire.RAND, wire.USER_VAR, wire.HEARTBEAT, wire.IGNORABLE, wire.ROWS_QUERY,
-    wire.PREVIOUS_GTIDS, wire.TRANSACTION_CONTEXT, wire.VIEW_CHANGE, wire.HEARTBEAT_V2,
+    wire.PREVIOUS_GTIDS, wire.TRANSACTION_CONTEXT, wire.VIEW_CHANGE, wire.HEARTBEAT_V2, *mariadb.SILENT,
 })  # fmt: skip
 """What stands around rows and says nothing of them. Of a statement and what it needs, the statement is refused."""
 _IGNORABLE = 0x80
@@ -54,6 +51,7 @@ _UNREADABLE = {
     wire.ANONYMOUS_GTID: "a transaction without GTID: gtid_mode was not ON",
     wire.GTID_TAGGED: "a tagged GTID, which is not read yet",
     wire.INCIDENT: "the server lost changes before they came into its log",
+    mariadb.START_ENCRYPTION: "the log is encrypted (encrypt_binlog), and the server did not decrypt it",
 }
 _CARRIERS = "A schema change is followed by its statement in the log: under sql_log_bin = 0 it is not there"
 _MAPPED = 10_000
@@ -86,7 +84,7 @@ class Decoder:
         captured: Captured,
         around: Surroundings,
         *,
-        after: GtidSet,
+        after: GtidPosition,
         last_seq: int,
         tokens: frozenset[str],
         clock_ns: Callable[[], int],
@@ -99,7 +97,7 @@ class Decoder:
         self._shapes = dict(captured.shapes)
         self._mapped: dict[bytes, TableStream | TableMap | None] = {}
         self._tables: dict[bytes, TableStream | TableMap | None] = {}
-        self._gtid: Gtid | None = None
+        self._gtid: Gtid | mariadb.Gtid | None = None
         self._txn: MySqlTransaction | None = None
         self._began = self._heartbeat = self._prepared = False
         self._changes: list[Change] = []
@@ -114,7 +112,7 @@ class Decoder:
         return self._seq
 
     @property
-    def executed(self) -> GtidSet:
+    def executed(self) -> GtidPosition:
         """Every transaction up to the last that is complete."""
         return self._executed
 
@@ -141,6 +139,8 @@ class Decoder:
 
     def _event(self, header: Header, body: bytes) -> Iterable[Decoded]:
         """Rows first: they are nearly all of them."""
+        if header.type in mariadb.REWRITTEN:
+            header, body = mariadb.as_mysql(header, body)
         kind = header.type
         if kind in _ROWS:
             stream = self._stream(body, header)
@@ -149,6 +149,8 @@ class Decoder:
             self._map(body)
         elif kind == wire.GTID:
             self._begin(header, wire.parse_gtid(body))
+        elif kind == mariadb.GTID:
+            self._begin_mariadb(header, mariadb.parse_gtid(header, body))
         elif kind == wire.XID:
             return self._commit(wire.parse_xid(body))
         elif kind == wire.QUERY:
@@ -172,7 +174,18 @@ class Decoder:
             raise self._unsupported(kind, "this version does not know it, and it may carry rows")
 
     # -- transactions -------------------------------------------------------------------------------------------
-    def _begin(self, header: Header, gtid: Gtid) -> None:
+    def _begin_mariadb(self, header: Header, gtid: mariadb.Gtid) -> None:
+        """What stands for BEGIN too. A number that did not grow would be taken for one that was read already."""
+        if self._executed.holds(gtid.sid, gtid.number):
+            problem = f"{gtid} comes behind {self._executed}: numbers of a domain must grow (gtid_strict_mode = ON)"
+            raise self._unsupported(mariadb.GTID, problem)
+        if gtid.two_phases:
+            raise self._unsupported(mariadb.GTID, "an ALTER TABLE in two phases (binlog_alter_two_phase = ON)")
+        self._begin(header, gtid)
+        self._began = not gtid.flags & mariadb.Flags.STANDALONE
+        self._prepared = bool(gtid.flags & mariadb.Flags.PREPARED_XA)
+
+    def _begin(self, header: Header, gtid: Gtid | mariadb.Gtid) -> None:
         if self._gtid is not None:
             raise self._disorder(f"transaction {gtid} inside {self._gtid}")
         self._gtid, self._began, self._heartbeat, self._prepared = gtid, False, False, False
@@ -181,7 +194,8 @@ class Decoder:
         if self._executed.holds(gtid.sid, gtid.number):
             self._txn = None
             return
-        committed_us = gtid.original_us if gtid.original_us is not None else header.timestamp * 1_000_000
+        original_us = gtid.original_us if isinstance(gtid, Gtid) else None
+        committed_us = original_us if original_us is not None else header.timestamp * 1_000_000
         self._txn = MySqlTransaction(
             commit_ts_us=committed_us, seq=self._seq + 1, now_ns=self._clock_ns(), gtid=str(gtid), file=self.file,
             pos=self.position, server_id=header.server_id, thread=None,
@@ -247,7 +261,7 @@ class Decoder:
                 carriers=_CARRIERS,
             )  # fmt: skip
         topic = self._captured.topic_of(table.schema, table.name)
-        return TableStream(table, mapped, schema_id(table), topic, self._facts)
+        return TableStream(table, told_apart(table, mapped), schema_id(table), topic, self._facts)
 
     def _stream(self, body: bytes, header: Header) -> TableStream | TableMap | None:
         """Where these rows go; None if their table is not captured or the transaction is passed over."""

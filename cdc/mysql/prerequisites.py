@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from cdc.errors import CdcError
 from cdc.finding import Finding, Level, fail, ok, warn
 from cdc.mysql.catalog import Catalog
+from cdc.mysql.dialect import MARIADB, version_number
 from cdc.mysql.provider import AURORA, RDS, Provider, recognise
 
-_OLDEST, _TOO_NEW = (8, 0, 17), (8, 4)
+_OLDEST = {"mysql": (8, 0, 17), "mariadb": (10, 6)}
+_TOO_NEW = {"mysql": (8, 4), "mariadb": (11, 0)}
 _SHORTEST_RETENTION_S = 86_400
 _WEEK_S = 604_800
 
@@ -27,17 +29,15 @@ def prerequisites(catalog: Catalog) -> Iterator[Finding]:
         return
     yield _set(catalog, provider, "binlog_format", "ROW")
     yield _set(catalog, provider, "binlog_row_metadata", "FULL", "the log names no columns")
-    yield _set(catalog, provider, "gtid_mode", "ON")
+    if catalog.dialect is MARIADB:
+        yield from _of_mariadb(catalog, provider)
+    else:
+        yield _set(catalog, provider, "gtid_mode", "ON")
     yield _image(catalog, provider)
     if catalog.variable("binlog_row_value_options"):
         yield fail(
             "binlog_row_value_options = PARTIAL_JSON: updates of JSON are not in the log whole",
             provider.set("binlog_row_value_options", ""),
-        )
-    if catalog.variable("log_bin_use_v1_row_events") == "ON":
-        yield fail(
-            "log_bin_use_v1_row_events = ON: rows are written in the form of MySQL 5.5",
-            provider.set("log_bin_use_v1_row_events", "OFF"),
         )
     if catalog.variable("lower_case_table_names") == "2":
         yield fail("lower_case_table_names = 2: the log writes names of tables in other cases than the catalog")
@@ -51,15 +51,31 @@ def first_failing(catalog: Catalog) -> Finding | None:
 
 
 def _version(catalog: Catalog, provider: Provider) -> Finding:
-    text = str(catalog.rows("SELECT VERSION()")[0][0])
-    if "mariadb" in text.lower():
-        return fail(f"this is {text}: MariaDB is not supported yet", "see docs/LIMITS.md")
-    version = tuple(int(part) for part in text.split("-", maxsplit=1)[0].split(".")[:3] if part.isdigit())
-    if version < _OLDEST:
-        return fail(f"MySQL {text} is too old, {'.'.join(map(str, _OLDEST))} or later is needed")
-    if version >= _TOO_NEW:
-        return fail(f"MySQL {text} is not supported yet, only versions before 8.4", "see docs/LIMITS.md")
-    return ok(f"MySQL {text}{provider.label}")
+    text, dialect = catalog.version, catalog.dialect
+    oldest, too_new = _OLDEST[dialect.engine], _TOO_NEW[dialect.engine]
+    if version_number(text) < oldest:
+        return fail(f"{dialect.label} {text} is too old, {_dotted(oldest)} or later is needed")
+    if version_number(text) >= too_new:
+        only = f"only versions before {_dotted(too_new)}"
+        return fail(f"{dialect.label} {text} is not supported yet, {only}", "see docs/LIMITS.md")
+    return ok(f"{dialect.label} {text}{provider.label}")
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _of_mariadb(catalog: Catalog, provider: Provider) -> Iterator[Finding]:
+    """GTIDs are always there; that their numbers grow is not."""
+    if catalog.variable("gtid_strict_mode") != "ON":
+        yield warn(
+            "gtid_strict_mode = OFF: a transaction whose number is not above the last of its domain stops the source",
+            provider.set("gtid_strict_mode", "ON"),
+        )
+    if catalog.variable("binlog_alter_two_phase") == "ON":
+        yield fail(
+            "binlog_alter_two_phase = ON: an ALTER TABLE is told twice", provider.set("binlog_alter_two_phase", "OFF")
+        )
 
 
 def _set(catalog: Catalog, provider: Provider, name: str, wanted: str, otherwise: str = "") -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cdc.mysql.catalog import Catalog
+from cdc.mysql.dialect import MARIADB
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Provider:
         """How to change a variable of the server."""
         if variable in self.own:
             return self.own[variable]
-        shown = f"'{value}'" if isinstance(value, str) and self is SELF_MANAGED else value
+        shown = f"'{value}'" if isinstance(value, str) and self in (SELF_MANAGED, SELF_MANAGED_MARIADB) else value
         return self.how_to_set.format(name=variable, value=shown)
 
 
@@ -35,6 +36,15 @@ SELF_MANAGED = Provider(
         "gtid_mode": "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; then "
         "ON_PERMISSIVE, and ON once Ongoing_anonymous_transaction_count is 0",
         "log_replica_updates": "log_replica_updates = ON under [mysqld] in my.cnf, then restart the server",
+    },
+    global_lock=True,
+)
+SELF_MANAGED_MARIADB = Provider(
+    "",
+    "SET GLOBAL {name} = {value}; and {name} = {value} under [mysqld] in my.cnf",
+    {
+        "log_bin": "log_bin = binlog under [mysqld] in my.cnf, then restart the server",
+        "log_replica_updates": "log_slave_updates = ON under [mysqld] in my.cnf, then restart the server",
     },
     global_lock=True,
 )
@@ -56,11 +66,13 @@ AZURE = Provider(" (Azure Database)", _AZURE + "--name {name} --value {value}")
 
 def recognise(catalog: Catalog) -> Provider:
     """By its version's name, or where its files are."""
-    version, base = map(str, catalog.rows("SELECT VERSION(), @@basedir")[0])
+    version, base = catalog.version, str(catalog.rows("SELECT @@basedir")[0][0])
     if catalog.variable("aurora_version"):
         return AURORA
     if base.startswith("/rdsdbbin"):
         return RDS
     if "google" in version:
         return CLOUD_SQL
-    return AZURE if "azure" in version else SELF_MANAGED
+    if "azure" in version:
+        return AZURE
+    return SELF_MANAGED_MARIADB if catalog.dialect is MARIADB else SELF_MANAGED

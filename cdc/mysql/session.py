@@ -1,10 +1,10 @@
-"""Sessions of ours on a MySQL server: one list of settings, one way in, and what its errors mean.
+"""Sessions of ours on a server of MySQL or MariaDB: one list of settings, one way in, and what its errors mean.
 
 In: a server's URL, `mysql://USER@HOST:PORT/DATABASE?ssl-mode=…&ssl-ca=…`, with its password beside it; where the URL
 names no user, or nobody a password, the mysql client's own files do. Out: connections whose text does not depend on
 what somebody set on the server (CORRECTNESS 12) and which truncate nothing in silence; every PyMySQL error as a
 `CdcError`, whose kind tells a loop what to do.
-Refuses: a server that lacks `utf8mb4_0900_bin`, which is older than MySQL 8.0.17 or none.
+Refuses: a server that lacks its dialect's collation, which is older than MySQL 8.0.17 or none.
 
 The count of an UPDATE is that of the rows it found, whether they changed or not. A password never reaches a message.
 """
@@ -28,11 +28,11 @@ from pymysql.converters import conversions, escape_string
 from pymysql.cursors import SSCursor
 
 from cdc.errors import CdcError
+from cdc.mysql.dialect import MYSQL, Dialect, Setting, dialect_of
 from cdc.server import Endpoint
 
-Setting = str | int
+Isolation = Literal["REPEATABLE READ", "READ COMMITTED"]
 SslMode = Literal["DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"]
-COLLATION = "utf8mb4_0900_bin"
 SESSION: dict[str, Setting] = {
     "time_zone": "+00:00",
     # Zero dates and a zero in an AUTO_INCREMENT column are kept, and nothing is cut to fit.
@@ -47,6 +47,8 @@ SESSION: dict[str, Setting] = {
 }
 """What decides a value's text, whether it is kept whole, and how long a session waits."""
 
+SCHEMES = ("mysql", "mariadb")
+"""Of URLs; which of the two a server is, it says itself."""
 _CONNECT_S = 10.0
 _PIECE = 1 << 18
 _LIVENESS = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
@@ -92,7 +94,7 @@ class Address:
     def parse(cls, url: str) -> Address:
         """Raises ValueError, in words."""
         parts = urlsplit(url)
-        if parts.scheme != "mysql":
+        if parts.scheme not in SCHEMES:
             raise ValueError(f"{parts.scheme}:// is no URL of a MySQL server, mysql:// is")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         if unknown := sorted(query.keys() - set(_QUERY)):
@@ -148,6 +150,7 @@ class Server(Endpoint):
         self,
         *,
         settings: Mapping[str, Setting] | None = None,
+        isolation: Isolation = "REPEATABLE READ",
         autocommit: bool = True,
         multi_statements: bool = False,
         raw: bool = False,
@@ -159,7 +162,7 @@ class Server(Endpoint):
             except _NOT_THE_PROTOCOL as error:
                 raise self.refused(f"what answers there does not speak MySQL's protocol ({error!r})") from None
             try:
-                self._prepare(connection, settings or {}, autocommit=autocommit)
+                self._prepare(connection, settings or {}, isolation, autocommit=autocommit)
             except BaseException:
                 close(connection)
                 raise
@@ -191,11 +194,16 @@ class Server(Endpoint):
             **({"use_unicode": False, "conv": _ENCODERS_ONLY} if raw else {}),
         }
 
-    def _prepare(self, connection: Connection, settings: Mapping[str, Setting], *, autocommit: bool) -> None:
-        values = ", ".join(f"SESSION {name} = {_literal(value)}" for name, value in {**SESSION, **settings}.items())
+    def _prepare(
+        self, connection: Connection, settings: Mapping[str, Setting], isolation: Isolation, *, autocommit: bool
+    ) -> None:
+        dialect = dialect_in(connection)
+        every = {**SESSION, **dialect.settings, **settings}
+        values = ", ".join(f"SESSION {name} = {_literal(value)}" for name, value in every.items())
         with connection.cursor() as cursor:
-            cursor.execute(f"SET NAMES utf8mb4 COLLATE {COLLATION}")
+            cursor.execute(f"SET NAMES utf8mb4 COLLATE {dialect.collation}")
             cursor.execute(f"SET {values}")
+            cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation}")
         connection.autocommit(autocommit)
         keep_watch(connection)
 
@@ -214,8 +222,8 @@ class Server(Endpoint):
             return self.refused(problem)
         if number in _AUTH:
             return self.login_refused(self.address.user or "the default user", problem)
-        if number == _UNKNOWN_COLLATION and COLLATION in problem:
-            return self.refused(f"MySQL 8.0.17 or later is needed: the server has no collation {COLLATION}")
+        if number == _UNKNOWN_COLLATION and MYSQL.collation in problem:
+            return self.refused(f"MySQL 8.0.17 or later is needed: the server has no collation {MYSQL.collation}")
         broken = number == 0 or (number is None and isinstance(error, pymysql.InternalError))
         return self.unreachable(problem) if broken or number in _PASSING else self.refused(problem)
 
@@ -244,6 +252,11 @@ def _option_file() -> dict[str, str]:
                     key, _, value = stripped.partition("=")
                     found[key.strip()] = value.strip().strip("\"'")
     return found
+
+
+def dialect_in(connection: Connection) -> Dialect:
+    """Of the server that a connection leads to."""
+    return dialect_of(str(connection.server_version))
 
 
 def number_of(error: pymysql.MySQLError) -> int | None:

@@ -24,6 +24,7 @@ from cdc.errors import SETUP_REFUSED, CdcError
 from cdc.finding import Level
 from cdc.mysql.catalog import Catalog, Row
 from cdc.mysql.check import account, every_table, is_in_the_clear
+from cdc.mysql.dialect import version_number
 from cdc.mysql.inventory import Inventory, take_inventory
 from cdc.mysql.names import quoted
 from cdc.mysql.prerequisites import prerequisites
@@ -189,8 +190,7 @@ def _definitions(catalog: Catalog, inventory: Inventory, grantees: Sequence[str]
 
 
 def version_of(catalog: Catalog) -> tuple[int, ...]:
-    numbers = str(catalog.rows("SELECT VERSION()")[0][0]).partition("-")[0].split(".")
-    return tuple(map(int, numbers))
+    return version_number(catalog.version)
 
 
 # -- the target -------------------------------------------------------------------------------------------------

@@ -10,6 +10,10 @@ The lock lasts for the time of these few statements; under it nothing is committ
 is touched cannot be altered until the copy is over: the server makes ALTER and TRUNCATE wait, rows can be written all
 the while. Each session touches all tables, so that it can rely on none but itself.
 
+    MariaDB: snapshots → touch → where in the log the first one stands
+
+There a snapshot says it itself, and no lock is needed. Sessions that did not come to the same place are done with.
+
     no lock: what is executed → snapshots → touch → a commit of ours → what is executed
 
 Where no lock may be taken, what was committed between the two readings is read from the log (`window`) and patched into
@@ -30,11 +34,12 @@ from cdc.errors import COPY_LOCKED, COPY_TORN, SOURCE_PREREQUISITE, CdcError
 from cdc.event import Table
 from cdc.mysql.ahead import ReadAhead
 from cdc.mysql.catalog import Catalog, FoundTable
+from cdc.mysql.dialect import Setting
 from cdc.mysql.names import quoted
-from cdc.mysql.session import Server, Setting, close, number_of, streamed
+from cdc.mysql.session import Server, close, dialect_in, number_of, streamed
 from cdc.mysql.values import select_expression
 from cdc.mysql.window import Touched, key_of, read_window
-from cdc.position import GtidSet
+from cdc.position import GtidPosition
 from cdc.rowevents import Row
 
 CHUNK_ROWS = 10_000
@@ -42,13 +47,12 @@ CHUNK_BYTES = 8 << 20
 SESSIONS = 4
 
 _SETTINGS: dict[str, Setting] = {
-    "transaction_isolation": "REPEATABLE-READ",
-    "max_execution_time": 0,
     # A session that has read ahead waits for its turn: as long as the largest table takes.
     "net_write_timeout": 86_400,
     "wait_timeout": 86_400,
 }
 _PATIENCE_S = 10
+_TRIES = 5
 _DENIED = (1044, 1045, 1142, 1227)
 """1045: a managed server that lets nobody lock all of it."""
 _TIMED_OUT = (1205, 3024)
@@ -68,21 +72,51 @@ class BaseCopy:
         try:
             for _ in range(max(1, min(sessions, len(tables)))):
                 self._sessions.append(server.connect(settings=_SETTINGS, raw=True, multi_statements=True))
-            locked = self._lock(catalog, tables)
-            self.executed: GtidSet = catalog.executed()
-            self.file, self.position = catalog.end_of_log()
-            for session in self._sessions:
-                self._begin(session, tables)
-            catalog.rows("UNLOCK TABLES")
-            self.shapes: list[Table] = catalog.shapes(tables)
-            if not locked:
-                self._read_window(catalog, patched=patched)
+            if catalog.dialect.snapshot_tells_position:
+                self._begin_where_it_stands(catalog, tables)
+            else:
+                self._begin_under_lock(catalog, tables, patched=patched)
         except BaseException:
             self._close()
             raise
         finally:
             # Closing it gives the locks back, whatever they were.
             catalog.close()
+
+    def _begin_under_lock(self, catalog: Catalog, tables: Sequence[FoundTable], *, patched: bool) -> None:
+        locked = self._lock(catalog, tables)
+        self.executed: GtidPosition = catalog.executed()
+        self.file, self.position = catalog.end_of_log()
+        for session in self._sessions:
+            self._begin(session, tables)
+        catalog.rows("UNLOCK TABLES")
+        self.shapes: list[Table] = catalog.shapes(tables)
+        if not locked:
+            self._read_window(catalog, patched=patched)
+
+    def _begin_where_it_stands(self, catalog: Catalog, tables: Sequence[FoundTable]) -> None:
+        """The first session decides; of the others those stay that came to the same place."""
+        before = catalog.shapes(tables)
+        first, *others = self._sessions
+        self.file, self.position = place = self._begin_somewhere(first, tables)
+        for session in others:
+            if not any(self._begin_somewhere(session, tables) == place for _ in range(_TRIES)):
+                close(session)
+                self._sessions.remove(session)
+        self.executed = catalog.executed_at(*place)
+        self.shapes = catalog.shapes(tables)
+        # What changed before the tables were touched may have come behind the snapshot.
+        for then, now in zip(before, self.shapes, strict=False):
+            if then != now:
+                raise CdcError(COPY_TORN, source=self._server.name, table=then.full_name)
+
+    def _begin_somewhere(self, session: Connection, tables: Sequence[FoundTable]) -> tuple[str, int]:
+        """A snapshot, and where in the log it stands."""
+        self._begin(session, tables)
+        with self._server.errors(), session.cursor() as cursor:
+            cursor.execute("SHOW STATUS LIKE 'Binlog\\_snapshot\\_%'")
+            told = {name.decode(): value.decode() for name, value in cursor.fetchall()}
+        return told["Binlog_snapshot_file"], int(told["Binlog_snapshot_position"])
 
     def _begin(self, session: Connection, tables: Sequence[FoundTable]) -> None:
         """In one round trip, as long as the lock lasts."""
@@ -158,7 +192,8 @@ class BaseCopy:
         return ReadAhead(self._chunks, self._sessions, tables)
 
     def _chunks(self, session: Connection, table: Table) -> Generator[list[Row], None, None]:
-        columns = ", ".join(select_expression(column, quoted(column.name)) for column in table.columns)
+        dialect = dialect_in(session)
+        columns = ", ".join(select_expression(column, quoted(column.name), dialect) for column in table.columns)
         touched = self._window.get(table.full_name, {})
         rows: list[Row] = [row for row in touched.values() if row is not None]
         size = 0

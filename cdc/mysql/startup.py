@@ -3,8 +3,9 @@
 In: the log's state, the server's executed and purged transactions, what the operator allowed (`--reopen`). Out: a
 `Plan`. Refuses: every sign that changes may be missing, by name, with the ways out (CORRECTNESS 4-6, 14, 17).
 
-The invariant behind it: the last END's set is executed here, and what the server has purged is in it. Then whatever the
-server sends behind that set continues the log, whichever server it is: a replica that took over has the same history.
+The invariant behind it: the last END's transactions are executed here, and what the server has purged is among them.
+Then whatever the server sends behind them continues the log, whichever server it is: a replica that took over has the
+same history.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from cdc.errors import (
 from cdc.event import ForeignKey, Table
 from cdc.log import End, Identity, Opened
 from cdc.logtail import LogState
-from cdc.mysql.catalog import FoundTable, Publication
-from cdc.position import GtidSet
+from cdc.mysql.catalog import FoundTable, History, Publication
+from cdc.position import BinlogState, DomainPosition, GtidPosition, GtidSet, parse_gtids
 from cdc.upstream import Plan
 
 _KEEPS_CHILDREN = ("NO ACTION", "RESTRICT")
@@ -38,8 +39,8 @@ class Here:
     """The server as it is now."""
 
     identity: Identity
-    executed: GtidSet
-    purged: GtidSet
+    history: History
+    purged: GtidPosition
     publication: str
     now_ms: int
 
@@ -65,7 +66,7 @@ def decide(source: str, state: LogState, here: Here, reopen: str | None) -> Plan
     if checkpoint is None or state.start.epoch > checkpoint.epoch:
         return Plan(True, state.start.epoch, 0, None, None)
     if checkpoint.copying:
-        return Plan(True, checkpoint.epoch, checkpoint.txn_seq, None, GtidSet.parse(checkpoint.position))
+        return Plan(True, checkpoint.epoch, checkpoint.txn_seq, None, parse_gtids(checkpoint.position))
     return _continued(source, state, checkpoint, here)
 
 
@@ -73,11 +74,11 @@ def _continued(source: str, state: LogState, checkpoint: End, here: Here) -> Pla
     """The ordinary start: everything must fit together."""
     assert state.checkpoint_start is not None
     _same_source(source, state.checkpoint_start.source, here.identity)
-    last = GtidSet.parse(checkpoint.position)
-    if not last <= here.executed:
-        raise CdcError(HISTORY_FORKED, source=source, missing=last - here.executed)
-    if not here.purged <= last:
-        raise CdcError(LOG_PURGED, source=source, problem=f"transactions {here.purged - last}")
+    last = parse_gtids(checkpoint.position)
+    if missing := lacking(here.history, last):
+        raise CdcError(HISTORY_FORKED, source=source, missing=missing)
+    if gone := here.purged - last:
+        raise CdcError(LOG_PURGED, source=source, problem=f"transactions {gone}")
     if state.checkpoint_start.publication != here.publication:
         raise CdcError(
             PUBLICATION_CHANGED, source=source, publication="tables = …", last=last,
@@ -86,10 +87,25 @@ def _continued(source: str, state: LogState, checkpoint: End, here: Here) -> Pla
     return Plan(False, checkpoint.epoch, checkpoint.txn_seq, last, last)
 
 
+def lacking(history: History, last: GtidPosition) -> GtidPosition:
+    """What the log holds and the server has never executed."""
+    if isinstance(history, BinlogState):
+        return history.lacking(last) if isinstance(last, DomainPosition) else last
+    return history.lacking(last) if isinstance(last, GtidSet) else last
+
+
 def _same_source(source: str, before: Identity, now: Identity) -> None:
-    if (before.connector, before.database) != (now.connector, now.database):
-        was = f"{before.connector}, database {before.database}"
-        raise CdcError(SOURCE_IDENTITY, source=source, before=was, now=f"{now.connector}, database {now.database}")
+    """MySQL's GTIDs say whose they are; servers of MariaDB count alike, so theirs need the mark of their history."""
+    same = (before.connector, before.database) == (now.connector, now.database)
+    if same and now.connector == "mariadb" and before.system_id and now.system_id:
+        same = before.system_id == now.system_id
+    if not same:
+        raise CdcError(SOURCE_IDENTITY, source=source, before=_named(before), now=_named(now))
+
+
+def _named(identity: Identity) -> str:
+    history = f", history {identity.system_id}" if identity.connector == "mariadb" and identity.system_id else ""
+    return f"{identity.connector}, database {identity.database}{history}"
 
 
 def refuse_nothing(source: str, publication: Publication) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from cdc.errors import CdcError
 from cdc.facts import Applied, TargetFacts
-from cdc.mysql.catalog import Catalog, lock_name
+from cdc.mysql.catalog import Catalog, History, lock_name
 from cdc.mysql.prerequisites import retention_s
 from cdc.mysql.session import Server
-from cdc.position import GtidSet
+from cdc.position import GtidPosition
 
 _SESSIONS = """
 SELECT p.id, p.host, p.command FROM information_schema.processlist p
@@ -31,8 +31,9 @@ class BinlogFacts:
     oldest_file: str
     kept_bytes: int
     keeps_s: int | None
-    purged: GtidSet
-    executed: GtidSet
+    purged: GtidPosition
+    executed: GtidPosition
+    history: History
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def source_facts(server: Server) -> SourceFacts:
             keeps_s=retention_s(catalog),
             purged=catalog.purged(),
             executed=catalog.executed(),
+            history=catalog.history(),
         )
         holder = None if held is None else catalog.lock_holder(server.name)
         return SourceFacts(int(now), holder, any(one.command.startswith("Binlog Dump") for one in ours), binlog)

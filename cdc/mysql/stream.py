@@ -22,7 +22,7 @@ from pymysqlreplication import BinLogStreamReader
 
 from cdc.errors import LOG_PURGED, CdcError
 from cdc.mysql.session import Server, close
-from cdc.position import GtidSet
+from cdc.position import DomainPosition, GtidPosition
 
 _BLOCK = 1 << 18
 _HEARTBEAT_S = 5.0
@@ -30,7 +30,8 @@ _SILENT_S = 60.0
 _OK, _EOF, _ERROR = 0x00, 0xFE, 0xFF
 _WHOLE = 0xFFFFFF
 """A packet of this size goes on in the next one."""
-_PURGED = 1236
+_REFUSED, _PURGED = 1236, ("purged", "Could not find GTID state requested by slave in any binlog files")
+"""What MySQL and MariaDB say where the log no longer begins early enough."""
 
 
 class BinlogStream:
@@ -43,15 +44,17 @@ class BinlogStream:
         self._large: list[bytes] = []
         self._heard_at = time.monotonic()
 
-    def start(self, executed: GtidSet) -> None:
+    def start(self, executed: GtidPosition) -> None:
         """Ask for every transaction that is not in `executed`, in the server's order."""
         name = self._server.program
+        on_mariadb = isinstance(executed, DomainPosition)
         with self._server.errors():
             reader = BinLogStreamReader(
                 connection_settings={},
                 server_id=crc32(name.encode()) | 1 << 31,
                 blocking=True,
-                auto_position=str(executed),
+                is_mariadb=on_mariadb,
+                auto_position=str(executed) if executed or not on_mariadb else "",
                 slave_uuid=str(uuid5(NAMESPACE_URL, name)),
                 slave_heartbeat=_HEARTBEAT_S,
                 pymysql_wrapper=lambda **_: self._server.connect(settings={"net_write_timeout": 3600}),
@@ -120,7 +123,7 @@ class BinlogStream:
             return self._server.unreachable(f"a packet that begins with {packet[:4]!r}")
         number = int.from_bytes(packet[1:3], "little")
         words = packet[9:].decode(errors="replace")
-        if number == _PURGED and "purged" in words:
+        if number == _REFUSED and any(word in words for word in _PURGED):
             return CdcError(LOG_PURGED, source=self._server.name, problem=self._server.hidden(words))
         return self._server.error(pymysql.OperationalError(number, words))
 

@@ -24,6 +24,8 @@ from cdc.mysql.wire import Cursor, corrupt
 TINY, SHORT, LONG, FLOAT, DOUBLE, LONGLONG, INT24, DATE, YEAR = 1, 2, 3, 4, 5, 8, 9, 10, 13
 VARCHAR, BIT, TIMESTAMP2, DATETIME2, TIME2, JSON, DECIMAL = 15, 16, 17, 18, 19, 245, 246
 ENUM, SET, BLOB, STRING, GEOMETRY = 247, 248, 252, 254, 255
+UUID, INET4, INET6 = 256, 257, 258
+"""MariaDB's: bytes to the log, which names them STRING; a shape tells them apart (`tables.told_apart`)."""
 INTEGER_SIZES = {TINY: 1, SHORT: 2, INT24: 3, LONG: 4, LONGLONG: 8}
 _NUMERIC = frozenset({*INTEGER_SIZES, FLOAT, DOUBLE, DECIMAL, YEAR})
 _CHARACTER = frozenset({VARCHAR, BLOB, STRING})
@@ -266,6 +268,9 @@ _CELLS: dict[int, Callable[[MappedColumn], Cell]] = {
     TIMESTAMP2: lambda column: cells.timestamp(column.metadata),
     DATETIME2: lambda column: cells.datetime(column.metadata),
     TIME2: lambda column: cells.time(column.metadata),
+    UUID: lambda _: cells.counted(1, cells.uuid_text),
+    INET4: lambda _: cells.counted(1, cells.inet4_text),
+    INET6: lambda _: cells.counted(1, cells.inet6_text),
     ENUM: lambda column: cells.enum(column.metadata, utf8_labels(column)),
     SET: lambda column: cells.set_(column.metadata, utf8_labels(column)),
 }

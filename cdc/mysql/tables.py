@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cdc.errors import TYPE_UNSUPPORTED, CdcError
-from cdc.event import Column, ForeignKey, Table
-from cdc.mysql.tablemap import TableMap, utf8_labels
+from cdc.event import Column, Engine, ForeignKey, Table
+from cdc.mysql.tablemap import INET4, INET6, UUID, TableMap, utf8_labels
 from cdc.types import TYPES
 
 _COLUMN_TYPE = re.compile(r"(?P<name>[a-z]+)(?:\((?P<size>.*)\))?(?P<unsigned> unsigned)?(?: zerofill)?", re.DOTALL)
@@ -32,6 +32,8 @@ _DECIMAL, _ENUM, _SET, _BLOB, _STRING, _VARCHAR, _BIT, _FLOAT, _DOUBLE, _JSON = 
 WIDEST = {"ascii": 1, "latin1": 1, "binary": 1, "ucs2": 2, "utf8mb3": 3, "utf8mb4": 4, "utf16": 4, "utf16le": 4,
           "utf32": 4}  # fmt: skip
 """Bytes of a set's longest character; a text in another set is not carried."""
+_FIXED = {"uuid": (16, UUID), "inet6": (16, INET6), "inet4": (4, INET4)}
+"""To the log of MariaDB they are bytes of this length."""
 DEFAULT_COLLATION = {
     "ascii": "ascii_general_ci", "latin1": "latin1_swedish_ci", "binary": "binary", "ucs2": "ucs2_general_ci",
     "utf8mb3": "utf8mb3_general_ci", "utf8mb4": "utf8mb4_0900_ai_ci", "utf16": "utf16_general_ci",
@@ -53,6 +55,15 @@ class Definition:
     auto_increment: bool = False
     charset: str | None = None
     collation: str | None = None
+
+
+_DISPLAY_WIDTH = re.compile(r"(tinyint|smallint|mediumint|int|bigint|year)\(\d+\)((?: unsigned)?)")
+
+
+def plain_type(column_type: str) -> str:
+    """A COLUMN_TYPE as MySQL has it: MariaDB writes how wide an integer is shown, which says nothing of its values."""
+    match = _DISPLAY_WIDTH.fullmatch(column_type)
+    return match[1] + match[2] if match and column_type != "tinyint(1)" else column_type
 
 
 class UnknownTypeError(ValueError):
@@ -111,6 +122,8 @@ def _on_the_wire(name: str, size: str | None, charset: str | None, labels: Seque
         return _SIMPLE[name], -1
     if name in _TEMPORAL:
         return _TEMPORAL[name], int(size or 0)
+    if name in _FIXED:
+        return _STRING, _FIXED[name][0]
     if labels is not None:
         return (_SET, _set_width(len(labels))) if name == "set" else (_ENUM, 1 if len(labels) < 256 else 2)
     if name.endswith(("text", "blob")):
@@ -145,6 +158,7 @@ def table_of(
     *,
     charset: tuple[str | None, str | None] = (None, None),
     source: str | None = None,
+    engine: Engine = "mysql",
 ) -> Table:
     """`indexes`: columns of the unique ones by name, `PRIMARY` among them; `charset` and collation: the table's own."""
     made = []
@@ -166,7 +180,7 @@ def table_of(
         identity_columns=primary or tuple(column.name for column in made),
         unique=tuple(tuple(of) for index, of in sorted(indexes.items()) if index != "PRIMARY"),
         foreign_keys=tuple(foreign_keys),
-        engine="mysql",
+        engine=engine,
         charset=charset[0],
         collation=charset[1],
     )
@@ -200,6 +214,15 @@ def difference(table: Table, mapped: TableMap) -> str | None:
     if key != table.primary_key and not _serves_as_key(table, key):
         return f"its primary key is ({', '.join(map(str, key))}), was ({', '.join(table.primary_key)})"
     return None
+
+
+def told_apart(table: Table, mapped: TableMap) -> TableMap:
+    """With the types that the log itself cannot tell from others."""
+    columns = (
+        replace(now, type=_FIXED[column.type][1]) if column.type in _FIXED else now
+        for column, now in zip(table.columns, mapped.columns, strict=True)
+    )
+    return replace(mapped, columns=tuple(columns))
 
 
 def _serves_as_key(table: Table, columns: tuple[str | None, ...]) -> bool:

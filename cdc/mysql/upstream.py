@@ -33,7 +33,7 @@ from cdc.mysql.session import Server
 from cdc.mysql.snapshot import SESSIONS, BaseCopy
 from cdc.mysql.startup import Here, decide, identity_of, refuse_cascades, refuse_nothing, refuse_uncapturable
 from cdc.mysql.stream import BinlogStream
-from cdc.position import GtidSet, Position
+from cdc.position import GtidPosition, Position
 from cdc.rowevents import Record, Row, RunFacts
 from cdc.upstream import Plan, Resumed
 
@@ -54,14 +54,15 @@ class MySqlUpstream:
         self._stream = BinlogStream(server)
         self._decoder: Decoder | None = None
         self._beat_due = False
-        self._beaten: GtidSet | None = None
+        self._beaten: GtidPosition | None = None
         self._behind_bytes = 0
         self._told: set[str] = set()
-        self.identity = Identity("mysql", "", 0, server.database, "")
+        self.identity = Identity(self.engine, "", 0, server.database, "")
 
     # -- connections --------------------------------------------------------------------------------------------
     def connect(self) -> None:
         self._catalog = Catalog(self._server)
+        self.engine = self._catalog.dialect.engine
         failing = first_failing(self._catalog)
         if failing is not None:
             raise CdcError(SOURCE_PREREQUISITE, source=self._name, problem=failing.what, fix=failing.fix)
@@ -106,14 +107,13 @@ class MySqlUpstream:
         if not self._held_name.try_take():
             raise CdcError(SOURCE_HELD, source=self._name, holder=self._now.lock_holder(self._name))
         if self._writes:
+            self._now.mark_history()
             self._now.heartbeat(self._name, "-")
 
     def decide(self, state: LogState, reopen: str | None) -> Plan:
-        here = Identity("mysql", self._now.uuid(), 0, self._server.database, "")
+        here = Identity(self.engine, self._now.identity(), 0, self._server.database, "")
         self.identity = here if reopen else identity_of(state, here)
-        now = Here(
-            self.identity, self._now.executed(), self._now.purged(), self._held.fingerprint, time.time_ns() // 1_000_000
-        )
+        now = Here(here, self._now.history(), self._now.purged(), self._held.fingerprint, time.time_ns() // 1_000_000)
         return decide(self._name, state, now, reopen)
 
     def keep_alive(self) -> None:
@@ -136,7 +136,7 @@ class MySqlUpstream:
 
     # -- the stream ---------------------------------------------------------------------------------------------
     def begin(self, resumed: Resumed) -> None:
-        assert isinstance(resumed.after, GtidSet)
+        assert isinstance(resumed.after, GtidPosition)
         self._decoder = Decoder(
             resumed.facts,
             resumed.captured,
@@ -233,5 +233,5 @@ class MySqlCopyStream:
             pos=self._position, server_id=0, thread=None,
         )  # fmt: skip
 
-    def read(self, txn: MySqlTransaction, row: Row, marker: bytes) -> list[Record]:
+    def read(self, txn: MySqlTransaction, row: Row, marker: str) -> list[Record]:
         return self._stream.read(txn, row, marker)

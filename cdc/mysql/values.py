@@ -28,6 +28,7 @@ from typing import Any
 import orjson
 
 from cdc.event import Column
+from cdc.mysql.dialect import Dialect
 from cdc.types import Form, element
 
 Encoder = Callable[[bytes], bytes]
@@ -214,12 +215,13 @@ def to_text(column: Column) -> ToText:
 
 
 # -- a column by SQL --------------------------------------------------------------------------------------------
-def select_expression(column: Column, name: str) -> str:
-    """SQL that gives the source text of a column, whose quoted name is `name`, under our session settings."""
+def select_expression(column: Column, name: str, dialect: Dialect) -> str:
+    """SQL that gives the source text of a column, whose quoted name is `name`, under our session settings.
+
+    `dialect`: of the server that is asked, which is not always the source.
+    """
     if column.type in ("float", "double"):
-        # The one cast that keeps every digit: to CHAR prints six digits of a float and 22 characters of a double, and
-        # CAST(… AS DOUBLE) before it leaves 15 digits of small ones.
-        return f"TRIM(TRAILING '.0' FROM CAST(CAST({name} AS JSON) AS CHAR))"
+        return dialect.real.format(name)
     if column.type == "bit":
         return f"CAST({name} AS UNSIGNED)"
     if element(column.type, "mysql").form is Form.BYTES:

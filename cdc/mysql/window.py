@@ -15,7 +15,7 @@ from contextlib import closing
 
 from cdc.errors import COPY_TORN, CdcError
 from cdc.event import Table
-from cdc.mysql import wire
+from cdc.mysql import mariadb, wire
 from cdc.mysql.cells import Cell
 from cdc.mysql.rows import parse_rows
 from cdc.mysql.session import Server
@@ -23,9 +23,9 @@ from cdc.mysql.startup import cascading_parents
 from cdc.mysql.statements import Altered, Meaning, RowsChanged, Stopping, Truncated, read_statement
 from cdc.mysql.stream import BinlogStream
 from cdc.mysql.tablemap import cell, parse_table_map
-from cdc.mysql.tables import difference
+from cdc.mysql.tables import difference, told_apart
 from cdc.mysql.wire import Gtid, Header
-from cdc.position import GtidSet
+from cdc.position import GtidPosition
 from cdc.rowevents import UNCHANGED, Row, Value
 
 Key = tuple[Value, ...]
@@ -35,7 +35,7 @@ _ROWS = frozenset({wire.WRITE_ROWS, wire.UPDATE_ROWS, wire.DELETE_ROWS})
 
 
 def read_window(
-    server: Server, tables: Sequence[Table], after: GtidSet, until: GtidSet, *, checksum: bool
+    server: Server, tables: Sequence[Table], after: GtidPosition, until: GtidPosition, *, checksum: bool
 ) -> dict[str, Touched]:
     """Keys touched by transactions of `until` that are not in `after`, by table."""
     window = _Window(server.name, tables, after, until, checksum=checksum)
@@ -53,12 +53,14 @@ def read_window(
 class _Window:
     """The rows of the span, last images last. What lies behind it may come too and is left alone."""
 
-    def __init__(self, source: str, tables: Sequence[Table], after: GtidSet, until: GtidSet, *, checksum: bool) -> None:
+    def __init__(
+        self, source: str, tables: Sequence[Table], after: GtidPosition, until: GtidPosition, *, checksum: bool
+    ) -> None:
         self._source, self._until, self._checksum = source, until, checksum
         self._tables = {table.full_name: table for table in tables}
         self._parents = cascading_parents(tables)
         self._mapped: dict[bytes, tuple[Table, list[Cell]] | None] = {}
-        self._gtid: Gtid | None = None
+        self._gtid: Gtid | mariadb.Gtid | None = None
         self._began = False
         self.executed = after
         self.touched: dict[str, Touched] = {}
@@ -73,9 +75,10 @@ class _Window:
 
     def _event(self, header: Header, body: bytes) -> None:
         if header.type == wire.GTID:
-            gtid = wire.parse_gtid(body)
-            self._gtid = gtid if self._until.holds(gtid.sid, gtid.number) else None
-            self._began = False
+            self._begin(wire.parse_gtid(body), began=False)
+        elif header.type == mariadb.GTID:
+            gtid = mariadb.parse_gtid(header, body)
+            self._begin(gtid, began=not gtid.flags & mariadb.Flags.STANDALONE)
         if self._gtid is None:
             return
         match header.type:
@@ -92,12 +95,17 @@ class _Window:
             case wire.XID | wire.XA_PREPARE:
                 self._end()
 
+    def _begin(self, gtid: Gtid | mariadb.Gtid, *, began: bool) -> None:
+        self._gtid = gtid if self._until.holds(gtid.sid, gtid.number) else None
+        self._began = began
+
     def _map(self, body: bytes) -> None:
         found = parse_table_map(body)
         table = self._tables.get(f"{found.schema}.{found.name}")
         if table is not None and difference(table, found):
             raise self._torn(table.full_name)
-        self._mapped[body[:6]] = (table, [cell(column) for column in found.columns]) if table else None
+        told = told_apart(table, found) if table is not None else found
+        self._mapped[body[:6]] = (table, [cell(column) for column in told.columns]) if table else None
 
     def _rows(self, kind: int, body: bytes) -> None:
         mapped = self._mapped[body[:6]]
@@ -136,7 +144,9 @@ class _Window:
 
 
 def _unpacked(header: Header, body: bytes) -> Iterator[tuple[Header, bytes]]:
-    return wire.parse_payload(body) if header.type == wire.TRANSACTION_PAYLOAD else iter([(header, body)])
+    if header.type == wire.TRANSACTION_PAYLOAD:
+        return wire.parse_payload(body)
+    return iter([mariadb.as_mysql(header, body) if header.type in mariadb.REWRITTEN else (header, body)])
 
 
 def _concerns(meaning: Meaning, name: str) -> bool:

@@ -27,7 +27,7 @@ from cdc.errors import CORRUPT_WIRE, CdcError
 from cdc.mysql.charsets import BINARY, charset, to_utf8
 
 QUERY, STOP, ROTATE, INTVAR, RAND, USER_VAR, FORMAT_DESCRIPTION, XID = 2, 3, 4, 5, 13, 14, 15, 16
-TABLE_MAP, WRITE_ROWS_V1, UPDATE_ROWS_V1, DELETE_ROWS_V1 = 19, 23, 24, 25
+TABLE_MAP = 19
 INCIDENT, HEARTBEAT, IGNORABLE, ROWS_QUERY, WRITE_ROWS, UPDATE_ROWS, DELETE_ROWS = 26, 27, 28, 29, 30, 31, 32
 GTID, ANONYMOUS_GTID, PREVIOUS_GTIDS, TRANSACTION_CONTEXT, VIEW_CHANGE, XA_PREPARE = 33, 34, 35, 36, 37, 38
 PARTIAL_UPDATE_ROWS, TRANSACTION_PAYLOAD, HEARTBEAT_V2, GTID_TAGGED = 39, 40, 41, 42
@@ -168,7 +168,8 @@ def parse_format_description(data: bytes) -> FormatDescription:
         if crc32(data[: HEADER_SIZE - 2] + flags + data[HEADER_SIZE:]) != _RESIDUE:
             raise _mismatch(header)
     for kind, expected in _POST_HEADERS.items():
-        if lengths[kind - 1] != expected:
+        # 0: events that the server never writes.
+        if lengths[kind - 1] not in (0, expected):
             raise corrupt(cursor.what, 57 + kind - 1, f"event {kind} of {server} has another form")
     return FormatDescription(server, bool(algorithm))
 

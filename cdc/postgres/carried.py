@@ -44,15 +44,18 @@ def encode(column: Column, types: Types, *, keyed: bool) -> Carried:
     """Of a column of these types; `keyed`: it is in the key, and so in every image."""
     schema, native = _schema(column, types), _native(column, types)
     unavailable = _unavailable(column, schema)
-    # What has no placeholder is null where the log did not carry it.
-    nullable = not column.not_null or (unavailable is None and not keyed)
+    # A value of variable length that has no placeholder is null where the log did not carry it.
+    may_lack = (
+        unavailable is None and not keyed and (schema.items is not None or element(column.type).name == "numeric")
+    )
+    nullable = may_lack or not column.not_null
     return Carried(
         column.name,
         optional(schema) if nullable else schema,
         values.encoder(column.type, column.typmod) if types == "exact" else _json(schema, native),
         native,
         unavailable,
-        None if nullable else _invented(column, native),
+        _invented(column, native) if column.not_null else None,
     )
 
 

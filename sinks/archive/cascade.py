@@ -45,7 +45,7 @@ def edges_of(plan: Plan, names: Iterable[str]) -> dict[str, list[Edge]]:
 
     def visit(name: str) -> None:
         table = plan.tables.get(name)
-        if name in begun or table is None or table.shape.engine != "mysql":
+        if name in begun or table is None or table.shape.engine == "postgresql":
             return
         begun.add(name)
         edges = [Edge(name, key, 0) for key in sorted(table.shape.foreign_keys, key=lambda key: key.name)]

@@ -22,9 +22,10 @@ from cdc.event import Table
 from cdc.finding import Finding, fail, ok
 from cdc.log import End
 from cdc.mysql.catalog import Catalog, FoundTable, Publication
+from cdc.mysql.dialect import version_number
 from cdc.mysql.session import Server
 from cdc.mysql.snapshot import BaseCopy
-from cdc.position import GtidSet
+from cdc.position import GtidPosition
 from sinks.archive.dump import Dump
 from sinks.archive.sequences import Value
 from sinks.archive.show_create import lacking_rights, show_create
@@ -50,7 +51,7 @@ class _Exact:
     tables: Sequence[Table]
     system_id: str
     database: str
-    position: GtidSet
+    position: GtidPosition
     fingerprint: str
 
     def rows(self, table: Table) -> Iterator[pa.Table]:
@@ -58,7 +59,7 @@ class _Exact:
             yield from text_batches([column.name for column in table.columns], ahead.chunks(table))
 
     def digests(self, table: Table) -> Digests:
-        found = self.copy.rows(digest_query(table, only=True))
+        found = self.copy.rows(digest_query(table, self.catalog.dialect, only=True))
         decoded = [[None if value is None else value.decode() for value in row] for row in found]
         return digests(decoded, table.full_name, self.catalog.server.name)
 
@@ -84,7 +85,7 @@ class Origin:
     def __init__(self, server: Server, source: Source) -> None:
         self._server, self._source = server, source
         self._now = Catalog(server)
-        self.version = _number(str(self._now.rows("SELECT VERSION()")[0][0]))
+        self.version = _number(self._now.version)
 
     def close(self) -> None:
         self._now.close()
@@ -105,7 +106,7 @@ class Origin:
         publication = self._publication()
         with BaseCopy(self._server, publication.tables) as copy:
             yield _Exact(
-                copy, self._now, copy.shapes, self._now.uuid(), self._server.database, copy.executed,
+                copy, self._now, copy.shapes, self._now.identity(), self._server.database, copy.executed,
                 publication.fingerprint,
             )  # fmt: skip
 
@@ -123,7 +124,7 @@ def named(server: Server, tables: Sequence[str]) -> Iterator[_Exact]:
     with closing(Catalog(server)) as now:
         there = now.publication("", ((), ()), lambda schema, name: f"{schema}.{name}" in tables).tables
         with BaseCopy(server, _of_innodb(there)) as copy:
-            yield _Exact(copy, now, copy.shapes, now.uuid(), server.database, copy.executed, "")
+            yield _Exact(copy, now, copy.shapes, now.identity(), server.database, copy.executed, "")
 
 
 def _of_innodb(tables: Sequence[FoundTable]) -> list[FoundTable]:
@@ -133,8 +134,7 @@ def _of_innodb(tables: Sequence[FoundTable]) -> list[FoundTable]:
 
 def _number(version: str) -> int:
     """8.0.31-log as 80031."""
-    parts = [int("".join(filter(str.isdigit, part)) or 0) for part in version.split("-", maxsplit=1)[0].split(".")]
-    major, minor, patch = (*parts, 0, 0)[:3]
+    major, minor, patch = (*version_number(version), 0, 0)[:3]
     return major * 10_000 + minor * 100 + patch
 
 

@@ -38,6 +38,7 @@ _NEVER = {
         "what cdc setup made at the source: publication, event triggers; schema cdc holds a sink's position instead",
     ),
     "mysql": ("changes of the schema after the base, but for columns",),
+    "mariadb": ("changes of the schema after the base, but for columns", "sequences"),
 }
 
 
@@ -87,7 +88,7 @@ def _lacking(plan: Plan) -> list[str]:
     """What no restore of this base has."""
     assert plan.base is not None
     later = [f"sequence {name} was made after the base, and is not restored" for name in plan.later_sequences]
-    engine = "mysql" if any(t.shape.engine == "mysql" for t in plan.tables.values()) else "postgresql"
+    engine = next((t.shape.engine for t in plan.tables.values()), "postgresql")
     return [*later, *(f"not restored: {what}" for what in (*plan.base.not_covered, *_NEVER[engine]))]
 
 
@@ -238,7 +239,7 @@ class _OfShowCreate:
 def _go_on(plan: Plan, target: sinks.mysql.restoring.RestoreTarget, table: TablePlan, place: Place) -> None:
     """AUTO_INCREMENT as far as it may have come."""
     at_cut = plan.sequences.get(table.name)
-    if at_cut is not None and table.shape.engine == "mysql":
+    if at_cut is not None and table.shape.engine != "postgresql":
         target.set_next(place, at_cut.highest[0])
 
 
@@ -301,7 +302,7 @@ def _others(dump: Dump, tables: Tables) -> Iterator[str]:
     found = [(entry.type.lower(), entry.name) for entry in (*dump.pre, *dump.post) if entry.type not in _OF_SHAPES]
     restored = {(table.shape.schema, table.shape.name) for table, _ in tables}
     for entry in dump.pre:
-        if dump.engine == "mysql" and (entry.schema, entry.name) in restored:
+        if dump.engine != "postgresql" and (entry.schema, entry.name) in restored:
             found += [("index", f"{name} of {entry.name}") for name in _INDEX.findall(entry.sql)]
             found += [("check", f"{name} of {entry.name}") for name in _CHECK.findall(entry.sql)]
     found += [

@@ -64,7 +64,7 @@ def show_create(catalog: Catalog, databases: Sequence[str]) -> Dump:
             post += _if_readable(catalog, database, "TRIGGER", str(name), "SQL Original Statement")
         for (name,) in catalog.rows(_EVENTS, database):
             post += _if_readable(catalog, database, "EVENT", str(name), "Create Event")
-    return Dump(engine="mysql", pre=tuple(pre), post=tuple(sorted(post, key=_by_kind)))
+    return Dump(engine=catalog.dialect.engine, pre=tuple(pre), post=tuple(sorted(post, key=_by_kind)))
 
 
 def _by_kind(entry: Entry) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cdc.mysql.dialect import Dialect
 from cdc.mysql.names import quoted
 from cdc.shape import schema_id
 from sinks.cascades import Derived, Step
@@ -15,14 +16,14 @@ from sinks.mysql.names import listed, name_of
 from sinks.mysql.statements import Statements
 
 
-def cascade(derived: Derived, home: str) -> str:
+def cascade(derived: Derived, home: str, dialect: Dialect) -> str:
     """`home`: the target's own database."""
     rule, last = derived.rule, derived.rule.path[-1]
     target = name_of(last.table, home)
-    found = _reached(rule.path, _literals(rule.path[0], derived.old, home), home)
+    found = _reached(rule.path, _literals(rule.path[0], derived.old, home, dialect), home)
     if rule.action == "delete":
         return f"DELETE FROM {target} WHERE {found}"
-    new = _literals(last, derived.new, home) if rule.action == "follow" else ["NULL"] * len(last.key.columns)
+    new = _literals(last, derived.new, home, dialect) if rule.action == "follow" else ["NULL"] * len(last.key.columns)
     sets = ", ".join(f"{quoted(name)} = {value}" for name, value in zip(last.key.columns, new, strict=True))
     return f"UPDATE {target} SET {sets} WHERE {found}"
 
@@ -36,7 +37,7 @@ def _reached(path: Sequence[Step], values: Sequence[str], home: str) -> str:
     return f"({listed(key.columns)}) IN (SELECT {listed(key.referenced)} FROM {above})"
 
 
-def _literals(step: Step, values: Values, home: str) -> list[str]:
+def _literals(step: Step, values: Values, home: str, dialect: Dialect) -> list[str]:
     """The parent's values as those of the key's own columns."""
     given = {name: values[of] for name, of in zip(step.key.columns, step.key.referenced, strict=True)}
-    return Statements(step.table, schema_id(step.table), home).row(step.key.columns, given)
+    return Statements(step.table, schema_id(step.table), home, dialect).row(step.key.columns, given)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cdc.event import Column, Engine, Table
+from cdc.mysql.dialect import Dialect
 from cdc.mysql.names import quoted
 from cdc.mysql.values import select_expression
 from sinks.mysql.names import name_of
@@ -29,21 +30,21 @@ SELECT row_key, hash FROM (
 """
 
 
-def digest_query(table: Table, *, only: bool, at: str | None = None) -> str:  # noqa: ARG001
+def digest_query(table: Table, dialect: Dialect, *, only: bool, at: str | None = None) -> str:  # noqa: ARG001
     """`at`: the table's quoted name if it is called otherwise. Nothing inherits here, so `only` says nothing."""
-    return _DIGEST.format(first=_part(1), second=_part(16), **_parts(table, at))
+    return _DIGEST.format(first=_part(1), second=_part(16), **_parts(table, dialect, at))
 
 
-def rows_query(table: Table, bucket: str, *, only: bool, at: str | None = None) -> str:  # noqa: ARG001
+def rows_query(table: Table, bucket: str, dialect: Dialect, *, only: bool, at: str | None = None) -> str:  # noqa: ARG001
     """Key's line and row's hash of every row in a bucket."""
-    return _ROWS.format(bucket=bucket, **_parts(table, at))
+    return _ROWS.format(bucket=bucket, **_parts(table, dialect, at))
 
 
-def _parts(table: Table, at: str | None) -> dict[str, str]:
+def _parts(table: Table, dialect: Dialect, at: str | None) -> dict[str, str]:
     columns = {column.name: column for column in table.columns}
     return {
-        "row": _line(table.columns, table.engine),
-        "key": _line([columns[name] for name in table.key] or table.columns, table.engine),
+        "row": _line(table.columns, table.engine, dialect),
+        "key": _line([columns[name] for name in table.key] or table.columns, table.engine, dialect),
         "table": at or name_of(table, table.schema),
     }
 
@@ -52,21 +53,21 @@ def _part(start: int) -> str:
     return f"CAST(CONV(SUBSTR(hash, {start}, 15), 16, 10) AS UNSIGNED)"
 
 
-def _line(columns: Sequence[Column], engine: Engine) -> str:
+def _line(columns: Sequence[Column], engine: Engine, dialect: Dialect) -> str:
     """The line of these columns; a cell is empty for NULL alone."""
     if not columns:
         return "''"
     cells = [
-        f"IF({name} IS NULL, '', CONCAT('\"', {_text(column, engine, name)}, '\"'))"
+        f"IF({name} IS NULL, '', CONCAT('\"', {_text(column, engine, dialect, name)}, '\"'))"
         for column in columns
         for name in [f"t.{quoted(column.name)}"]
     ]
     return "CONCAT(" + ", ',', ".join(cells) + ")"
 
 
-def _text(column: Column, engine: Engine, name: str) -> str:
+def _text(column: Column, engine: Engine, dialect: Dialect, name: str) -> str:
     """SQL for the column's source text, double quotes doubled."""
-    text = select_expression(column, name) if engine == "mysql" else _of_postgres(column, name)
+    text = _of_postgres(column, name, dialect) if engine == "postgresql" else select_expression(column, name, dialect)
     return f"REPLACE(CONVERT({text} USING utf8mb4), '\"', '\"\"')"
 
 
@@ -85,7 +86,7 @@ FROM (
     SELECT v, text, SUBSTRING_INDEX(TRIM(LEADING '-' FROM text), 'e', 1) AS mantissa,
       IF(text LIKE '%e%', SUBSTRING_INDEX(text, 'e', -1), 0) AS exponent,
       IF(ABS(v) >= 1.8e16 AND ABS(v) < 1e25, {inside}, NULL) AS number
-    FROM (SELECT {value} AS v, TRIM(TRAILING '.0' FROM CAST(CAST({value} AS JSON) AS CHAR)) AS text) printed
+    FROM (SELECT {value} AS v, {text} AS text) printed
   ) split
 ) scientific)
 """
@@ -111,12 +112,13 @@ _ENDING = "IF(MICROSECOND({0}) = 0, SUBSTRING_INDEX({0}, '.', 1), TRIM(TRAILING 
 """Postgres' fraction ends with the last digit that is not 0."""
 
 
-def _of_postgres(column: Column, name: str) -> str:
+def _of_postgres(column: Column, name: str, dialect: Dialect) -> str:
     match column.type:
         case "float4" | "float8":
             # What was a float4 has its few digits, which are never in doubt.
             below, inside = ("1e6", "NULL") if column.type == "float4" else ("1e15", _INSIDE)
-            return _DOUBLE.replace("{inside}", inside).replace("{plain_below}", below).replace("{value}", name)
+            text = _DOUBLE.replace("{inside}", inside).replace("{plain_below}", below)
+            return text.replace("{text}", dialect.real.format(name)).replace("{value}", name)
         case "bool":
             return f"CASE {name} WHEN 1 THEN 't' WHEN 0 THEN 'f' ELSE {name} END"
         case "bytea":

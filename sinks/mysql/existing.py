@@ -7,13 +7,15 @@ identify rows by the same key, needs no value that the source does not send, and
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pymysql.connections import Connection
 
 from cdc.event import Table
-from sinks.across import target_columns
+from cdc.mysql.session import dialect_in
+from cdc.mysql.tables import plain_type
+from sinks.across import TargetColumn, target_columns
 from sinks.mysql.names import Place, place_of
 
 _TABLE = """
@@ -63,7 +65,7 @@ def columns_of(connection: Connection, place: Place) -> dict[str, Found]:
     for name, kind, charset, collation, nullable, default, extra in _rows(connection, _COLUMNS, place):
         words = f" CHARACTER SET {charset} COLLATE {collation}" if charset and collation else ""
         has_default = default is not None or "auto_increment" in extra or "DEFAULT_GENERATED" in extra
-        found[str(name)] = Found(f"{_text(kind)}{words}", nullable == "YES", has_default, str(extra))
+        found[str(name)] = Found(f"{plain_type(_text(kind))}{words}", nullable == "YES", has_default, str(extra))
     return found
 
 
@@ -84,15 +86,16 @@ def misfits(connection: Connection, table: Table, home: str) -> Iterator[str]:
         return
     if engine != "InnoDB":
         yield f"{table.full_name}: its engine {engine} has no transactions"
-    for problem in _of_columns(table, columns_of(connection, place)):
+    targets = target_columns(table, dialect_in(connection).engine)
+    for problem in _of_columns(table, targets, columns_of(connection, place)):
         yield f"{table.full_name}: {problem}"
     unique = [str(row[0]).split("\0") for row in _rows(connection, _UNIQUE, place)]
     if table.key and sorted(table.key) not in unique:
         yield f"{table.full_name}: no primary key or unique index on ({', '.join(table.key)})"
 
 
-def _of_columns(table: Table, there: Mapping[str, Found]) -> Iterator[str]:
-    for column, wanted in zip(table.columns, target_columns(table, "mysql"), strict=True):
+def _of_columns(table: Table, targets: Sequence[TargetColumn], there: Mapping[str, Found]) -> Iterator[str]:
+    for column, wanted in zip(table.columns, targets, strict=True):
         found = there.get(column.name)
         if found is None:
             yield f"column {column.name} ({wanted.type_sql}) is missing"

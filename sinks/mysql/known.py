@@ -16,9 +16,9 @@ from sinks.mysql.progress import Hold
 _LOAD = "SELECT source_table, schema_id, state, copy_id, intent FROM cdc_table WHERE pipeline = %s"
 _SAVE = """
 INSERT INTO cdc_table (pipeline, source_table, target_table, schema_id, state, copy_id, intent)
-VALUES (%s, %s, %s, %s, %s, %s, %s) AS new
-ON DUPLICATE KEY UPDATE target_table = new.target_table, schema_id = new.schema_id, state = new.state,
-  copy_id = new.copy_id, intent = new.intent
+VALUES (%s, %s, %s, %s, %s, %s, %s)
+ON DUPLICATE KEY UPDATE target_table = VALUES(target_table), schema_id = VALUES(schema_id), state = VALUES(state),
+  copy_id = VALUES(copy_id), intent = VALUES(intent)
 """
 
 

@@ -20,13 +20,13 @@ from pymysql.connections import Connection
 from pymysql.converters import escape_string
 
 from cdc.mysql.names import quoted
-from cdc.mysql.session import COLLATION, SESSION, number_of
+from cdc.mysql.session import SESSION, dialect_in, number_of
 
 SCRATCH = "cdc_restore_"
 TODO = (
     "CREATE TABLE {}.cdc_todo (n int AUTO_INCREMENT PRIMARY KEY, place varchar(64) NOT NULL, "
     "kind varchar(20) NOT NULL, name varchar(200) NOT NULL, settings longtext NOT NULL, statement longtext NOT NULL) "
-    "ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin"
+    "ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 )
 _FOUND = """
 SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'cdc\\_restore\\_%' ORDER BY 1
@@ -119,7 +119,11 @@ def _finish(connection: Connection, scratch: str) -> list[str] | None:
 
 def carry_out(connection: Connection, statement: str, settings: Mapping[str, str]) -> None:
     """One, under the settings that it was made under; ours come back."""
-    ours = {"sql_mode": SESSION["sql_mode"], "collation_connection": COLLATION, "time_zone": SESSION["time_zone"]}
+    ours = {
+        "sql_mode": SESSION["sql_mode"],
+        "collation_connection": dialect_in(connection).collation,
+        "time_zone": SESSION["time_zone"],
+    }
     with connection.cursor() as cursor:
         try:
             cursor.execute(_set({**ours, **settings}))

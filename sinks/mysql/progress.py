@@ -23,8 +23,9 @@ from typing import Any, Self
 import pymysql
 
 from cdc.errors import PROGRESS_TAKEN, PROGRESS_UNKNOWN, CdcError
+from cdc.mysql.dialect import Setting
 from cdc.mysql.held import HeldName
-from cdc.mysql.session import Server, Setting, close, number_of, transaction
+from cdc.mysql.session import Server, close, dialect_in, number_of, transaction
 from sinks.transaction import Progress
 
 PROGRESS_TABLES = (
@@ -32,13 +33,13 @@ PROGRESS_TABLES = (
 CREATE TABLE IF NOT EXISTS cdc_progress (
   pipeline varchar(150) PRIMARY KEY, source varchar(150), epoch bigint, txn_seq bigint, position longtext,
   run varchar(16), log_offset bigint, commit_ts_us bigint, writer varchar(16), updated_at datetime(6)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin
+) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
 """,
     """
 CREATE TABLE IF NOT EXISTS cdc_table (
   pipeline varchar(150), source_table varchar(200), target_table varchar(200), schema_id varchar(16),
   state varchar(16), copy_id varchar(200), intent longtext, PRIMARY KEY (pipeline, source_table)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin
+) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
 """,
 )
 """What a sink keeps in the database of its URL; `state` is ready or copying, `intent` DDL that is under way."""
@@ -54,8 +55,8 @@ WHERE p.id = COALESCE(IS_USED_LOCK(%s), IS_USED_LOCK(%s))
 """
 _TAKE = """
 INSERT INTO cdc_progress (pipeline, source, epoch, txn_seq, writer, updated_at)
-VALUES (%(pipeline)s, %(source)s, 0, 0, %(writer)s, NOW(6)) AS new
-ON DUPLICATE KEY UPDATE writer = new.writer, updated_at = new.updated_at
+VALUES (%(pipeline)s, %(source)s, 0, 0, %(writer)s, NOW(6))
+ON DUPLICATE KEY UPDATE writer = VALUES(writer), updated_at = VALUES(updated_at)
 """
 _TAKEN = "SELECT source, epoch, txn_seq, run, position, log_offset, commit_ts_us FROM cdc_progress WHERE pipeline = %s"
 _ADOPT = "UPDATE {} SET pipeline = %(pipeline)s WHERE pipeline = %(restored)s"
@@ -71,7 +72,6 @@ _GONE_OR_DENIED = (1094, 1095)
 """No such session any more, or another account's."""
 _ENDS_S = 5
 _SETTINGS: dict[str, Setting] = {
-    "transaction_isolation": "READ-COMMITTED",
     # Rows come in the order of commits, but a folded run may bring a child before its parent; the source has checked.
     "foreign_key_checks": 0,
     "unique_checks": 1,
@@ -92,7 +92,8 @@ class Hold:
         self._lock, self._writing = (
             hashlib.sha256(f"cdc {what} {pipeline}\0{self.home}".encode()).hexdigest() for what in ("sink", "writing")
         )
-        self.connection = server.connect(settings=_SETTINGS, multi_statements=True)
+        self.connection = server.connect(settings=_SETTINGS, isolation="READ COMMITTED", multi_statements=True)
+        self.dialect = dialect_in(self.connection)
         try:
             self._name = HeldName(server, self._lock)
         except BaseException:

@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from cdc.event import Table
-from cdc.mysql.session import Server, close
-from cdc.position import GtidSet
+from cdc.mysql.catalog import executed_in
+from cdc.mysql.session import Server, close, dialect_in
+from cdc.position import GtidPosition
 from sinks.digest import Digests, digests
 from sinks.mysql.digest import digest_query, rows_query
 from sinks.mysql.names import name_of
@@ -26,7 +27,8 @@ class Reading:
 
     def __init__(self, server: Server) -> None:
         self._server, self._home = server, server.database
-        self._connection = server.connect(settings={"transaction_isolation": "REPEATABLE-READ"})
+        self._connection = server.connect()
+        self._dialect = dialect_in(self._connection)
 
     def close(self) -> None:
         close(self._connection)
@@ -40,9 +42,9 @@ class Reading:
         yield
         self._rows("COMMIT")
 
-    def position(self) -> GtidSet:
+    def position(self) -> GtidPosition:
         """Of a source: what it has executed."""
-        return GtidSet.parse(str(self._rows("SELECT @@GLOBAL.gtid_executed")[0][0]))
+        return executed_in(self._connection)
 
     def progress(self) -> tuple[str, int, int]:
         """Position, epoch and number where the sink of this name stands."""
@@ -59,12 +61,12 @@ class Reading:
 
     def digests(self, table: Table, *, only: bool) -> Digests:
         """Nothing inherits here: `only` says nothing."""
-        query = digest_query(table, only=only, at=name_of(table, self._home))
+        query = digest_query(table, self._dialect, only=only, at=name_of(table, self._home))
         return digests(self._rows(query), table.full_name, self._server.name)
 
     def rows_in(self, table: Table, bucket: str, *, only: bool) -> list[tuple[str, str]]:
         """Key's line and row's hash of every row in a bucket."""
-        query = rows_query(table, bucket, only=only, at=name_of(table, self._home))
+        query = rows_query(table, bucket, self._dialect, only=only, at=name_of(table, self._home))
         return [(str(key), str(of)) for key, of in self._rows(query)]
 
     def _rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:

@@ -26,8 +26,9 @@ from pymysql.converters import escape_string
 from cdc.errors import RESTORE_EXISTS, RESTORE_FAILED, RESTORE_REFUSED, RESTORE_UNDECIDED, CdcError
 from cdc.event import Engine, ForeignKey, Table
 from cdc.failpoint import failpoint
+from cdc.mysql.dialect import Setting
 from cdc.mysql.names import quoted
-from cdc.mysql.session import Server, Setting, close, number_of
+from cdc.mysql.session import Server, close, dialect_in, number_of
 from sinks.across import UnfitError, target_columns
 from sinks.archive.dump import Entry
 from sinks.archive.place import Place
@@ -46,7 +47,6 @@ _SETTINGS: dict[str, Setting] = {
     "foreign_key_checks": 0,
     "unique_checks": 1,
     "wait_timeout": 86_400,
-    "transaction_isolation": "READ-COMMITTED",
 }
 _STATEMENT_BYTES = 1 << 20
 _GENERATED = """
@@ -71,11 +71,11 @@ _NOT_HERE_YET = (1049, 1146, 1356)
 class RestoreTarget:
     """One restore. `commit` is the only thing that makes it visible; `notes` tells what was found."""
 
-    engine: Engine = "mysql"
-
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._connection = server.connect(settings=_SETTINGS)
+        self._connection = server.connect(settings=_SETTINGS, isolation="READ COMMITTED")
+        self._dialect = dialect_in(self._connection)
+        self.engine: Engine = self._dialect.engine
         self._id = secrets.token_hex(6)
         self._scratch: dict[str, str] = {}
         self._places: list[Place] = []
@@ -132,7 +132,7 @@ class RestoreTarget:
     # -- schema -------------------------------------------------------------------------------------------------
     def create(self, table: Table, place: Place) -> None:
         """A table out of its shape alone; unique constraints come with `add_keys`."""
-        columns = target_columns(table, "mysql")
+        columns = target_columns(table, self.engine)
         parts = [
             defined(column, there)
             + (" AUTO_INCREMENT" if column.auto_increment and _counts(table, column.name) else "")
@@ -141,7 +141,7 @@ class RestoreTarget:
         if table.primary_key:
             parts.append(f"PRIMARY KEY ({listed(table.primary_key)})")
         charset = f" CHARACTER SET {table.charset} COLLATE {table.collation}" if table.charset else ""
-        ends = charset or " CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin"
+        ends = charset or f" CHARACTER SET utf8mb4 COLLATE {self._dialect.collation}"
         self._execute(f"CREATE TABLE {self._at(place)} ({', '.join(parts)}) ENGINE=InnoDB{ends}", "table", str(place))
         self._places.append(place)
 
@@ -191,7 +191,7 @@ class RestoreTarget:
         """INSERT lines, many in a statement; every row that was sent must have arrived (CORRECTNESS 35)."""
         schema, at = self._scratch_of(place.schema), self._at(place)
         generated = {str(row[0]) for row in self._rows(_GENERATED, schema, place.name)}
-        columns = {c.name: c for c in target_columns(table, "mysql") if c.name not in generated}
+        columns = {c.name: c for c in target_columns(table, self.engine) if c.name not in generated}
         rules = {name: (literal_of(column), column.from_source) for name, column in columns.items()}
         names = [column.name for column in table.columns]
         head = f"INSERT INTO {at} ({listed(columns)}) VALUES ".encode()
@@ -228,11 +228,13 @@ class RestoreTarget:
     # -- proof --------------------------------------------------------------------------------------------------
     def digests(self, table: Table, place: Place) -> Digests:
         """By SQL, of what is there now."""
-        return digests(self._rows(digest_query(table, only=True, at=self._at(place))), str(place), self._server.name)
+        return digests(
+            self._rows(digest_query(table, self._dialect, only=True, at=self._at(place))), str(place), self._server.name
+        )
 
     def rows_of(self, table: Table, place: Place, bucket: str) -> list[tuple[str, str]]:
         """Key's line and row's hash of every row in a bucket."""
-        query = rows_query(table, bucket, only=True, at=self._at(place))
+        query = rows_query(table, bucket, self._dialect, only=True, at=self._at(place))
         return [(str(key), str(of)) for key, of in self._rows(query)]
 
     def write_progress(

@@ -17,7 +17,7 @@ import pymysql
 from pymysql.connections import Connection
 
 from cdc.event import Table
-from cdc.mysql.session import number_of
+from cdc.mysql.session import dialect_in, number_of
 from sinks.cascades import Derived
 from sinks.fold import Group, Key, Net, Values
 from sinks.mysql.cascade import cascade
@@ -41,7 +41,7 @@ class Rows:
     """Writes rows on one connection, in whatever transaction is open there."""
 
     def __init__(self, connection: Connection, home: str) -> None:
-        self._cursor, self._home = connection.cursor(), home
+        self._cursor, self._home, self._dialect = connection.cursor(), home, dialect_in(connection)
         self._statements: dict[str, Statements] = {}
         self._staged: set[str] = set()
         self._cursor.execute("SELECT @@max_allowed_packet")
@@ -51,7 +51,7 @@ class Rows:
         """The statements of this shape."""
         statements = self._statements.get(schema_id)
         if statements is None:
-            statements = self._statements[schema_id] = Statements(table, schema_id, self._home)
+            statements = self._statements[schema_id] = Statements(table, schema_id, self._home, self._dialect)
         return statements
 
     def write(self, net: Net, *, exact: bool) -> None:
@@ -91,7 +91,7 @@ class Rows:
 
     def derive(self, derived: Derived) -> int:
         """What a foreign key of the source did below its log."""
-        return self.run(cascade(derived, self._home))
+        return self.run(cascade(derived, self._home, self._dialect))
 
     def run(self, statement: str | bytes) -> int:
         """One statement; how many rows it met."""

@@ -17,6 +17,7 @@ from typing import Any
 from pymysql.converters import escape_string
 
 from cdc.event import Table
+from cdc.mysql.dialect import Dialect
 from cdc.mysql.names import quoted
 from sinks.across import TargetColumn, target_columns
 from sinks.fold import Key, Values, key_values
@@ -56,10 +57,11 @@ def _string(text: str) -> Literal:
 class Statements:
     """One shape's statements, in a target whose own database is `home`."""
 
-    def __init__(self, table: Table, schema_id: str, home: str) -> None:
+    def __init__(self, table: Table, schema_id: str, home: str, dialect: Dialect) -> None:
         self.table, self.schema_id = table, schema_id
+        self._binary = dialect.collation
         self._home, self._target = home, name_of(table, home)
-        self._columns = {column.name: column for column in target_columns(table, "mysql")}
+        self._columns = {column.name: column for column in target_columns(table, dialect.engine)}
         self.columns = tuple(self._columns)
         self._literal = {name: _of_value(column) for name, column in self._columns.items()}
         self._stages: dict[tuple[str, ...], str] = {}
@@ -109,7 +111,7 @@ class Statements:
             return f"{column} IS NULL"
         literal, kind = self._literal[name](value), self._columns[name].type
         if kind in _CHARACTERS:
-            return f"CONVERT({column} USING utf8mb4) COLLATE utf8mb4_0900_bin = {literal}"
+            return f"CONVERT({column} USING utf8mb4) COLLATE {self._binary} = {literal}"
         if kind in _FLOATS and float(value) == 0:
             return f"{column} = 0 AND LEFT({column}, 1) {'=' if literal.startswith(chr(39) + '-') else '<>'} '-'"
         return f"{column} = {literal}"

@@ -47,6 +47,7 @@ class Tables:
 
     def __init__(self, hold: Hold, shape_of: Callable[[str], Table], existing_rows: ExistingRows) -> None:
         self._hold, self._connection, self._home = hold, hold.connection, hold.home
+        self._engine = hold.dialect.engine
         self._shape_of, self._existing_rows = shape_of, existing_rows
         self._known = load(hold)
 
@@ -170,7 +171,9 @@ class Tables:
                     self._alter_once(before, f"{to} drop", drop)
                 self._alter_once(before, to, add)
         elif one_name_each:
-            types = {c.name: t.type_sql for c, t in zip(before.columns, target_columns(before, "mysql"), strict=True)}
+            types = {
+                c.name: t.type_sql for c, t in zip(before.columns, target_columns(before, self._engine), strict=True)
+            }
             optional = [c for c in gone if c.not_null and c.attnum in old]
             loosen = [(f"MODIFY COLUMN {quoted(c.name)} {types[c.name]} NULL", None) for c in optional]
             self._alter_once(before, to, [*self._adding(added.values()), *loosen])
@@ -187,7 +190,7 @@ class Tables:
     def _adding(self, added: Iterable[tuple[Column, Table]]) -> list[_Step]:
         steps: list[_Step] = []
         for column, shape in added:
-            target = next(t for t in target_columns(shape, "mysql") if t.name == column.name)
+            target = next(t for t in target_columns(shape, self._engine) if t.name == column.name)
             default = ""
             if column.missing is not None:
                 literal = literal_of(target)(target.from_source(column.missing))
@@ -263,7 +266,7 @@ class Tables:
         problems = [
             f"{shape.full_name}: column {column.name}: {column.type_sql} is no type of MySQL"
             for shape in shapes
-            for column in target_columns(shape, "mysql")
+            for column in target_columns(shape, self._engine)
             if _TYPE.fullmatch(column.type_sql) is None
         ]
         if problems:
@@ -287,7 +290,7 @@ class Tables:
     def _reform(self, before: Table, after: Table) -> None:
         """A table of ours, empty by now, in the form that another copy brings; a stranger's columns stay."""
         there = columns_of(self._connection, place_of(after, self._home))
-        targets = target_columns(after, "mysql")
+        targets = target_columns(after, self._engine)
         gone = {column.name for column in before.columns} - {column.name for column in after.columns}
         steps = [f"DROP COLUMN {quoted(name)}" for name in sorted(gone) if name in there]
         for column, target in zip(after.columns, targets, strict=True):
@@ -308,13 +311,13 @@ class Tables:
         with self._connection.cursor() as cursor:
             if not cursor.execute("SELECT 1 FROM information_schema.schemata WHERE schema_name = %s", [database]):
                 cursor.execute(f"CREATE DATABASE {quoted(database)}")
-        columns = zip(table.columns, target_columns(table, "mysql"), strict=True)
+        columns = zip(table.columns, target_columns(table, self._engine), strict=True)
         parts = [defined(column, target) for column, target in columns]
         if table.key:
             parts.append(f"PRIMARY KEY ({listed(table.key)})")
         self._run(
             f"CREATE TABLE {self._name(table)} ({', '.join(parts)})"
-            " ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin"
+            f" ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE {self._hold.dialect.collation}"
         )
 
     # -- the rest --

@@ -6,7 +6,9 @@ import pytest
 
 from cdc.errors import CdcError
 from tests.system.pipeline import wait_until
-from tests.system.shop import NEW_PAIRS, Shop
+from tests.system.shop import MARIADB_PAIRS, NEW_PAIRS, Shop
+
+MARIADB = [pytest.param(pair, id="-".join(pair), marks=pytest.mark.matrix) for pair in MARIADB_PAIRS]
 
 SOURCE_EDGES = ["source.after_start", "source.in_copy", "source.before_end:5", "source.after_end:6"]
 SINK_EDGES = ["sink.before_commit:3", "sink.after_rows:2", "sink.after_commit:2"]
@@ -65,7 +67,7 @@ def test_a_stop_in_the_middle_of_a_copy(shop: Shop) -> None:
         shop.assert_equal()
 
 
-@pytest.mark.parametrize("pair", NEW_PAIRS, indirect=True)
+@pytest.mark.parametrize("pair", [*NEW_PAIRS, *MARIADB], indirect=True)
 def test_both_killed_again_and_again(shop: Shop) -> None:
     for number in range(4):
         with shop.source_running() as source, shop.sink_running() as sink:

@@ -49,6 +49,7 @@ class MariaDB(MySQL):
         return {
             **self._places(),
             "binlog-format": "ROW",
+            "character-set-server": "utf8mb4",
             "innodb-log-file-size": "64M",
             "performance-schema": "ON",
         }

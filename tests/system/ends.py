@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from cdc.mysql.setup import HEARTBEAT_TABLE
-from cdc.position import GtidSet, Lsn, PgPosition, Position, parse_position
+from cdc.position import Lsn, PgPosition, Position, parse_gtids, parse_position
 from cdc.postgres.messages import EVENT_TRIGGER
 from tests.servers.mysql import MySQLDatabase
 from tests.servers.postgres import Database
@@ -84,7 +84,7 @@ class MySqlEnd:
             self._database.execute(statement)
 
     def now(self) -> Position:
-        return GtidSet.parse(self._database.server.gtids())
+        return parse_gtids(self._database.server.gtids())
 
     def published(self, name: str) -> list[str]:
         del name

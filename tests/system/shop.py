@@ -15,8 +15,11 @@ ENGINES = ("postgres", "mysql")
 PAIRS = [pytest.param(pair, id="-".join(pair)) for pair in itertools.product(ENGINES, ENGINES)]
 NEW_PAIRS = PAIRS[1:]
 """Without Postgres to Postgres, which has a suite of its own."""
+MARIADB_PAIRS = [
+    ("mariadb", "postgres"), ("postgres", "mariadb"), ("mariadb", "mariadb"), ("mysql", "mariadb"), ("mariadb", "mysql")
+]  # fmt: skip
 
-SHOP: Mapping[str, str] = {
+SHOP = {
     "postgres": """
         CREATE TABLE accounts (id int PRIMARY KEY, owner varchar(40) NOT NULL, balance numeric(12,2) NOT NULL,
           notes text, code varchar(20) UNIQUE);
@@ -37,6 +40,7 @@ SHOP: Mapping[str, str] = {
           ('2024-05-06 07:08:09.123456', 'start', x'00ff'), ('2024-05-06 07:08:09.123456', 'start', x'00ff');
     """,
 }  # fmt: skip
+SHOP = {**SHOP, "mariadb": SHOP["mysql"].replace("utf8mb4_0900_bin", "utf8mb4_nopad_bin")}
 WORK: Sequence[str | Mapping[str, str]] = [
     "UPDATE accounts SET balance = balance - 1 WHERE id = 1; UPDATE accounts SET balance = balance + 1 WHERE id = 2",
     "UPDATE accounts SET id = id + 1000 WHERE id BETWEEN 3 AND 5; DELETE FROM accounts WHERE id = 6",
@@ -66,7 +70,8 @@ class Shop(AnyPipeline):
 
     def work(self, first: int = 0, last: int | None = None) -> None:
         for line in WORK[first:last]:
-            self.transaction(line if isinstance(line, str) else line[self.engine])
+            words = "postgres" if self.engine == "postgres" else "mysql"
+            self.transaction(line if isinstance(line, str) else line[words])
 
     def transaction(self, statements: str) -> None:
         if isinstance(self.source, MySQLDatabase):

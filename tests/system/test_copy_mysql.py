@@ -18,7 +18,7 @@ from cdc.mysql.session import Server
 from cdc.mysql.setup import HEARTBEAT_TABLE
 from cdc.mysql.snapshot import CHUNK_BYTES, SESSIONS, BaseCopy
 from cdc.mysql.window import read_window
-from cdc.position import GtidSet
+from cdc.position import GtidPosition, GtidSet
 from cdc.server import Side
 from tests.servers.mysql import MySQLDatabase
 from tests.servers.proxy import Proxy
@@ -72,7 +72,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, mysql_database: MySQLDatabase) ->
 
 def copied(
     server: Server, database: MySQLDatabase, names: tuple[str, ...] = ("bag", "t"), sessions: int = 1
-) -> tuple[GtidSet, dict[str, list[tuple[str | None, ...]]]]:
+) -> tuple[GtidPosition, dict[str, list[tuple[str | None, ...]]]]:
     tables = [FoundTable(database.name, name, "InnoDB") for name in names]
     with BaseCopy(server, tables, sessions=sessions, patched=True) as copy, copy.reading(copy.shapes) as ahead:
         rows = {

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cdc.event import Column, Engine, Table
+from cdc.mysql.dialect import MARIADB, MYSQL
 from cdc.types import TYPES, Form, element, is_array
 from sinks.across import INDEX_BYTES, NAMES, TargetColumn, target_columns
 
@@ -64,6 +65,14 @@ def table_of(engine: Engine, of: Column, *, key: bool = False) -> Table:
     return Table("s", "t", 0, (of,), ("v",) if key else (), "d" if key else "f", (), engine=engine)
 
 
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+_ON_MYSQL = [
+    target_columns(table_of("mariadb", column(name, name)), "mysql")[0].type_sql.partition(" CHARACTER")[0]
+    for name in ("uuid", "inet4", "inet6")
+]
 (_JSON,) = target_columns(table_of("mysql", column("json", "json")), "mysql")
 HEAD = f"""# Types
 
@@ -90,12 +99,28 @@ the longest `varchar` outside the key become `longtext`.
 | in a key | on MySQL |
 |---|---|
 """
+RELATIVES = f"""
+`uuid`, `inet4` and `inet6` are MariaDB's alone, `json` is MySQL's: to MariaDB it is a name for `longtext`.
+
+## MySQL ↔ MariaDB
+
+A column has its own type, and the values their text, with these exceptions:
+
+| | there |
+|---|---|
+| `json` of MySQL | `longtext` of the very text; MariaDB's own has the check `json_valid`, which is not set |
+| `uuid`, `inet4`, `inet6` of MariaDB | {", ".join(_code(there) for there in _ON_MYSQL)} of their text |
+| `utf8mb4_0900_ai_ci`, `_as_ci`, `_as_cs` of MySQL | `utf8mb4_uca1400_nopad_ai_ci`, … |
+| `utf8mb4_uca1400_ai_ci`, `_as_ci`, `_as_cs`, with `nopad` or without | `utf8mb4_0900_ai_ci`, … |
+| any other collation that the target lacks | one that compares bytes: `{MYSQL.collation}`, `{MARIADB.collation}` |
+"""
 
 
 def document() -> str:
     parts = [HEAD]
     for engine, other in OTHER.items():
-        parts.append(f"\n## {NAMES[engine]} → {NAMES[other]}\n\n")
+        source, target = (NAMES[e] + (", MariaDB" if e == "mysql" else "") for e in (engine, other))
+        parts.append(f"\n## {source} → {target}\n\n")
         parts.append(f"| {NAMES[engine]} | in an event | on {NAMES[other]} | | |\n|---|---|---|---|---|\n")
         parts += [_row(engine, column) for column in columns(engine)]
         if engine == "postgresql":
@@ -106,6 +131,7 @@ def document() -> str:
                 for name, there in keys
                 if "up to" in there.note and name != "json"
             ]
+    parts.append(RELATIVES)
     return "".join(parts)
 
 
@@ -143,10 +169,6 @@ def _short(there: TargetColumn) -> str:
 def _key(of: Column) -> tuple[str, TargetColumn]:
     (there,) = target_columns(table_of("postgresql", of, key=True), "mysql")
     return _shown(of), there
-
-
-def _code(text: str) -> str:
-    return f"`{text}`"
 
 
 if __name__ == "__main__":

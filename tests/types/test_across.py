@@ -24,6 +24,7 @@ import cdc.mysql.values
 import cdc.postgres.values
 from cdc.errors import ROW_TOO_LARGE, CdcError
 from cdc.event import Column, Table
+from cdc.mysql.session import dialect_in
 from cdc.mysql.tables import Definition, table_of
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.session import Server
@@ -263,7 +264,7 @@ def to_postgres(at_source: Any, at_target: psycopg.Connection[Any], table: Table
     """Put all rows there; what was refused, by number."""
     column, of = target_columns(table, "postgresql")[1], table.columns[1]
     with at_source.cursor() as cursor:
-        text = cdc.mysql.values.select_expression(of, "v")
+        text = cdc.mysql.values.select_expression(of, "v", dialect_in(at_source))
         cursor.execute(f"SELECT id, CONVERT({text} USING utf8mb4) FROM {table.name}")
         texts, refused = through(column, cdc.mysql.values.encoder(of), dict(cursor.fetchall()))
     at_target.execute(f"CREATE TABLE x.{table.name} (id int PRIMARY KEY, v {column.type_sql})".encode())
@@ -284,12 +285,14 @@ def compare(at_postgres: psycopg.Connection[Any], at_mysql: Any, table: Table, w
     place = sql.Identifier("public" if table.engine == "postgresql" else "x", table.name)
     ours = digests(at_postgres.execute(on_postgres.digest_query(table, only=False, at=place)))
     with at_mysql.cursor() as cursor:
-        cursor.execute(on_mysql.digest_query(table, only=False, at=quoted(table.name)))
+        cursor.execute(on_mysql.digest_query(table, dialect_in(at_mysql), only=False, at=quoted(table.name)))
         theirs = digests(cursor.fetchall())
         buckets = differing(ours, theirs)
         if buckets:
             here = set(at_postgres.execute(on_postgres.rows_query(table, buckets[0], only=False, at=place)))
-            cursor.execute(on_mysql.rows_query(table, buckets[0], only=False, at=quoted(table.name)))
+            cursor.execute(
+                on_mysql.rows_query(table, buckets[0], dialect_in(at_mysql), only=False, at=quoted(table.name))
+            )
             pytest.fail(f"{what}: {here ^ set(cursor.fetchall())}")
         cursor.execute(f"SELECT count(*) FROM {table.name}")
         ((rows,),) = cursor.fetchall()

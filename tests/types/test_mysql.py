@@ -19,7 +19,7 @@ from cdc.event import Column, Table
 from cdc.mysql import tablemap, wire
 from cdc.mysql.events import MySqlTransaction, TableStream
 from cdc.mysql.rows import parse_rows
-from cdc.mysql.session import Server
+from cdc.mysql.session import Server, dialect_in
 from cdc.mysql.tablemap import TableMap
 from cdc.mysql.tables import Definition, column_of
 from cdc.mysql.values import encoder, select_expression, to_text
@@ -52,8 +52,9 @@ def contrary(mysql_server: MySQL) -> Iterator[MySQL]:
 def selected(database: MySQLDatabase, table: str, columns: list[Column]) -> list[Row]:
     """Source texts, by a session of ours."""
     server = Server(Side.SOURCE, "types", database.url(), database.server.password)
-    expressions = ", ".join(select_expression(shape, f"`{shape.name}`") for shape in columns)
     with closing(server.connect(raw=True)) as connection, connection.cursor() as cursor:
+        dialect = dialect_in(connection)
+        expressions = ", ".join(select_expression(shape, f"`{shape.name}`", dialect) for shape in columns)
         cursor.execute(f"SELECT {expressions} FROM {table} ORDER BY id")
         return [list(row) for row in cursor.fetchall()]
 

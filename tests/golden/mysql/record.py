@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cdc.event import Column
+from cdc.mysql.dialect import MYSQL
 from cdc.mysql.tables import Definition, column_of
 from cdc.mysql.values import select_expression
 from tests.servers.mysql import MySQL, MySQLDatabase
@@ -85,7 +86,7 @@ def selected(database: MySQLDatabase, table: str, shape: Column) -> list[str | N
     with database.connect() as connection, connection.cursor() as cursor:
         connection.decoders = {}
         cursor.execute(SESSION)
-        cursor.execute(f"SELECT {select_expression(shape, 'v')} FROM {table} ORDER BY id")
+        cursor.execute(f"SELECT {select_expression(shape, 'v', MYSQL)} FROM {table} ORDER BY id")
         return [row[0] for row in cursor.fetchall()]
 
 

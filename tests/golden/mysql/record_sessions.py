@@ -36,6 +36,7 @@ def record(mysql: MySQL, statements: str) -> dict[str, Any]:
     with closing(Catalog(server)) as catalog:
         shape = catalog.shape("golden", "t")
         before = catalog.executed()
+        assert isinstance(before, GtidSet)
     assert shape
     with mysql.connect("golden") as connection, connection.cursor() as cursor:
         cursor.execute(statements)

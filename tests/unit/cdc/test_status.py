@@ -124,7 +124,7 @@ def on_mysql(
     last: str, *, executed: str = "1-20", purged: str = "1-3", keeps_s: int | None = 86_400, reads: bool = True
 ) -> SourceStatus:
     """A source whose log ended with `last` 2.5 s ago."""
-    sets = (GtidSet.parse(f"{UUID}:{text}") for text in (purged, executed))
+    sets = [GtidSet.parse(f"{UUID}:{text}") for text in (purged, executed, executed)]
     facts = MySqlFacts(NOW_US, "connection 7", reads, BinlogFacts("binlog.000004", 5 * GIB, keeps_s, *sets))
     tail = Tail((replace(end(8, ago_s=2.5), position=f"{UUID}:{last}"),), 3)
     return source_status("billing", "mysql", tail, facts, None, None)
@@ -151,7 +151,7 @@ def test_a_mysql_server_that_lost_what_is_needed() -> None:
 
 
 def test_the_states_of_a_mysql_source() -> None:
-    facts = MySqlFacts(NOW_US, None, False, BinlogFacts("binlog.000001", 1, None, GtidSet(), GtidSet()))
+    facts = MySqlFacts(NOW_US, None, False, BinlogFacts("binlog.000001", 1, None, GtidSet(), GtidSet(), GtidSet()))
     assert source_status("billing", "mysql", Tail(()), facts, None, None).state == "never started"
     moved_here = source_status("billing", "mysql", Tail((end(1),), 0), facts, None, None)
     assert (moved_here.state, moved_here.problem) == ("stopped", None)

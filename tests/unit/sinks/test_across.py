@@ -10,6 +10,7 @@ import pytest
 from cdc.event import Column, Engine, Table
 from cdc.types import TYPES
 from sinks.across import INDEX_BYTES, UnfitError, on_target, problems, target_columns
+from sinks.relatives import collation_on
 from tests.types.document import DECLARED, FILE, OTHER, document
 
 
@@ -35,6 +36,38 @@ def test_every_type_has_one_on_the_other_engine(engine: Engine) -> None:
         declared = DECLARED[engine].get(name, [name])[0]
         (there,) = target_columns(shape(column("v", name, declared, enum_values=("a",)), engine=engine), OTHER[engine])
         assert there.type_sql
+
+
+@pytest.mark.parametrize("engine", ["mysql", "mariadb"])
+def test_every_type_has_one_on_the_relative(engine: Engine) -> None:
+    relative: Engine = "mariadb" if engine == "mysql" else "mysql"
+    for name in TYPES[engine]:
+        declared = DECLARED["mysql"].get(name, [name])[0]
+        of = column("v", name, declared, enum_values=("a",))
+        ((here,), (there,)) = (target_columns(shape(of, engine=engine), target) for target in (engine, relative))
+        only = name in ("uuid", "inet4", "inet6") if engine == "mariadb" else name == "json"
+        assert (here.type_sql == there.type_sql) is not only
+
+
+@pytest.mark.parametrize(
+    ("engine", "collation", "there"),
+    [
+        ("mysql", "utf8mb4_0900_ai_ci", "utf8mb4_uca1400_nopad_ai_ci"),
+        ("mysql", "utf8mb4_0900_bin", "utf8mb4_nopad_bin"),
+        ("mysql", "utf8mb4_de_pb_0900_ai_ci", "utf8mb4_nopad_bin"),
+        ("mysql", "latin1_swedish_ci", "latin1_swedish_ci"),
+        ("mysql", "utf8mb3_tolower_ci", "utf8mb3_nopad_bin"),
+        ("mariadb", "utf8mb4_uca1400_nopad_as_cs", "utf8mb4_0900_as_cs"),
+        ("mariadb", "utf8mb4_uca1400_ai_ci", "utf8mb4_0900_ai_ci"),
+        ("mariadb", "utf8mb4_uca1400_ai_cs", "utf8mb4_0900_bin"),
+        ("mariadb", "utf8mb4_uca1400_turkish_nopad_ai_ci", "utf8mb4_0900_bin"),
+        ("mariadb", "latin1_swedish_nopad_ci", "latin1_bin"),
+        ("mariadb", "utf8mb4_general_ci", "utf8mb4_general_ci"),
+    ],
+)
+def test_a_collation_that_the_relative_lacks_becomes_no_coarser_one(engine: Engine, collation: str, there: str) -> None:
+    relative: Engine = "mariadb" if engine == "mysql" else "mysql"
+    assert collation_on(collation.partition("_")[0], collation, relative) == there
 
 
 def test_the_same_engine_keeps_every_declaration() -> None:

@@ -71,7 +71,7 @@ def test_a_copy_cut_short_begins_again_in_the_same_epoch_and_goes_on_counting(cu
 
 def test_a_server_that_lacks_what_was_published_is_refused() -> None:
     """CORRECTNESS 6: another one took over without it, or this one forgot it in a crash."""
-    error = refusal(RUNNING, replace(SERVER, executed=gtids(f"{ONE}:1-11:13-20")))
+    error = refusal(RUNNING, replace(SERVER, history=gtids(f"{ONE}:1-11:13-20")))
     assert error.code is HISTORY_FORKED
     assert f"{ONE}:12" in error.text
 
@@ -79,7 +79,7 @@ def test_a_server_that_lacks_what_was_published_is_refused() -> None:
 @pytest.mark.parametrize("purged", [f"{ONE}:1-13", f"{ONE}:1-3,{TWO}:1"])
 def test_a_log_that_was_purged_beyond_the_checkpoint_is_refused(purged: str) -> None:
     executed = gtids(f"{ONE}:1-20,{TWO}:1-5")
-    assert refusal(RUNNING, replace(SERVER, executed=executed, purged=gtids(purged))).code is LOG_PURGED
+    assert refusal(RUNNING, replace(SERVER, history=executed, purged=gtids(purged))).code is LOG_PURGED
 
 
 def test_a_log_that_was_purged_right_up_to_the_checkpoint_continues() -> None:
@@ -108,7 +108,7 @@ def test_other_tables_are_refused() -> None:
 
 
 def test_copying_again_opens_an_epoch_above_the_last() -> None:
-    forked = replace(SERVER, executed=gtids("-"))
+    forked = replace(SERVER, history=gtids("-"))
     plan = decide("billing", replace(RUNNING, start=replace(START, epoch=9_000)), forked, "copy-again")
     assert plan == Plan(True, 9_001, 0, None, None, Opened("copy_again", None))
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdc.event import Column
+from cdc.mysql.dialect import MARIADB, MYSQL
 from cdc.mysql.values import double_text, encoder, select_expression, to_single, to_text
 from cdc.types import TYPES
 
@@ -72,7 +73,8 @@ def test_every_type_has_both_rules() -> None:
         shape = Column("v", name, name, 0, -1, 1, not_null=False)
         encoder(shape)
         to_text(shape)
-        assert "`v`" in select_expression(shape, "`v`")
+        for dialect in (MYSQL, MARIADB):
+            assert "`v`" in select_expression(shape, "`v`", dialect)
     with pytest.raises(KeyError):
         encoder(column("geometry"))
 
@@ -154,4 +156,4 @@ def test_sql_of_a_column() -> None:
         "decimal(9,2) unsigned zerofill": "CAST(`v` AS DECIMAL(9,2))",
         "json": "`v`",
     }
-    assert {expression: select_expression(column(expression), "`v`") for expression in expected} == expected
+    assert {expression: select_expression(column(expression), "`v`", MYSQL) for expression in expected} == expected

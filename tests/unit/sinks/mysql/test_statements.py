@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdc.mysql.dialect import MYSQL
 from sinks.mysql.statements import Statements
 from tests.log_writer import column, table
 
 SHAPE = table("public.t", {"id": "int4", "v": "text", "n": "numeric", "b": "bytea", "f": "float8"}, ["id"])
 SHAPE = replace(SHAPE, columns=(*SHAPE.columns, column("d", "numeric", 6, type_expression="numeric(9,2)")))
-SQL = Statements(SHAPE, "0123456789abcdef", "home")
+SQL = Statements(SHAPE, "0123456789abcdef", "home", MYSQL)
 
 
 def test_each_kind_has_its_literal() -> None:
@@ -57,5 +58,5 @@ def test_a_string_ends_where_it_ends(text: str) -> None:
 
 def test_names_are_quoted() -> None:
     odd = replace(table("far`away.t`%s", {"i`d": "int4"}, ["i`d"]))
-    assert Statements(odd, "0" * 16, "home").delete_one(1) == "DELETE FROM `far``away`.`t``%s` WHERE `i``d` = 1"
+    assert Statements(odd, "0" * 16, "home", MYSQL).delete_one(1) == "DELETE FROM `far``away`.`t``%s` WHERE `i``d` = 1"
     assert SQL.delete_one(1) == "DELETE FROM `home`.`t` WHERE `id` = 1"
