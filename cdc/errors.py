@@ -123,6 +123,7 @@ SOURCE_AUTH = _code(
     "the source database refuses the login of {user}: {problem}",
     "set the password in the variable or file that cdc.toml names for [source.{source}]; cdc setup makes the role",
 )
+SOURCE_TLS = _code("SOURCE_TLS", Kind.STOP, "no trusted connection to the source database: {problem}", "{fix}")
 SOURCE_PREREQUISITE = _code("SOURCE_PREREQUISITE", Kind.STOP, "{problem}", "{fix}")
 SOURCE_HELD = _code(
     "SOURCE_HELD",
@@ -485,6 +486,7 @@ TARGET_AUTH = _code(
     "set the password: of a sink in the variable or file that cdc.toml names for [sink.{sink}], of a restore in "
     "PGPASSWORD or ~/.pgpass, MYSQL_PWD or ~/.my.cnf",
 )
+TARGET_TLS = _code("TARGET_TLS", Kind.STOP, "no trusted connection to the target database: {problem}", "{fix}")
 TARGET_REFUSED = _code(
     "TARGET_REFUSED",
     Kind.STOP,

@@ -13,9 +13,11 @@ from ipaddress import ip_address
 from cdc.errors import (
     SOURCE_AUTH,
     SOURCE_PREREQUISITE,
+    SOURCE_TLS,
     SOURCE_UNREACHABLE,
     TARGET_AUTH,
     TARGET_REFUSED,
+    TARGET_TLS,
     TARGET_UNREACHABLE,
     CdcError,
 )
@@ -59,6 +61,12 @@ class Endpoint:
         if self.side is Side.SOURCE:
             return CdcError(SOURCE_AUTH, source=self.name, user=user, problem=problem)
         return CdcError(TARGET_AUTH, sink=self.name, user=user, problem=problem)
+
+    def untrusted(self, problem: str, fix: str) -> CdcError:
+        """No connection as private as it was asked for; `fix` names the parameters of the URL."""
+        if self.side is Side.SOURCE:
+            return CdcError(SOURCE_TLS, source=self.name, problem=problem, fix=fix)
+        return CdcError(TARGET_TLS, sink=self.name, problem=problem, fix=fix)
 
     def unreachable(self, problem: str) -> CdcError:
         """Away, or busy: try again."""

@@ -12,12 +12,15 @@ import ssl
 _PATIENCE_S = 3.0
 
 
-def fault(host: str, port: int, *, ca_file: str | None = None, check_host: bool = True) -> str:
-    """What is wrong with the server's certificate, or with its speaking TLS at all."""
+def fault(host: str, port: int, *, ca_file: str | None = None, check_host: bool = True, request: bytes = b"") -> str:
+    """What is wrong with the server's certificate, or with its speaking TLS at all.
+
+    `request`: what a protocol that begins in plain text asks for TLS by; the answer is one byte.
+    """
     try:
         context = ssl.create_default_context(cafile=ca_file)
         context.check_hostname = check_host
-        _greet(host, port, context)
+        _greet(host, port, context, request)
     except ssl.SSLCertVerificationError as error:
         return f"the certificate of {host}:{port} is not trusted: {error.verify_message.rstrip('.')}"
     except (ssl.SSLError, ConnectionResetError):
@@ -39,9 +42,9 @@ def speaks_tls(host: str, port: int) -> bool:
     return True
 
 
-def _greet(host: str, port: int, context: ssl.SSLContext) -> None:
-    with (
-        socket.create_connection((host, port), _PATIENCE_S) as plain,
-        context.wrap_socket(plain, server_hostname=host),
-    ):
-        pass
+def _greet(host: str, port: int, context: ssl.SSLContext, request: bytes = b"") -> None:
+    with socket.create_connection((host, port), _PATIENCE_S) as plain:
+        if request:
+            plain.sendall(request)
+            plain.recv(1)
+        context.wrap_socket(plain, server_hostname=host).close()

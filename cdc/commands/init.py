@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from cdc.config import NAME, parse, refuse_password, store_url
 from cdc.engine import database_url, engine_of
 from cdc.errors import ARGUMENT_INVALID, FILE_EXISTS, CdcError
+from cdc.event import Engine
 from cdc.secret import new_key
 
 _NOT_IN_NAME = re.compile(r"[^a-z0-9_-]+")
@@ -102,6 +103,7 @@ def _source_text(source: NewSection) -> str:
     return (_ON_MYSQL if on_mysql else _ON_POSTGRES).format(
         head=f"[source.{source.name}]".ljust(33) + f" # topics {topics}",
         url=source.url,
+        link=_LINKS[engine_of(source.url)],
         variable=source.variable,
         tables=f'tables = ["{schema}.*"]'.ljust(33) + " ",
         exclude=f"{place}.sessions",
@@ -109,9 +111,15 @@ def _source_text(source: NewSection) -> str:
 
 
 def _sink_text(sink: NewSection, source: str) -> str:
-    return _SINK.format(name=sink.name, source=source, url=sink.url, variable=sink.variable)
+    return _SINK.format(
+        name=sink.name, source=source, url=sink.url, link=_LINKS[engine_of(sink.url)], variable=sink.variable
+    )
 
 
+_LINKS: dict[Engine, str] = {
+    "postgresql": "over a network: …?sslmode=verify-full&sslrootcert=/etc/cdc/ca.pem",
+    "mysql": "over a network: …?ssl-mode=VERIFY_IDENTITY&ssl-ca=/etc/cdc/ca.pem",
+}
 _HEAD = """\
 # cdc: one file for all hosts; a process reads only [kafka] and its own section's secrets.
 # A secret is "${{NAME}}" (environment) or "file:/path"; it is never written here.
@@ -123,13 +131,14 @@ bootstrap_servers = "{kafka}"
 
 # [kafka.options]                 # librdkafka's properties under their own names
 # security.protocol = "SASL_SSL"
+# ssl.ca.location = "/etc/cdc/kafka-ca.pem"
 # sasl.mechanism = "SCRAM-SHA-512"
 # sasl.username = "cdc"
 # sasl.password = "${{KAFKA_PASSWORD}}"
 """
 _SOURCE = """\
 {head}
-url = "{url}"
+url = "{url}"  # {link}
 password = "${{{variable}}}"
 {tables}# globs schema.table; cdc check lists every table that stays out, and why
 # exclude = ["{exclude}"]
@@ -152,7 +161,7 @@ _ON_MYSQL = (
 _SINK = """\
 [sink.{name}]
 source = "{source}"
-url = "{url}"
+url = "{url}"  # {link}
 password = "${{{variable}}}"
 # existing_rows = "refuse"        # "truncate": empty a table that has rows of its own, then copy
 """

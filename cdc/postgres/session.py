@@ -11,6 +11,7 @@ message: it is cut out of whatever libpq says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc.errors import CdcError
 from cdc.server import Endpoint, Side
+from cdc.tls import fault
 
 __all__ = ["SESSION", "Server", "Side", "options_string"]
 
@@ -55,7 +57,12 @@ _PASSING = ("08", "40", "53", "57P01", "57P02", "57P03", "57P05", "55P03", "25P0
 _AUTH = ("28",)
 # A refused login has no SQLSTATE in libpq's answer, only the server's words.
 _AUTH_WORDS = ("authentication failed", "no password supplied", "pg_hba.conf", 'role "', "SASL")
-_REFUSED_WORDS = ('database "', "permission denied", "invalid connection option", "certificate", "SSL")
+_REFUSED_WORDS = ('database "', "permission denied", "invalid connection option")
+# Not "SSL" alone: that word is also in what libpq says of a TLS connection that broke, which passes.
+_TLS_WORDS = ("certificate", "private key", "does not support SSL", "no encryption", " alert ", "channel binding")
+_TLS_FIX = "sslmode, sslrootcert, sslcert and sslkey in url, as with psql; docs/SECURITY.md has an example"
+_TLS_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+_QUOTED = re.compile('"[^"]*"')
 
 
 def options_string(extra: Mapping[str, str] | None = None) -> str:
@@ -109,6 +116,8 @@ class Server(Endpoint):
         problem = self.problem(error)
         state = error.sqlstate
         if state is None:
+            if any(word in _QUOTED.sub("", problem) for word in _TLS_WORDS):
+                return self.untrusted(self._distrust(problem), _TLS_FIX)
             if _needs_password(error) or any(word in problem for word in _AUTH_WORDS):
                 return self.login_refused(self._user, problem)
             if any(word in problem for word in _REFUSED_WORDS) or isinstance(error, psycopg.ProgrammingError):
@@ -124,6 +133,16 @@ class Server(Endpoint):
         """The server's words on one line, with its detail, without our password."""
         detail = error.diag.message_detail
         return self.hidden("; ".join(filter(None, ((error.diag.message_primary or str(error)), detail))))
+
+    def _distrust(self, problem: str) -> str:
+        """libpq does not tell why it trusts a certificate too little."""
+        given = conninfo_to_dict(self.url)
+        host, port = str(given.get("host", "")), str(given.get("port", "5432"))
+        if "verify failed" not in problem or not host or host.startswith("/") or not port.isdigit():
+            return problem
+        root = given.get("sslrootcert")
+        ca_file = None if root in (None, "system") else str(root)
+        return fault(host, int(port), ca_file=ca_file, check_host=False, request=_TLS_REQUEST) or problem
 
     @property
     def _user(self) -> str:

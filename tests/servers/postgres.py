@@ -50,7 +50,7 @@ class Postgres(Server):
         programs: Path = POSTGRES_BIN,
     ) -> None:
         super().__init__(directory)
-        self._programs = programs
+        self.programs = programs
         self._env = os.environ | ({} if programs == POSTGRES_BIN else {"LD_LIBRARY_PATH": _unpacked_libraries()})
         self.data = directory / "data"
         identity = directory / "identity.json"
@@ -78,7 +78,7 @@ class Postgres(Server):
 
     def spawn(self) -> Process:
         return Process(
-            [self._programs / "postgres", "-D", self.data],
+            [self.programs / "postgres", "-D", self.data],
             self.log,
             env=self._env,
             privileges=_privileges(),
@@ -121,7 +121,7 @@ class Postgres(Server):
     def env(self, dbname: str = "postgres", user: str = "postgres") -> dict[str, str]:
         """This process's environment with libpq's PG* variables, for psql, pgbench and pg_dump."""
         connection = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGDATABASE": dbname, "PGUSER": user}
-        return os.environ | connection | {"PGPASSWORD": self.password}
+        return self._env | connection | {"PGPASSWORD": self.password}
 
     def connect(self, dbname: str = "postgres", *, autocommit: bool = True) -> psycopg.Connection[Row]:
         """A superuser's connection."""
@@ -143,12 +143,9 @@ class Postgres(Server):
         passwords = self.directory / "initdb.password"
         passwords.touch(mode=0o600)
         passwords.write_text(password)
-        if os.geteuid() == 0:
-            server = _server_user()
-            for path in (self.directory, passwords):
-                shutil.chown(path, server.pw_uid, server.pw_gid)
+        as_server(self.directory, passwords)
         initdb = [
-            str(self._programs / "initdb"),
+            str(self.programs / "initdb"),
             "-D",
             str(self.data),
             "-U",
@@ -225,6 +222,14 @@ class Database:
 
 def _unpacked_libraries() -> str:
     return ":".join(map(str, POSTGRES15.glob("usr/lib/*-linux-*")))
+
+
+def as_server(*paths: Path) -> None:
+    """Give the server what it must own."""
+    if os.geteuid() == 0:
+        server = _server_user()
+        for path in paths:
+            shutil.chown(path, server.pw_uid, server.pw_gid)
 
 
 def _server_user() -> pwd.struct_passwd:
