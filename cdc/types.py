@@ -26,6 +26,7 @@ class Form(Enum):
     TEXT = "string"
     DECIMAL = "string, the server's digits"
     BYTES = "string, base64"
+    UNSIGNED = "string, base64 of the number's bytes, the highest first"
     BITS = "true or false for one bit; more: string, base64, the lowest byte first"
     DATE = "string, ISO date with Z; infinity and BC in the server's text"
     TIME = "string, ISO time with Z"
@@ -79,7 +80,7 @@ TYPES: dict[Engine, dict[str, Type]] = {
         Type("int", Form.INTEGER, 4),
         Type("int unsigned", Form.INTEGER, -5),
         Type("bigint", Form.INTEGER, -5),
-        Type("bigint unsigned", Form.DECIMAL, 3),
+        Type("bigint unsigned", Form.UNSIGNED, 3),
         Type("decimal", Form.DECIMAL, 3),
         Type("float", Form.FLOAT, 7),
         Type("double", Form.FLOAT, 8),

@@ -22,6 +22,8 @@ from cdc.mysql import values
 from cdc.mysql.values import ToText, bit_length, fraction_digits, precision, scale
 from cdc.types import Form, element
 
+DECIMAL = "org.apache.kafka.connect.data.Decimal"
+
 
 def encode(column: Column, types: Types) -> Carried:
     """Of a column of these types."""
@@ -31,7 +33,7 @@ def encode(column: Column, types: Types) -> Carried:
     return Carried(
         column.name,
         schema if column.not_null else optional(schema),
-        values.encoder(column) if types == "exact" else _json(schema, native),
+        _json(schema, native) if types == "debezium" and _debezium(column) else values.encoder(column),
         native,
         zero if there is None and column.not_null else there,
         zero if column.not_null else None,
@@ -54,6 +56,7 @@ _INTEGERS: dict[str, Schema] = {
     "int": INT32,
     "int unsigned": INT64,
     "bigint": INT64,
+    "bigint unsigned": named(BYTES, DECIMAL, ("scale", "0"), ("connect.decimal.precision", "20")),
     "year": named(INT32, "io.debezium.time.Year"),
 }
 _NAMED: dict[str, Schema] = {
@@ -86,7 +89,7 @@ def _debezium(column: Column) -> Schema | None:
     match column.type:
         case "decimal":
             parameters = ("scale", str(scale(column))), ("connect.decimal.precision", str(precision(column)))
-            return named(BYTES, "org.apache.kafka.connect.data.Decimal", *parameters)
+            return named(BYTES, DECIMAL, *parameters)
         case "bigint unsigned":
             return INT64
         case "date":
@@ -113,6 +116,8 @@ def _native(column: Column, types: Types) -> Native:
             return as_it_is
         case Form.BYTES:
             return lambda text: bytes.fromhex(text.decode())
+        case Form.UNSIGNED:
+            return _unscaled
         case Form.BITS:
             bits = bit_length(column)
             size = (bits + 7) // 8
@@ -180,6 +185,7 @@ _ZEROS = {
     Form.INTEGER: b"0",
     Form.FLOAT: b"0",
     Form.BITS: b"0",
+    Form.UNSIGNED: b"0",
     Form.TEXT: b"",
     Form.BYTES: b"",
     Form.DATE: b"1970-01-01",

@@ -108,6 +108,7 @@ class TableStream:
         key = self._key_of(row, txn)
         self._open(txn, marker)
         txn.ordinal = ordinal = txn.ordinal + 1
+        txn.counts[self._name] = ordinal
         form = self._format
         fields = (form.no_image, self._image(row, txn), txn.pos, 0, ordinal, b"r", form.no_tail)
         return [Record(self.topic, key, self._fill(fields))]

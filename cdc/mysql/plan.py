@@ -54,7 +54,7 @@ from cdc.mysql.tablemap import (
     character_prefix,
     utf8_labels,
 )
-from cdc.mysql.values import float_json, on_calendar
+from cdc.mysql.values import float_json, on_calendar, unsigned_json
 
 ReadImage = Callable[[bytes, int], tuple[int, bytes | None, bytes]]
 Rule = Callable[[Any], Any]
@@ -289,7 +289,9 @@ def _integer(column: MappedColumn, size: int) -> Kind:
     code = _INTEGER_CODES[size]
     if not column.unsigned:
         return Kind(code, 0, "v", b"%d")
-    return Kind(code.upper(), 0, "v", b'"%d"' if size == 8 else b"%d")
+    if size == 8:
+        return Kind("Q", 0, _CALL, rule=unsigned_json)
+    return Kind(code.upper(), 0, "v", b"%d")
 
 
 def _bit(column: MappedColumn) -> Kind:

@@ -103,6 +103,15 @@ def _decimal(value: bytes) -> bytes:
     return b'"%b"' % value
 
 
+def unsigned_json(value: int) -> bytes:
+    """As Connect's Decimal without a fraction: two's complement, big-endian, as short as it can be."""
+    return b'"%b"' % b2a_base64(value.to_bytes(value.bit_length() // 8 + 1, "big"), newline=False)
+
+
+def _unsigned(value: bytes) -> bytes:
+    return unsigned_json(int(value))
+
+
 def _float(value: bytes) -> bytes:
     return float_json(float(value))
 
@@ -152,6 +161,7 @@ _ENCODERS: dict[Form, Encoder] = {
     Form.TEXT: encode_text,
     Form.DECIMAL: _decimal,
     Form.BYTES: _bytes,
+    Form.UNSIGNED: _unsigned,
     Form.DATE: _date,
     Form.TIME: _time,
     Form.TIMESTAMP: _moment,
@@ -191,6 +201,10 @@ def _back_bytes(value: str) -> str:
     return b64decode(value, validate=True).hex()
 
 
+def _back_unsigned(value: str) -> str:
+    return str(int.from_bytes(b64decode(value, validate=True), "big"))
+
+
 def _back_moment(value: str) -> str:
     return value[:-1].replace("T", " ") if value[-1] == "Z" else value
 
@@ -201,6 +215,7 @@ _BACK: dict[Form, ToText] = {
     Form.DECIMAL: str,
     Form.BITS: _back_bit,
     Form.BYTES: _back_bytes,
+    Form.UNSIGNED: _back_unsigned,
     Form.DATE: _back_moment,
     Form.TIME: _back_moment,
     Form.TIMESTAMP: _back_moment,

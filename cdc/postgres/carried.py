@@ -43,6 +43,7 @@ _VARIABLE = struct("io.debezium.data.VariableScaleDecimal", ("scale", INT32), ("
 def encode(column: Column, types: Types, *, keyed: bool) -> Carried:
     """Of a column of these types; `keyed`: it is in the key, and so in every image."""
     schema, native = _schema(column, types), _native(column, types)
+    differs = _debezium(column, element(column.type).name) is not None
     unavailable = _unavailable(column, schema)
     # A value of variable length that has no placeholder is null where the log did not carry it.
     may_lack = (
@@ -52,7 +53,7 @@ def encode(column: Column, types: Types, *, keyed: bool) -> Carried:
     return Carried(
         column.name,
         optional(schema) if nullable else schema,
-        values.encoder(column.type, column.typmod) if types == "exact" else _json(schema, native),
+        _json(schema, native) if types == "debezium" and differs else values.encoder(column.type, column.typmod),
         native,
         unavailable,
         _invented(column, native) if column.not_null else None,

@@ -128,6 +128,7 @@ class TableStream:
         key = self._key(row) if self._key else None
         self._open(txn, marker)
         txn.ordinal = ordinal = txn.ordinal + 1
+        txn.counts[self._name] = ordinal
         fields = (self._nothing, self._image(row, lsn), lsn, lsn, ordinal, b"r", self._format.no_tail)
         return [Record(self.topic, key, self._fill(fields))]
 

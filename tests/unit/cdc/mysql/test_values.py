@@ -24,7 +24,7 @@ def column(expression: str, name: str = "v") -> Column:
 EXAMPLES: list[tuple[str, str, Any]] = [
     ("tinyint", "-128", -128),
     ("bigint", "-9223372036854775808", -(2**63)),
-    ("bigint unsigned", "18446744073709551615", "18446744073709551615"),
+    ("bigint unsigned", "18446744073709551615", "AP//////////"),
     ("decimal(10,2)", "-0.50", "-0.50"),
     ("year", "0000", 0),
     ("year", "2155", 2155),
