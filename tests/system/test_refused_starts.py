@@ -98,6 +98,24 @@ def test_a_role_that_may_not_replicate(pipeline: Pipeline) -> None:
         pipeline.source.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
+def test_another_form_of_values_begins_with_a_copy(pipeline: Pipeline) -> None:
+    pipeline.publish()
+    pipeline.source.execute("INSERT INTO good VALUES (1)")
+    with pipeline.source_running(), pipeline.sink_running():
+        pipeline.wait_caught_up()
+    section = f"[source.{pipeline.name}]"
+    pipeline.config.write_text(pipeline.config.read_text().replace(section, f'{section}\ntypes = "debezium"'))
+    output = refusal(pipeline)
+    assert "TYPES_CHANGED" in output
+    assert 'public.good was written with types = "exact", the configuration says "debezium"' in output
+    pipeline.source.execute(
+        "ALTER TABLE good ADD COLUMN at timestamp; INSERT INTO good VALUES (2, '2024-02-29 12:00:00')"
+    )
+    with pipeline.source_running("--reopen", "copy-again"), pipeline.sink_running():
+        pipeline.wait_caught_up()
+        assert pipeline.rows_at_target("good") == ["(1,)", '(2,"2024-02-29 12:00:00")']
+
+
 def test_a_log_topic_of_two_partitions(pipeline: Pipeline) -> None:
     pipeline.publish()
     admin = Admin({"bootstrap.servers": pipeline.bootstrap})
