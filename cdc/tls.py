@@ -6,8 +6,12 @@ wrong. Refuses nothing; it sends no certificate and no login.
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 import ssl
+from pathlib import Path
+
+from cryptography import x509
 
 _PATIENCE_S = 3.0
 
@@ -40,6 +44,14 @@ def speaks_tls(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def expired(certificate: str) -> str:
+    """What a server, of a client's certificate in a file, would not say."""
+    found = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
+    if dt.datetime.now(dt.UTC) <= found.not_valid_after_utc:
+        return ""
+    return f"the certificate {certificate} expired at {found.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _greet(host: str, port: int, context: ssl.SSLContext, request: bytes = b"") -> None:

@@ -11,6 +11,7 @@ The count of an UPDATE is that of the rows it found, whether they changed or not
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import struct
@@ -30,6 +31,7 @@ from pymysql.cursors import SSCursor
 from cdc.errors import CdcError
 from cdc.mysql.dialect import MYSQL, Dialect, Setting, dialect_of
 from cdc.server import Endpoint
+from cdc.tls import expired
 
 Isolation = Literal["REPEATABLE READ", "READ COMMITTED"]
 SslMode = Literal["DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY"]
@@ -72,6 +74,10 @@ _PASSING = frozenset({
     2002, 2003, 2005, 2006, 2013, 2055,
 })  # fmt: skip
 _AUTH = frozenset({1044, 1045, 1130, 1251, 1524, 1698, 1820, 1862, 2059, 3118})
+_DENIED = 1045
+_TLS = frozenset({2026, 3159})
+_ALERT = re.compile(r"_ALERT_[A-Z_]*(CERTIFICATE|UNKNOWN_CA|HANDSHAKE)")
+_TLS_FIX = "ssl-mode, ssl-ca, ssl-cert and ssl-key in url, as with the mysql client; docs/SECURITY.md has an example"
 _UNKNOWN_COLLATION = 1273
 _ENCODERS_ONLY = {kind: encode for kind, encode in conversions.items() if not isinstance(kind, int)}
 _NOT_THE_PROTOCOL = (struct.error, IndexError, AssertionError, UnicodeError, pymysql.InternalError)
@@ -173,8 +179,14 @@ class Server(Endpoint):
         address, from_file = self.address, _option_file()
         try:
             context = address.context()
-        except OSError as error:  # a file that is missing or no certificate
-            raise self.refused(self.hidden(f"the files of TLS in the URL cannot be used: {error}")) from None
+            late = expired(address.ssl_cert) if address.ssl_cert else ""
+        except (OSError, ValueError) as error:  # a file that is missing or no certificate
+            raise self.untrusted(
+                self.hidden(f"the files of TLS in the URL cannot be used: {error}"), _TLS_FIX
+            ) from None
+        if late:
+            # The server would only hang up.
+            raise self.untrusted(late, _TLS_FIX)
         password = self.password if self.password is not None else from_file.get("password", "")
         return {
             "host": address.host,
@@ -218,12 +230,17 @@ class Server(Endpoint):
     def error(self, error: pymysql.MySQLError) -> CdcError:
         """What a PyMySQL error means: away (try again), login refused, or the server refuses what we ask."""
         number, problem = number_of(error), self.problem(error)
-        if isinstance(getattr(error, "original_exception", None), ssl.SSLCertVerificationError):
-            return self.refused(problem)
+        distrusted = isinstance(getattr(error, "original_exception", None), ssl.SSLCertVerificationError)
+        if distrusted or number in _TLS or _ALERT.search(problem):
+            return self.untrusted(problem, _TLS_FIX)
         if number in _AUTH:
+            if number == _DENIED and self.address.ssl_cert is None:
+                problem += "; so is an account told that has REQUIRE SSL or X509, where ssl-mode or ssl-cert is missing"
             return self.login_refused(self.address.user or "the default user", problem)
         if number == _UNKNOWN_COLLATION and MYSQL.collation in problem:
             return self.refused(f"MySQL 8.0.17 or later is needed: the server has no collation {MYSQL.collation}")
+        if self.address.ssl_cert is not None and "EOF occurred" in problem:
+            problem += "; a server that does not trust the certificate of ssl-cert hangs up like that"
         broken = number == 0 or (number is None and isinstance(error, pymysql.InternalError))
         return self.unreachable(problem) if broken or number in _PASSING else self.refused(problem)
 
