@@ -47,6 +47,7 @@ from cdc.measure import DailyTime, Duration, Size
 from cdc.registry import RegistryServer, SubjectStrategy
 from cdc.secret import Secret, is_reference, parse_key
 from cdc.server import Side
+from cdc.storeurl import StoreUrl
 from cdc.topics import slot_name
 
 DEFAULT_FILE = Path("cdc.toml")
@@ -125,12 +126,8 @@ def _secret_or_none(value: object, info: ValidationInfo) -> object:
 
 def store_url(value: str) -> str:
     """A URL of a store that an archive can be kept in."""
-    parts = urlsplit(value)
-    if parts.scheme == "s3" and parts.netloc and not parts.query and "@" not in parts.netloc:
-        return value
-    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
-        return value
-    raise ValueError("an archive is at s3://BUCKET/PREFIX or file:///DIRECTORY")
+    StoreUrl.parse(value)
+    return value
 
 
 def _never(value: object) -> object:
@@ -328,7 +325,8 @@ class Archive(_Section):
         return self
 
     def url_of(self, source: str) -> str:
-        return f"{self.url.rstrip('/')}/{source}"
+        place, mark, parameters = self.url.partition("?")
+        return f"{place.rstrip('/')}/{source}{mark}{parameters}"
 
     def key(self) -> bytes | None:
         """None where `"none"` was written out."""

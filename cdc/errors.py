@@ -634,7 +634,7 @@ STORE_URL = _code(
     "STORE_URL",
     Kind.USAGE,
     "{url!r} is no place for an archive",
-    "s3://BUCKET/PREFIX or file:///DIRECTORY; credentials and endpoint of S3 from AWS_ACCESS_KEY_ID, "
+    "s3://BUCKET/PREFIX, with ?sse=AES256 or ?sse=aws:kms&kms-key=ID, or file:///DIRECTORY; credentials and endpoint of S3 from AWS_ACCESS_KEY_ID, "
     "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3, ~/.aws",
 )
 STORE_UNREACHABLE = _code(
@@ -648,6 +648,19 @@ STORE_REFUSED = _code(
     Kind.STOP,
     "the object store {url} refuses {name}: {problem}",
     "check the credentials, the bucket's name and region, and what this identity may do there",
+)
+STORE_TLS = _code(
+    "STORE_TLS",
+    Kind.STOP,
+    "no trusted connection to the object store {url} ({name}): {problem}",
+    "AWS_CA_BUNDLE=FILE names the authority that signed the store's certificate, which must name the host in "
+    "AWS_ENDPOINT_URL_S3 and not be expired",
+)
+STORE_UNENCRYPTED = _code(
+    "STORE_UNENCRYPTED",
+    Kind.STOP,
+    "the object store {url} was asked to encrypt {name} by sse={wanted} and says it did by {found}",
+    "mend the store, or leave sse out of the archive's url: its objects are encrypted by encryption_key in any case",
 )
 STORE_UNFENCED = _code(
     "STORE_UNFENCED",

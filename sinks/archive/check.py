@@ -22,7 +22,7 @@ from sinks.archive.newest import Newest, newest
 from sinks.archive.origin import findings
 from sinks.archive.plan import shown
 from sinks.archive.schedule import base_due, base_overdue, schedule_of
-from sinks.archive.store import open_store
+from sinks.archive.store import Bucket, Store, open_store
 
 _LATE_ROLLS = 5
 """So many `roll_every` behind, the archive is overdue."""
@@ -55,6 +55,7 @@ def _store(config: Config, section: Section, source: str) -> Iterator[Finding]:
         else:
             yield _failed(error)
         return
+    yield from _link(archive.store)
     if key is None:
         yield warn(
             "the archive is not encrypted: whoever reads the store reads every row", "encryption_key, and a new url"
@@ -82,7 +83,17 @@ def _empty(url: str) -> Iterator[Finding]:
     except CdcError as error:
         yield _failed(error)
     else:
+        yield from _link(store)
         yield note(f"{url} can be written; the archive is made by the archiver's first start")
+
+
+def _link(store: Store) -> Iterator[Finding]:
+    if isinstance(store, Bucket) and store.in_the_clear:
+        yield warn(
+            f"the connection to {store.in_the_clear} is not encrypted: whoever listens sees what encryption_key does "
+            "not hide",
+            "https:// in AWS_ENDPOINT_URL_S3",
+        )
 
 
 def _newest_base(section: Section, known: Newest) -> Finding:

@@ -151,9 +151,13 @@ def source_of(archive: str, url: str | None) -> Callable[[], Server] | None:
         return None
     for section in config.archives.values():
         for name in section.sources:
-            if section.url_of(name) == archive.rstrip("/"):
+            if _place(section.url_of(name)) == _place(archive):
                 return lambda: config.source(name).server()
     return None
+
+
+def _place(url: str) -> str:
+    return url.partition("?")[0].rstrip("/")
 
 
 def _checked(what: str, url: str) -> None:

@@ -2,7 +2,8 @@
 
 In: names relative to the archive's root, and bytes. Out: the same bytes. Refuses: a name that leaves the root, a
 store that cannot be reached (STORE_UNREACHABLE, which passes) or refuses (STORE_REFUSED), an object that is not there
-(`FileNotFoundError`, which callers name by what it means).
+(`FileNotFoundError`, which callers name by what it means), a server that is not trusted (STORE_TLS) or does not encrypt
+what it is asked to (STORE_UNENCRYPTED).
 
 `put_new` is the fence of the whole archive: of any number of writers one succeeds, and it is told so truthfully even
 if an answer got lost, because the loser reads what is there and compares.
@@ -30,9 +31,12 @@ from botocore.exceptions import (
     CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
+    SSLError,
 )
 
-from cdc.errors import STORE_REFUSED, STORE_UNREACHABLE, STORE_URL, CdcError
+from cdc.errors import STORE_REFUSED, STORE_TLS, STORE_UNENCRYPTED, STORE_UNREACHABLE, STORE_URL, CdcError
+from cdc.server import is_loopback
+from cdc.storeurl import StoreUrl
 
 _PART = 16 << 20
 _TRANSFER = TransferConfig(multipart_threshold=2 * _PART, multipart_chunksize=_PART, use_threads=False)
@@ -42,6 +46,7 @@ _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
 _TAKEN = frozenset({"PreconditionFailed", "412"})
 _READS = 3
 _AWAY = (ConnectionError, HTTPClientError, IncompleteReadError, CredentialRetrievalError)
+_CUT_OFF = re.compile("EOF occurred|timed out|reset by peer")
 _CLIENT = Config(
     retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10, read_timeout=60, max_pool_connections=32,
     request_checksum_calculation="when_required", response_checksum_validation="when_required",
@@ -76,22 +81,22 @@ class Store(Protocol):
 
 
 def open_store(url: str) -> Store:
-    """The store behind `s3://bucket/prefix` or `file:///directory`.
+    """The store behind `s3://bucket/prefix?sse=…` or `file:///directory`.
 
     S3 takes credentials, region and endpoint from where every AWS program does: AWS_ACCESS_KEY_ID and its kin,
     AWS_ENDPOINT_URL_S3, ~/.aws, the machine's role.
     """
     try:
-        parts = urlsplit(url)
+        given = StoreUrl.parse(url)
+        parts = urlsplit(given.place)
     except ValueError:
         raise CdcError(STORE_URL, url=_shown(url)) from None
     prefix = parts.path.strip("/")
-    if not (parts.query or parts.fragment or "@" in parts.netloc):
-        if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
-            return Directory(Path(unquote(parts.path)))
-        if parts.scheme == "s3" and parts.netloc and (not prefix or _is_name(prefix)):
-            return Bucket(parts.netloc, prefix)
-    raise CdcError(STORE_URL, url=_shown(url))
+    if parts.scheme == "file":
+        return Directory(Path(unquote(parts.path)))
+    if prefix and not _is_name(prefix):
+        raise CdcError(STORE_URL, url=_shown(url))
+    return Bucket(parts.netloc, prefix, sse=given.sse, kms_key=given.kms_key)
 
 
 def _shown(url: str) -> str:
@@ -200,7 +205,11 @@ class Directory:
 class Bucket:
     """An S3 bucket, or a prefix in one."""
 
-    def __init__(self, bucket: str, prefix: str) -> None:
+    def __init__(self, bucket: str, prefix: str, *, sse: str = "", kms_key: str = "") -> None:
+        self._encrypted = {"ServerSideEncryption": sse} if sse else {}
+        if kms_key:
+            self._encrypted["SSEKMSKeyId"] = kms_key
+        self._proven = not sse
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         with self._errors("a client"):
@@ -211,12 +220,18 @@ class Bucket:
 
     def put(self, name: str, data: Readable) -> None:
         with self._errors(name):
-            self._client.upload_fileobj(data, self._bucket, self._key(name), Config=_TRANSFER)
+            self._client.upload_fileobj(
+                data, self._bucket, self._key(name), Config=_TRANSFER, ExtraArgs=self._encrypted or None
+            )
+            if not self._proven:
+                self._prove(name)
 
     def put_new(self, name: str, data: bytes) -> bool:
         with self._errors(name):
             try:
-                self._client.put_object(Bucket=self._bucket, Key=self._key(name), Body=data, IfNoneMatch="*")
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._key(name), Body=data, IfNoneMatch="*", **self._encrypted
+                )
             except ClientError as error:
                 if _code(error) not in _TAKEN:
                     raise
@@ -252,6 +267,21 @@ class Bucket:
         with self._errors(name):
             self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
 
+    @property
+    def in_the_clear(self) -> str:
+        """The endpoint, where what is sent there crosses a network unencrypted."""
+        endpoint: str = self._client.meta.endpoint_url
+        parts = urlsplit(endpoint)
+        return endpoint if parts.scheme == "http" and not is_loopback(parts.hostname or "") else ""
+
+    def _prove(self, name: str) -> None:
+        """A store that does not know of encryption passes over what it is asked for."""
+        head = self._client.head_object(Bucket=self._bucket, Key=self._key(name))
+        wanted, found = self._encrypted["ServerSideEncryption"], head.get("ServerSideEncryption", "none")
+        if found != wanted:
+            raise CdcError(STORE_UNENCRYPTED, url=self.url, name=name, wanted=wanted, found=found)
+        self._proven = True
+
     def _key(self, name: str) -> str:
         return self._prefix + _checked(name)
 
@@ -266,6 +296,10 @@ class Bucket:
             kind = STORE_UNREACHABLE if code in _PASSING else STORE_REFUSED
             problem = error.response.get("Error", {}).get("Message") or code
             raise CdcError(kind, url=self.url, name=name, problem=f"{code}: {problem}") from None
+        except SSLError as error:
+            # Cut off in its first words, TLS is broken as any connection may be.
+            kind = STORE_UNREACHABLE if _CUT_OFF.search(str(error)) else STORE_TLS
+            raise CdcError(kind, url=self.url, name=name, problem=_shown(str(error))) from None
         except _AWAY as error:
             raise CdcError(STORE_UNREACHABLE, url=self.url, name=name, problem=_shown(str(error))) from None
         except (BotoCoreError, ValueError) as error:

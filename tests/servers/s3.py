@@ -65,11 +65,13 @@ class S3(Server):
         return name
 
     def spawn(self) -> Process:
+        return Process(self._command(), self.log, env=self._environment(), cwd=self.directory)
+
+    def _environment(self) -> dict[str, str]:
         # Beside its log, it writes files of its own into its temporary directory and home.
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
         places = {"HOME": str(self.directory), "TMPDIR": str(self.directory)}
-        env = {"PATH": os.environ["PATH"], **keys, **places}
-        return Process(self._command(), self.log, env=env, cwd=self.directory)
+        return {"PATH": os.environ["PATH"], **keys, **places}
 
     def kill9(self) -> None:
         """SIGKILL; what it leaves outside its directory goes too."""

@@ -219,6 +219,8 @@ def test_what_the_file_system_refuses_is_named(directory: Directory) -> None:
     "url",
     ["", "archive", "/archive", "file:archive", "file://host/archive", "file:///a?b", "file:///a#b", "s3:/bucket", "s3://",
      "s3:///prefix", "s3://bucket?x", "s3://bucket/p#x", "s3://bucket/a/../b", "s3://bucket/a//b", "https://bucket", "s3://[x",
+     "s3://bucket/p?", "s3://bucket?sse=yes", "s3://bucket?kms-key=k", "s3://bucket?sse=AES256&kms-key=k",
+     "s3://bucket?sse=aws:kms&kms-key=", "s3://bucket?sse=AES256&sse=aws:kms", "file:///a?sse=AES256",
      "s3://AKIA:secret@bucket/p", "s3://bucket/p?token=secret", "file://me:secret@host/a"],
 )  # fmt: skip
 def test_a_url_that_is_no_store_is_refused_without_its_secrets(url: str) -> None:
@@ -232,7 +234,11 @@ def test_a_url_that_is_no_store_is_refused_without_its_secrets(url: str) -> None
 def test_the_url_tells_the_kind_of_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     assert isinstance(open_store("file:///archive"), Directory)
-    for url, shown in (("s3://bucket", "s3://bucket"), ("s3://bucket/a/b/", "s3://bucket/a/b")):
+    for url, shown in (
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/a/b/", "s3://bucket/a/b"),
+        ("s3://bucket/a?sse=aws:kms&kms-key=k", "s3://bucket/a"),
+    ):
         store = open_store(url)
         assert isinstance(store, Bucket)
         assert store.url == shown
