@@ -281,7 +281,8 @@ def sink_run(
     Sink(
         SinkSettings(
             name=name,
-            source=loaded.source(settings.source).topic_prefix,
+            source=loaded.written(settings.source).topic_prefix,
+            written_by="debezium" if settings.source in loaded.debezium else "cdc",
             server=settings.server(),
             kafka=loaded.kafka_options(),
             existing_rows="truncate" if settings.existing_rows == "truncate" else "refuse",

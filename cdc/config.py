@@ -291,6 +291,28 @@ class Source(_Section):
         return server_of(Side.SOURCE, self.name, self.url, _password(self.password, f"source.{self.name}"))
 
 
+class Debezium(_Section):
+    """`[debezium.NAME]`: topics that a Debezium connector writes, for sinks to read in place of a source's."""
+
+    name: Name
+    topic_prefix: Annotated[str, _matching(_PREFIX)] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_it(cls, given: Any) -> Any:
+        name = given.get("name") if isinstance(given, dict) else None
+        return {"topic_prefix": name, **given} if isinstance(name, str) else given
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The connector chooses them."""
+        return ("*.*",)
+
+    def wanted(self, schema: str, table: str) -> bool:
+        """Whether a table of a replica may be one of them."""
+        return schema not in _NEVER_WANTED["postgresql"] and not schema.startswith("pg_") and bool(table)
+
+
 class Sink(_Section):
     """`[sink.NAME]`: a replica."""
 
@@ -302,6 +324,10 @@ class Sink(_Section):
 
     def server(self) -> Server:
         return server_of(Side.TARGET, self.name, self.url, _password(self.password, f"sink.{self.name}"))
+
+
+Written = Source | Debezium
+"""What a sink reads."""
 
 
 class Archive(_Section):
@@ -356,16 +382,22 @@ class Config(_Section):
     kafka: Kafka
     registry: Registry | None = None
     sources: dict[str, Source] = Field(default={}, alias="source")
+    debezium: dict[str, Debezium] = {}
     sinks: dict[str, Sink] = Field(default={}, alias="sink")
     archives: dict[str, Archive] = Field(default={}, alias="archive")
     metrics: Metrics | None = None
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
+        for name in self.debezium:
+            if name in self.sources:
+                raise ValueError(f"[debezium.{name}] and [source.{name}] have one name: sinks could mean either")
         for name, sink in self.sinks.items():
-            if sink.source not in self.sources:
-                near = _nearest(sink.source, self.sources, "; did you mean {}?")
+            if sink.source not in self.sources and sink.source not in self.debezium:
+                near = _nearest(sink.source, [*self.sources, *self.debezium], "; did you mean {}?")
                 raise ValueError(f"[sink.{name}] source: there is no [source.{sink.source}]{near}")
+            if sink.source in self.debezium and engine_of(sink.url) != "postgresql":
+                raise ValueError(f"[sink.{name}] reads [debezium.{sink.source}], which only Postgres replicas can yet")
         for name, archive in self.archives.items():
             self._archive_fits(name, archive)
         for name, source in self.sources.items():
@@ -397,6 +429,10 @@ class Config(_Section):
         if name not in self.sources:
             raise self._unknown("source", name, self.sources)
         return self.sources[name]
+
+    def written(self, name: str) -> Written:
+        """Whatever a sink reads: what one of our sources writes, or a Debezium connector."""
+        return self.debezium[name] if name in self.debezium else self.source(name)
 
     def sink(self, name: str) -> Sink:
         if name not in self.sinks:
@@ -480,7 +516,7 @@ def parse(text: str, file: Path) -> Config:
         raise CdcError(CONFIG_INVALID, file=file, problem=f"not TOML: {error}") from None
     if "file" in given:
         raise _unknown_key(file, (), "file")
-    for kind in ("source", "sink", "archive"):
+    for kind in ("source", "debezium", "sink", "archive"):
         given[kind] = _named_sections(kind, given.get(kind, {}), file)
     try:
         return Config.model_validate({**given, "file": file}, context={"file": str(file)})

@@ -527,6 +527,34 @@ EVENTS_LOST = _code(
     "records that were acknowledged are gone (retention, a deleted topic, an unclean election). Copy again: cdc "
     "source run {source} --reopen copy-again",
 )
+DEBEZIUM_RECORD = _code(
+    "DEBEZIUM_RECORD",
+    Kind.STOP,
+    "the record at {topic}[{partition}] offset {offset} cannot be followed: {problem}",
+    "change that at the connector, and let it write the tables anew under another topic.prefix; docs/DEBEZIUM.md has "
+    "the settings that are needed",
+)
+DEBEZIUM_INCOMPLETE = _code(
+    "DEBEZIUM_INCOMPLETE",
+    Kind.STOP,
+    "the END of transaction {transaction} counts {counted} changes, and {found} are there",
+    "rows are gone (retention, compaction), or lie in topics that are not named <prefix>.<schema>.<table> (a transform "
+    "that routes). Let the connector write the tables anew under another topic.prefix",
+)
+DEBEZIUM_GONE = _code(
+    "DEBEZIUM_GONE",
+    Kind.STOP,
+    "{topic}[{partition}] begins at offset {begins}, and {needs} is needed",
+    "what was there is gone by retention. Let the connector copy the tables anew under another topic.prefix, and keep "
+    "its topics for longer than a sink may be away",
+)
+DEBEZIUM_ENDED = _code(
+    "DEBEZIUM_ENDED",
+    Kind.STOP,
+    "from offset {offset} of {topic} on, cdc's own source writes these topics",
+    "make its section the sink's source, in place of [debezium.…]; the replica is brought anew from its base copy: cdc "
+    'source run --reopen copy-again, and existing_rows = "truncate" at the sink',
+)
 LOG_GAP = _code(
     "LOG_GAP",
     Kind.STOP,

@@ -347,6 +347,13 @@ class Admin:
         future = self._admin.describe_configs([broker], request_timeout=_REQUEST_TIMEOUT_S)[broker]
         return {key: entry.value for key, entry in self._ask(future, operation="DescribeConfigs").items()}
 
+    def names(self) -> list[str]:
+        """Of every topic that this account may see."""
+        try:
+            return list(self._admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics)
+        except KafkaException as error:
+            raise kafka_error(self._options, error.args[0]) from None
+
     def describe(self, names: Sequence[str]) -> dict[str, Topic]:
         """Those of the topics that exist."""
         if not names:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from cdc.config import Source
+from cdc.config import Written
 from cdc.errors import SETUP_REFUSED, CdcError
 
 _GLOB = frozenset("*?[")
@@ -51,7 +51,7 @@ def role_of(url: str, section: str) -> str:
     return unquote(name)
 
 
-def named_schemas(source: Source) -> tuple[list[str], bool]:
+def named_schemas(source: Written) -> tuple[list[str], bool]:
     """The schemas that `tables` names, and whether a pattern may bring others."""
     named = sorted({glob.partition(".")[0] for glob in source.tables})
     schemas = [schema for schema in named if not _GLOB & set(schema)]

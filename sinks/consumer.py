@@ -13,13 +13,14 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cdc.engine import Server
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, SCHEMA_CHANGE_UNSUPPORTED, SINK_HELD, TARGET_MISMATCH, CdcError
 from cdc.retry import keep_trying, sleep
+from sinks.debezium.reader import DebeziumReader
 from sinks.decode import SchemaOf
-from sinks.engines import hold_of, target_of
+from sinks.engines import debezium_reader, hold_of, target_of
 from sinks.reader import TransactionReader
 from sinks.target import ExistingRows, Hold
 from sinks.transaction import ChangeTransaction, Progress
@@ -45,6 +46,8 @@ class SinkSettings:
     batch_bytes: int = 16 << 20
     schema_of: SchemaOf | None = None
     """Of the registry, where one is configured."""
+    written_by: Literal["cdc", "debezium"] = "cdc"
+    """Whose topics they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +112,7 @@ class Sink:
         settings = self._settings
         progress = hold.take()
         self._observer.started(progress)
-        with TransactionReader(
-            settings.kafka,
-            source=settings.source,
-            after=progress,
-            latest_copy=True,
-            client=f"cdc-sink-{settings.name}",
-            schema_of=settings.schema_of,
-        ) as reader:
+        with self._reader(hold, progress) as reader:
             target = target_of(hold, reader.schema, settings.existing_rows)
             while not stop():
                 transactions = self._collect(reader)
@@ -146,7 +142,18 @@ class Sink:
                     )
                 )
 
-    def _collect(self, reader: TransactionReader) -> list[ChangeTransaction]:
+    def _reader(self, hold: Hold, after: Progress | None) -> TransactionReader | DebeziumReader:
+        settings = self._settings
+        client = f"cdc-sink-{settings.name}"
+        if settings.written_by == "debezium":
+            with hold.errors():
+                return debezium_reader(hold, settings.kafka, after, client, settings.schema_of)
+        return TransactionReader(
+            settings.kafka, source=settings.source, after=after, latest_copy=True, client=client,
+            schema_of=settings.schema_of,
+        )  # fmt: skip
+
+    def _collect(self, reader: TransactionReader | DebeziumReader) -> list[ChangeTransaction]:
         """What is there now, up to a batch; one that is streamed comes alone."""
         first = reader.poll(_IDLE_S)
         if first is None:

@@ -5,16 +5,21 @@ In: a server. Out: the hold on it, and what writes there; what compares it with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import cdc.mysql.session
 import sinks.mysql
 import sinks.mysql.reading
 import sinks.postgres
+import sinks.postgres.at_target
 import sinks.postgres.reading
 from cdc.engine import Server
 from cdc.event import Table
+from sinks.debezium.reader import DebeziumReader
+from sinks.decode import SchemaOf
 from sinks.target import ExistingRows, Hold, Target, Writer
+from sinks.transaction import Progress
 from sinks.verify import Reading
 
 
@@ -35,6 +40,18 @@ def _writer(hold: Hold, shape_of: Callable[[str], Table], existing_rows: Existin
         return sinks.mysql.Writer(hold, shape_of, existing_rows)
     assert isinstance(hold, sinks.postgres.Hold)
     return sinks.postgres.Writer(hold, shape_of, existing_rows)
+
+
+def debezium_reader(
+    hold: Hold, kafka: Mapping[str, str], after: Progress | None, client: str, schema_of: SchemaOf | None
+) -> DebeziumReader:
+    """A reader of the topics that Debezium writes, for the target under this hold."""
+    assert isinstance(hold, sinks.postgres.Hold), "the configuration lets no other read them"
+    known = sinks.postgres.at_target.known_tables(hold.connection, hold.pipeline)
+    at_target = partial(sinks.postgres.at_target.table_at, hold.connection)
+    return DebeziumReader(
+        kafka, prefix=hold.source, after=after, known=known, at_target=at_target, client=client, schema_of=schema_of
+    )
 
 
 def reading_of(server: Server) -> Reading:

@@ -15,6 +15,7 @@ from cdc.logs import Seldom
 from cdc.metrics import SinkMetrics
 from cdc.position import parse_position
 from sinks.consumer import Applied
+from sinks.debezium.assemble import RUN
 from sinks.transaction import Progress
 
 _EVERY_S = 60.0
@@ -36,7 +37,7 @@ class SinkObserver:
 
     def started(self, progress: Progress | None) -> None:
         self._metrics.alive()
-        self._log = self._log.bind(position=progress.position if progress else None)
+        self._log = self._log.bind(position=_place(progress) if progress else None)
         self._log.info("started", txn_seq=progress.txn_seq if progress else 0)
 
     def applied(self, applied: Applied) -> None:
@@ -51,10 +52,11 @@ class SinkObserver:
         metrics.buffered_bytes.set(applied.buffered_bytes)
         metrics.ignored.set(applied.ignored)
         metrics.txn_seq.set(applied.progress.txn_seq)
-        metrics.position.set(parse_position(applied.progress.position).number)
+        if applied.progress.run != RUN:
+            metrics.position.set(parse_position(applied.progress.position).number)
         if applied.progress.commit_ts_us is not None:
             metrics.committed_at(applied.progress.commit_ts_us / 1e6)
-        self._log = self._log.bind(position=applied.progress.position)
+        self._log = self._log.bind(position=_place(applied.progress))
         if applied.replayed:
             self._log.warning("applied row by row", batches=applied.replayed)
         if time.monotonic() - self._said_at >= _EVERY_S:
@@ -69,3 +71,8 @@ class SinkObserver:
         self._metrics.retried(error.code.name)
         if self._trouble.due(error.code):
             self._log.warning("trying again", code=error.code.name, wait_s=wait_s, problem=error.text)
+
+
+def _place(progress: Progress) -> str:
+    """Of Debezium's topics the position is a list of offsets."""
+    return progress.position if progress.run != RUN else f"offset {progress.log_offset} of the log"

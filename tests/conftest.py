@@ -65,18 +65,36 @@ def postgres15(servers_directory: Path) -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture(scope="module", autouse=True)
+def flavour(request: pytest.FixtureRequest) -> str:
+    """Which servers `mysql_server` and `mysql_target` are, where a test is parametrised by `mariadb.FLAVOURS`."""
+    return str(getattr(request, "param", "mysql"))
+
+
 @pytest.fixture(scope="session")
-def mysql_server(servers_directory: Path) -> Iterator[MySQL]:
-    """The MySQL that is captured, or replicated into from a Postgres."""
+def real_mysql(servers_directory: Path) -> Iterator[MySQL]:
     with MySQL(servers_directory / "mysql") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def mysql_target(servers_directory: Path) -> Iterator[MySQL]:
-    """A second MySQL, to replicate the first one into."""
+def real_mysql_target(servers_directory: Path) -> Iterator[MySQL]:
     with MySQL(servers_directory / "mysql-target") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def mysql_server(request: pytest.FixtureRequest, flavour: str) -> MySQL:
+    """The MySQL that is captured, or replicated into from a Postgres."""
+    server: MySQL = request.getfixturevalue("real_mysql" if flavour == "mysql" else "mariadb_server")
+    return server
+
+
+@pytest.fixture(scope="module")
+def mysql_target(request: pytest.FixtureRequest, flavour: str) -> MySQL:
+    """A second MySQL, to replicate the first one into."""
+    server: MySQL = request.getfixturevalue("real_mysql_target" if flavour == "mysql" else "mariadb_target")
+    return server
 
 
 def _mariadb(directory: Path) -> Iterator[MySQL]:
@@ -122,7 +140,8 @@ def registry(servers_directory: Path) -> Iterator[Registry]:
 @pytest.fixture(scope="session")
 def connect(servers_directory: Path, kafka: Kafka) -> Iterator[Connect]:
     """Kafka Connect; each test has connectors of its own name."""
-    with Connect(servers_directory / "connect", kafka.bootstrap) as worker:
+    # How far a connector came is written down so often; killed before the first time, it copies everything anew.
+    with Connect(servers_directory / "connect", kafka.bootstrap, {"offset.flush.interval.ms": 1000}) as worker:
         yield worker
 
 

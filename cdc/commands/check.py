@@ -39,17 +39,16 @@ def check(config: Config, name: str | None, check_archive: Callable[[Config, str
             findings = check_archive(config, unit_name)
         else:
             sink = config.sink(unit_name)
-            check_target = _TARGETS[engine_of(sink.url)]
-            findings = check_target(sink, config.source(sink.source))
+            if engine_of(sink.url) == "postgresql":
+                findings = postgres_target.check_target(sink, config.written(sink.source))
+            else:
+                findings = mysql_target.check_target(sink, config.source(sink.source))
         sections.append((".".join(unit), url_of(config, unit), findings))
     return [*sections, ("kafka", config.kafka.bootstrap_servers, _kafka(config, captured))]
 
 
 def _check_source(source: Source) -> tuple[list[Finding], Inventory | None]:
     return mysql.check_source(source) if source.engine == "mysql" else postgres.check_source(source)
-
-
-_TARGETS = {"postgresql": postgres_target.check_target, "mysql": mysql_target.check_target}
 
 
 def _kafka(config: Config, captured: list[tuple[Source, Inventory | None]]) -> list[Finding]:

@@ -78,7 +78,7 @@ def _setup(
             made = on_postgres.plan_source(postgres, config.source(name), password, archived=archived)
         else:
             sink = config.sink(name)
-            made = on_postgres.plan_target(postgres, sink, config.source(sink.source), password, tables.postgres)
+            made = on_postgres.plan_target(postgres, sink, config.written(sink.source), password, tables.postgres)
         yield _Work(made, lambda: on_postgres.apply(postgres, made))
 
 

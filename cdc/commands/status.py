@@ -54,7 +54,9 @@ class Gatherer:
         return Report(
             datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             tuple(self._source(name, *tails[name]) for name in self._config.sources),
-            tuple(self._sink(name, *tails[sink.source]) for name, sink in self._config.sinks.items()),
+            tuple(
+                self._sink(name, *tails.get(sink.source, (Tail(()), None))) for name, sink in self._config.sinks.items()
+            ),
             tuple(self._archive(name, tails) for kind, name in self._config.units() if kind == "archive"),
         )
 
@@ -86,7 +88,8 @@ class Gatherer:
             facts = mysql.target_facts(server) if isinstance(server, MySqlServer) else postgres.target_facts(server)
         except CdcError as error:
             problem = _both(_short(error), problem)
-        return sink_status(name, engine_of(sink.url), sink.source, tail, facts, problem)
+        by_debezium = sink.source in self._config.debezium
+        return sink_status(name, engine_of(sink.url), sink.source, tail, facts, problem, by_debezium=by_debezium)
 
     def _archive(self, name: str, tails: Mapping[str, tuple[Tail, str | None]]) -> ArchiveStatus:
         _, source = self._config.archive(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-from cdc.config import Sink, Source
+from cdc.config import Sink, Written
 from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
@@ -27,7 +27,7 @@ WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') ORDER BY 1, 2, 3
 """
 
 
-def check_target(sink: Sink, source: Source) -> list[Finding]:
+def check_target(sink: Sink, source: Written) -> list[Finding]:
     """All findings."""
     try:
         server = sink.server()
@@ -38,7 +38,7 @@ def check_target(sink: Sink, source: Source) -> list[Finding]:
         return [fail(f"{error.code.name}: {error.text}", error.hint)]
 
 
-def _findings(catalog: Catalog, sink: Sink, source: Source) -> Iterator[Finding]:
+def _findings(catalog: Catalog, sink: Sink, source: Written) -> Iterator[Finding]:
     version = catalog.connection.info.parameter_status("server_version")
     role = str(catalog.rows("SELECT pg_catalog.quote_ident(current_user)")[0][0])
     yield ok(f"Postgres {version}, database {catalog.database}, role {role}")
@@ -93,7 +93,7 @@ def _writes(catalog: Catalog, table: str) -> bool:
     return bool(catalog.rows(query, table)[0][0])
 
 
-def _schemas(catalog: Catalog, source: Source, role: str) -> Iterator[Finding]:
+def _schemas(catalog: Catalog, source: Written, role: str) -> Iterator[Finding]:
     schemas, every = named_schemas(source)
     may_make_schemas = _may(catalog, "CREATE")
     if every and not may_make_schemas:

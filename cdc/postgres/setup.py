@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cdc.config import Sink, Source
+from cdc.config import Sink, Source, Written
 from cdc.errors import SETUP_REFUSED, CdcError
 from cdc.postgres.catalog import Catalog, Publication
 from cdc.postgres.inventory import Inventory, SourceTable, take_inventory
@@ -176,7 +176,7 @@ def _functions_kept_back(catalog: Catalog) -> list[str]:
 
 
 # -- the target -------------------------------------------------------------------------------------------------
-def plan_target(catalog: Catalog, sink: Sink, source: Source, password: str | None, progress_tables: str) -> Plan:
+def plan_target(catalog: Catalog, sink: Sink, source: Written, password: str | None, progress_tables: str) -> Plan:
     """Role, rights, progress tables. The schemas are those that the source's `tables` name."""
     role = role_of(sink.url, sink.name)
     database = catalog.database
@@ -193,7 +193,7 @@ def plan_target(catalog: Catalog, sink: Sink, source: Source, password: str | No
     return Plan([*steps, *_places(catalog, source, role)])
 
 
-def _places(catalog: Catalog, source: Source, role: str) -> Iterator[Step]:
+def _places(catalog: Catalog, source: Written, role: str) -> Iterator[Step]:
     """Where the writer may make tables, and those that are there already."""
     schemas, every = named_schemas(source)
     if every:
@@ -209,7 +209,7 @@ def _places(catalog: Catalog, source: Source, role: str) -> Iterator[Step]:
         yield Step("tables that are there already", _grant("SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON", tables, role))
 
 
-def matched_schemas(catalog: Catalog, source: Source) -> list[str]:
+def matched_schemas(catalog: Catalog, source: Written) -> list[str]:
     """Schemas of the target that only a pattern of `tables` names; public is nearly always one of them."""
     named, _ = named_schemas(source)
     globs = {glob.partition(".")[0] for glob in source.tables} - set(named)

@@ -1,0 +1,139 @@
+"""Records of Debezium's row topics → rows as text. Pure, but for the registry behind the decoder.
+
+In: key and value of a record, as JSON with schema or Avro. Out: `Row`; None for a tombstone or another connector's.
+Refuses, by `ValueError`: JSON without schema, a value of unknown form, a row without a key (a repeated one would be a
+second row), a change outside of a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cdc.connect import Schema
+from sinks.debezium.schemas import from_avro, from_json
+from sinks.debezium.values import Kind, is_unavailable, kind_of
+from sinks.decode import Decoder
+
+Texts = Mapping[str, str | None]
+_SNAPSHOT, _TRUNCATE = "r", "t"
+
+
+@dataclass(slots=True)
+class Row:
+    """One change. `transaction` is "" outside of any, `columns` are all that the record describes, with their types.
+
+    `unchanged` are those of `after` whose value was not sent. `done` once it is applied, or known to have been.
+    """
+
+    offset: int
+    transaction: str
+    order: int
+    table: str
+    op: str
+    key: Texts
+    after: Texts | None
+    columns: Mapping[str, str]
+    unchanged: tuple[str, ...]
+    bytes: int
+    ts_ms: int
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What the values of `before` and `after` are."""
+
+    kinds: Mapping[str, Kind]
+    types: Mapping[str, str]
+
+
+class Rows:
+    """Of the connector that has this prefix."""
+
+    def __init__(self, prefix: str, decoder: Decoder) -> None:
+        self._prefix, self._decoder = prefix, decoder
+        self._images: dict[bytes | int, _Image] = {}
+
+    def row(self, topic: str, partitions: int, offset: int, key: bytes | None, value: bytes | None) -> Row | None:
+        """The next one; `partitions` is how many the topic has."""
+        if value is None:
+            return None
+        event = self._decoder.value(value, topic)
+        source = event["source"]
+        if source["name"] != self._prefix:
+            return None
+        op, table = event["op"], f"{source['schema'] if 'schema' in source else source['db']}.{source['table']}"
+        transaction, order = _place(event["transaction"], source["connector"])
+        if not transaction and op != _SNAPSHOT and (op != _TRUNCATE or partitions > 1):
+            raise ValueError(_no_transaction(op, partitions))
+        image = self._image(value, source["connector"], table)
+        found = None if op == _TRUNCATE else self._key(topic, key, image, table)
+        after = event["after"]
+        unchanged = () if after is None else tuple(n for n, v in after.items() if v is not None and is_unavailable(v))
+        texts = None if after is None else _texts(after, image, unchanged)
+        return Row(
+            offset, transaction, order, table, op, found or {}, texts, image.types, unchanged, len(value),
+            source["ts_ms"],
+        )  # fmt: skip
+
+    def _image(self, value: bytes, connector: str, table: str) -> _Image:
+        described = self._decoder.schema(value)
+        if described is None:
+            raise ValueError("it is JSON without a schema: set value.converter.schemas.enable=true, or write Avro")
+        mark, form = described
+        image = self._images.get(mark)
+        if image is None:
+            schema = from_avro(form) if isinstance(mark, int) else from_json(form)
+            image = self._images[mark] = _image(dict(schema.fields)["after"], connector, table)
+        return image
+
+    def _key(self, topic: str, key: bytes | None, image: _Image, table: str) -> Texts:
+        if key is None:
+            raise ValueError(
+                f"{table} has no key, and a row that came twice would be two: name columns in message.key.columns"
+            )
+        found = self._decoder.value(key, topic)
+        for name, value in found.items():
+            if name not in image.kinds or value is None:
+                raise ValueError(f"{name} of its key is no column with a value")
+        return _texts(found, image, ())
+
+
+def _place(block: Mapping[str, Any] | None, connector: str) -> tuple[str, int]:
+    return ("", 0) if block is None else (transaction_key(block["id"], connector), block["total_order"])
+
+
+def transaction_key(id_: str, connector: str | None = None) -> str:
+    """What the records of one transaction have in common. On Postgres a place in its log follows the number."""
+    number, colon, place = id_.partition(":")
+    if connector == "postgresql" or (connector is None and colon and number.isdigit() and place.isdigit()):
+        return number
+    return id_
+
+
+def _no_transaction(op: str, partitions: int) -> str:
+    if op == _TRUNCATE:
+        return (
+            f"a TRUNCATE is in no transaction here, and among {partitions} partitions it has no place: give the topic "
+            "one partition, or take the operation out (skipped.operations)"
+        )
+    return "it belongs to no transaction: set provide.transaction.metadata=true at the connector"
+
+
+def _image(value: Schema, connector: str, table: str) -> _Image:
+    kinds: dict[str, Kind] = {}
+    for name, schema in value.fields:
+        try:
+            kinds[name] = kind_of(schema, connector)
+        except ValueError as error:
+            raise ValueError(f"column {name} of {table}: {error}") from None
+    return _Image(kinds, {name: kind.type for name, kind in kinds.items()})
+
+
+def _texts(values: Mapping[str, Any], image: _Image, unchanged: tuple[str, ...]) -> Texts:
+    kinds = image.kinds
+    return {
+        name: None if value is None or name in unchanged else kinds[name].text(value) for name, value in values.items()
+    }
