@@ -88,7 +88,10 @@ def server_of(database: MySQLDatabase) -> Server:
 def held(database: MySQLDatabase, schema: str, *, in_order_of: MySQLDatabase | None = None) -> dict[str, Digests]:
     shapes = {table.name: table for table in shapes_of(in_order_of or database, schema)}
     with closing(Catalog(server_of(database))) as catalog:
-        return {name: digests(catalog.rows(digest_query(table, catalog.dialect, only=True))) for name, table in shapes.items()}
+        return {
+            name: digests(catalog.rows(digest_query(table, catalog.dialect, only=True)))
+            for name, table in shapes.items()
+        }
 
 
 def shapes_of(database: MySQLDatabase, schema: str) -> list[Table]:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from cdc.secret import new_key
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
 from tests.servers.process import Process
@@ -77,8 +78,9 @@ password = "${{WRITER_PASSWORD}}"
             "WRITER_PASSWORD": WRITER_PASSWORD,
         }
 
-    def background(self, *arguments: str) -> Process:
-        return Process([CDC, *arguments], self.config.with_name("background.log"), env=self.environment())
+    def background(self, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
+        environment = self.environment() | dict(env or {})
+        return Process([CDC, *arguments], self.config.with_name("background.log"), env=environment)
 
     def cdc(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         environment = self.environment() | dict(env or {})
@@ -206,6 +208,11 @@ def test_the_reader_can_do_its_work_and_nothing_else(site: Site) -> None:
             "CREATE ROLE another",
             "DROP PUBLICATION " + f"cdc_{site.name}",
             "COPY accounts TO PROGRAM 'true'",
+            "CREATE DATABASE another",
+            "CREATE SCHEMA another",
+            "ALTER TABLE accounts ADD COLUMN mine int",
+            "TRUNCATE accounts",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(refused)
@@ -232,6 +239,12 @@ def test_the_writer_can_do_its_work_and_nothing_else(site: Site) -> None:
             "DROP TABLE visits",
             "DROP TABLE cdc.cdc_progress",
             "SELECT pg_create_logical_replication_slot('mine', 'pgoutput')",
+            "CREATE ROLE another",
+            "CREATE DATABASE another",
+            "INSERT INTO hr.pay VALUES (1)",
+            "CREATE PUBLICATION mine FOR ALL TABLES",
+            "COPY visits TO PROGRAM 'true'",
+            "SELECT pg_read_file('postgresql.conf')",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(refused)
@@ -261,6 +274,61 @@ def test_a_whole_pipeline_runs_under_the_roles_that_setup_makes(site: Site) -> N
     assert site.source.execute("SELECT 1 FROM pg_replication_slots WHERE database = current_database()") == []
     assert site.target.execute("SELECT count(*) FROM accounts") == [(11,)]
     site.printed.append(running.log.read_text())
+
+
+def test_an_archive_is_kept_by_the_reader_and_restored_by_a_role_that_may_make_tables(
+    site: Site, tmp_path: Path, unique_name: str
+) -> None:
+    key, archive = new_key(), f"file://{tmp_path}/archive"
+    section = [
+        "[archive.main]",
+        f'sources = ["{site.name}"]',
+        f'url = "{archive}"',
+        'encryption_key = "${ARCHIVE_KEY}"',
+    ]
+    site.config.write_text(
+        "\n".join([site.config.read_text(), *section, 'roll_every = "1s"', 'base_every = "never"', ""])
+    )
+    given = {"ARCHIVE_KEY": key, "CDC_ARCHIVE_KEY": key, "PG_DUMP": str(site.source.server.pg_dump)}
+    site.set_up()
+    running = [site.background("source", "run", site.name), site.background("archive", "run", "main", env=given)]
+    try:
+        wait_until(lambda: bool(windows(site, given)), "an archive")
+        for job in ("backup", "anchor"):
+            done = site.cdc("archive", job, "main", env=given)
+            assert done.returncode == 0, done.stderr
+    finally:
+        for process in running:
+            process.stop()
+    with site.as_reader() as reader:
+        assert reader.execute("SELECT count(*) FROM sessions").fetchone() == (0,), "pg_dump reads every definition"
+        for refused in ("INSERT INTO sessions VALUES (1)", "CREATE TABLE public.mine (a int)", "CREATE ROLE another"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute(refused)
+    restore_as(site, f"{unique_name}_restorer", archive, given)
+
+
+def windows(site: Site, env: Mapping[str, str]) -> list[dict[str, Any]]:
+    report = json.loads(site.cdc("archive", "list", "main", "--json", env=env).stdout or "{}")
+    return list(report.get("windows", ()))
+
+
+def restore_as(site: Site, role: str, archive: str, env: Mapping[str, str]) -> None:
+    server = site.target.server
+    server.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    into = server.create_database(role)
+    try:
+        into.execute(f"GRANT CREATE ON DATABASE {role} TO {role}; GRANT CREATE ON SCHEMA public TO {role}")
+        last = str(windows(site, env)[-1]["last_txn"])
+        done = site.cdc(
+            "restore", "--archive", f"{archive}/{site.name}", "--to-txn", last, "--into", into.url(role), "--no-anchor",
+            env={**env, "PGPASSWORD": "x"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert into.execute("SELECT count(*) FROM accounts") == [(10,)]
+    finally:
+        into.drop()
+        server.execute(f"DROP ROLE {role}")
 
 
 def test_the_server_never_sees_the_password_in_plain_text(site: Site) -> None:

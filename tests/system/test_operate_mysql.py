@@ -231,12 +231,18 @@ def test_roles_can_do_their_work_and_nothing_else(site: Site) -> None:
         cursor.execute("CREATE TEMPORARY TABLE stage (a int); INSERT INTO stage VALUES (1)")
         cursor.execute("INSERT INTO cdc_progress (pipeline) VALUES ('us')")
         other = site.name.replace("_", "x")
-        assert set(
-            refusals(
-                writer, f"CREATE DATABASE {other}", "SHOW BINARY LOGS", "CREATE USER another",
-                "SELECT 1 FROM mysql.user",
-            )
-        ) <= DENIED  # fmt: skip
+        site.target.server.execute(f"CREATE DATABASE {other}; CREATE TABLE {other}.pay (a int)")
+        try:
+            assert set(
+                refusals(
+                    writer, f"CREATE DATABASE {other}2", "SHOW BINARY LOGS", "CREATE USER another",
+                    "SELECT 1 FROM mysql.user", f"SELECT 1 FROM {other}.pay", f"INSERT INTO {other}.pay VALUES (1)",
+                    f"CREATE TABLE {other}.mine (a int)", f"DROP TABLE {other}.pay", "FLUSH TABLES WITH READ LOCK",
+                    "SET GLOBAL read_only = ON", f"GRANT SELECT ON {site.name}.* TO root",
+                )
+            ) <= DENIED  # fmt: skip
+        finally:
+            site.target.server.execute(f"DROP DATABASE {other}")
 
 
 def test_setup_again_changes_nothing_and_the_server_logs_no_password(site: Site) -> None:
