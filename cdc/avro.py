@@ -22,27 +22,26 @@ Writer = Callable[[Any], bytes]
 NULL = b"\x00"
 THERE = b"\x02"
 """The branch of `["null", T]` that has a value."""
-_ONE = tuple(bytes((n,)) for n in range(128))
+_LAST = tuple(bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14))
+_MORE = tuple(bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14))
+"""Fourteen bits of a number that ends with them, or goes on."""
 _float, _double = Struct("<f").pack, Struct("<d").pack
 
 
 def long(value: int) -> bytes:
-    """Of 64 bits. Most lengths and counts take one byte, which is kept."""
+    """Of 64 bits."""
     n = value << 1 if value >= 0 else ~(value << 1)
-    if n < 0x80:
-        return _ONE[n]
     if n < 0x4000:
-        return bytes((n & 0x7F | 0x80, n >> 7))
-    if n < 0x200000:
-        return bytes((n & 0x7F | 0x80, n >> 7 & 0x7F | 0x80, n >> 14))
+        return _LAST[n]
+    if n < 0x10000000:
+        return _MORE[n & 0x3FFF] + _LAST[n >> 14]
+    if n < 0x40000000000:
+        return _MORE[n & 0x3FFF] + _MORE[n >> 14 & 0x3FFF] + _LAST[n >> 28]
     if n >> 64:
         raise ValueError(f"{value} has more than 64 bits")
-    digits = bytearray()
-    while n > 0x7F:
-        digits.append(n & 0x7F | 0x80)
-        n >>= 7
-    digits.append(n)
-    return bytes(digits)
+    head = _MORE[n & 0x3FFF] + _MORE[n >> 14 & 0x3FFF] + _MORE[n >> 28 & 0x3FFF]
+    n >>= 42
+    return head + (_LAST[n] if n < 0x4000 else _MORE[n & 0x3FFF] + _LAST[n >> 14])
 
 
 def integer(value: int) -> bytes:

@@ -129,7 +129,7 @@ def _number(place: Place) -> bool:
 
 def _expression(place: Place, given: str) -> str:
     if place.text:
-        return f"dumps({given}.decode())[1:-1]"
+        return f"{given}.replace(b'\"', b'\\\\\"')"
     if _number(place):
         return given
     return f"dumps({given}).replace(b'%', b'%%')"

@@ -75,8 +75,11 @@ class TableStream:
         )
         self._row = form.row()
         self._key = form.key_of(form.key) if table.key else None
+        self._nothing, self._no_tail = form.no_image, form.no_tail
         self._frames: dict[str, Open] = {}
-        self._opened: tuple[MySqlTransaction, str] | None = None
+        self._frame = form.frame("false")
+        self._transaction: MySqlTransaction | None = None
+        self._marker = ""
         self._fill: Fill
         self._cells: list[Cell] = []
         self._heads: dict[int, tuple[bytes, ...]] = {}
@@ -96,7 +99,8 @@ class TableStream:
         """All records of a rows event."""
         # An event of a compressed transaction stands in no file.
         pos = header.end - header.size & 0xFFFFFFFF if header.end else txn.pos
-        self._open(txn, "false")
+        if txn is not self._transaction:
+            self._open(txn)
         try:
             records = self._plain(txn, header.type, body, pos)
         except NOT_PLAIN:
@@ -106,15 +110,15 @@ class TableStream:
     def read(self, txn: MySqlTransaction, row: Row, marker: str) -> list[Record]:
         """A row of a base copy, in source text. `marker`: Debezium's word for its place in the copy."""
         key = self._key_of(row, txn)
-        self._open(txn, marker)
+        if txn is not self._transaction or marker != self._marker:
+            self._open_copy(txn, marker)
         txn.ordinal = ordinal = txn.ordinal + 1
         txn.counts[self._name] = ordinal
-        form = self._format
-        fields = (form.no_image, self._image(row, txn), txn.pos, 0, ordinal, b"r", form.no_tail)
+        fields = (self._nothing, self._image(row, txn), txn.pos, 0, ordinal, b"r", self._no_tail)
         return [Record(self.topic, key, self._fill(fields))]
 
     def truncate(self, txn: MySqlTransaction) -> list[Record]:
-        nothing = self._format.no_image
+        nothing = self._nothing
         return [Record(self.topic, None, self._event(txn, nothing, nothing, txn.pos, 0, b"t"))]
 
     # -- in one pass --------------------------------------------------------------------------------------------
@@ -126,7 +130,7 @@ class TableStream:
             return None
         at += len(heads[0])
         end, size, topic, fill, row = len(body), self._null_size, self.topic, self._fill, 0
-        nothing, tail = self._format.no_image, self._format.no_tail
+        nothing, tail = self._nothing, self._no_tail
         functions, function = self._plan.functions, self._plan.function
         ordinal, count = txn.ordinal, txn.counts.get(self._name, 0)
         before, after, op = nothing, nothing, _OPS[kind]
@@ -173,13 +177,13 @@ class TableStream:
 
     def _insert(self, txn: MySqlTransaction, row: Row, pos: int, number: int) -> list[Record]:
         self._demand(txn, "an insert", row, range(len(row)))
-        key, nothing = self._key_of(row, txn), self._format.no_image
+        key, nothing = self._key_of(row, txn), self._nothing
         return [Record(self.topic, key, self._event(txn, nothing, self._image(row, txn), pos, number, b"c"))]
 
     def _delete(self, txn: MySqlTransaction, row: Row, pos: int, number: int) -> list[Record]:
         absent = self._absent(txn, "a delete", row)
         key, tail = self._key_of(row, txn), self._format.tail(absent)
-        value = self._event(txn, self._before(row, txn), self._format.no_image, pos, number, b"d", tail)
+        value = self._event(txn, self._before(row, txn), self._nothing, pos, number, b"d", tail)
         return [Record(self.topic, key, value), Record(self.topic, key, None)]
 
     def _update(self, txn: MySqlTransaction, old: Row, new: Row, pos: int, number: int) -> list[Record]:
@@ -203,12 +207,12 @@ class TableStream:
         )
         newkey = [("__debezium.newkey", as_json(after))]
         return [
-            Record(self.topic, old_key, self._event(txn, gone, form.no_image, pos, number, b"d", moved_to), newkey),
+            Record(self.topic, old_key, self._event(txn, gone, self._nothing, pos, number, b"d", moved_to), newkey),
             Record(self.topic, old_key, None, newkey),
             Record(
                 self.topic,
                 key,
-                self._event(txn, form.no_image, came, pos, number, b"c", moved_from),
+                self._event(txn, self._nothing, came, pos, number, b"c", moved_from),
                 [("__debezium.oldkey", as_json(old))],
             ),
         ]
@@ -247,23 +251,31 @@ class TableStream:
         op: bytes,
         extra: bytes | None = None,
     ) -> bytes:
-        self._open(txn, "false")
+        if txn is not self._transaction:
+            self._open(txn)
         txn.ordinal = ordinal = txn.ordinal + 1
         txn.counts[self._name] = count = txn.counts.get(self._name, 0) + 1
-        tail = self._format.no_tail if extra is None else extra
+        tail = self._no_tail if extra is None else extra
         return self._fill((before, after, pos, row, ordinal, ordinal, count, op, tail))
 
-    def _open(self, txn: MySqlTransaction, snapshot: str) -> None:
-        if self._opened is not None and self._opened[0] is txn and self._opened[1] == snapshot:
-            return
-        self._opened = txn, snapshot
-        if snapshot not in self._frames:
-            self._frames[snapshot] = self._format.frame(snapshot)
+    def _open(self, txn: MySqlTransaction) -> None:
+        self._transaction = txn
         us, now = txn.commit_ts_us, txn.now_ns
-        source = us // 1000, us, us * 1000, txn.server_id, txn.gtid, txn.file, txn.thread, txn.seq, us
-        times = now // 1_000_000, now // 1000, now
-        of_transaction = (txn.id,) if snapshot == "false" else ()
-        self._fill = self._frames[snapshot](*source, *of_transaction, *times)
+        self._fill = self._frame(
+            us // 1000, us, us * 1000, txn.server_id, txn.gtid, txn.file, txn.thread, txn.seq, us, txn.id,
+            now // 1_000_000, now // 1000, now,
+        )  # fmt: skip
+
+    def _open_copy(self, txn: MySqlTransaction, marker: str) -> None:
+        """To Debezium it is no transaction: it has no id."""
+        self._transaction, self._marker = txn, marker
+        if marker not in self._frames:
+            self._frames[marker] = self._format.frame(marker)
+        us, now = txn.commit_ts_us, txn.now_ns
+        self._fill = self._frames[marker](
+            us // 1000, us, us * 1000, txn.server_id, txn.gtid, txn.file, txn.thread, txn.seq, us,
+            now // 1_000_000, now // 1000, now,
+        )  # fmt: skip
 
     def _source(self, snapshot: str) -> tuple[Place, ...]:
         """The `source` block. Of an event: pos, row, ordinal."""

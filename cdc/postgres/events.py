@@ -41,7 +41,7 @@ from cdc.postgres.wire import Message
 from cdc.rowevents import UNCHANGED, OpenTransaction, Record, Row, RunFacts
 
 _NEW = ord("N")
-_NEW_ROW_ALONE, _BOTH_ROWS = (b"IN", b"UN"), (b"UO", b"UK")
+_BOTH_ROWS = (b"UO", b"UK")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,19 +81,25 @@ class TableStream:
         absent = [name for name in names if name not in table.key]
         self._absent: dict[str, list[str]] = {"before_absent": absent} if absent else {}
         self._key_image_tail = form.tail(self._absent) if absent else form.no_tail
+        self._nothing, self._no_tail = form.no_image, form.no_tail
         self._frames: dict[str, Open] = {}
-        self._opened: tuple[PgTransaction, str] | None = None
+        self._frame = form.frame("false")
+        self._transaction: PgTransaction | None = None
+        self._marker = ""
         self._fill: Fill
 
     # -- what the log says --------------------------------------------------------------------------------------
     def plain(self, txn: PgTransaction, data: bytes, lsn: int) -> list[Record] | None:
         """A change as the log sent it; None if it takes more than one look."""
-        form = self._format
-        kind, nothing, extra = data[:6:5], form.no_image, form.no_tail
+        nothing, extra = self._nothing, self._no_tail
+        kind = data[:6:5]
         try:
-            if kind in _NEW_ROW_ALONE:
+            if kind == b"IN":
                 end, key, after = self._plan(data, 6)
-                before, op = nothing, b"c" if kind == b"IN" else b"u"
+                before, op = nothing, b"c"
+            elif kind == b"UN":
+                end, key, after = self._plan(data, 6)
+                before, op = nothing, b"u"
             elif kind == b"DK":
                 end, key, before = self._key_plan(data, 6)
                 after, op, extra = nothing, b"d", self._key_image_tail
@@ -126,10 +132,11 @@ class TableStream:
     def read(self, txn: PgTransaction, row: Row, lsn: int, marker: str) -> list[Record]:
         """A row of a base copy. `marker`: Debezium's word for its place in the copy."""
         key = self._key(row) if self._key else None
-        self._open(txn, marker)
+        if txn is not self._transaction or marker != self._marker:
+            self._open_copy(txn, marker)
         txn.ordinal = ordinal = txn.ordinal + 1
         txn.counts[self._name] = ordinal
-        fields = (self._nothing, self._image(row, lsn), lsn, lsn, ordinal, b"r", self._format.no_tail)
+        fields = (self._nothing, self._image(row, lsn), lsn, lsn, ordinal, b"r", self._no_tail)
         return [Record(self.topic, key, self._fill(fields))]
 
     def update(self, txn: PgTransaction, kind: bytes, old: Row | None, row: Row, lsn: int) -> list[Record]:
@@ -148,7 +155,7 @@ class TableStream:
 
     def delete(self, txn: PgTransaction, kind: bytes, old: Row, lsn: int) -> list[Record]:
         key = self._key(old) if self._key else None
-        extra = self._key_image_tail if kind == b"K" else self._format.no_tail
+        extra = self._key_image_tail if kind == b"K" else self._no_tail
         event = Record(self.topic, key, self._event(txn, self._before(kind, old, lsn), self._nothing, lsn, b"d", extra))
         return [event, Record(self.topic, key, None)]
 
@@ -176,32 +183,34 @@ class TableStream:
         ]
 
     # -- bytes --------------------------------------------------------------------------------------------------
-    @property
-    def _nothing(self) -> bytes:
-        return self._format.no_image
-
     def _event(
         self, txn: PgTransaction, before: bytes, after: bytes, lsn: int, op: bytes, extra: bytes | None = None
     ) -> bytes:
-        if self._opened is None or txn is not self._opened[0]:
-            self._open(txn, "false")
+        if txn is not self._transaction:
+            self._open(txn)
         txn.ordinal = ordinal = txn.ordinal + 1
         txn.counts[self._name] = count = txn.counts.get(self._name, 0) + 1
-        tail = self._format.no_tail if extra is None else extra
+        tail = self._no_tail if extra is None else extra
         return self._fill((before, after, lsn, lsn, ordinal, ordinal, count, op, tail))
 
-    def _open(self, txn: PgTransaction, snapshot: str) -> None:
-        if self._opened is not None and self._opened[0] is txn and self._opened[1] == snapshot:
-            return
-        self._opened = txn, snapshot
-        if snapshot not in self._frames:
-            self._frames[snapshot] = self._format.frame(snapshot)
+    def _open(self, txn: PgTransaction) -> None:
+        self._transaction = txn
         last = b"null" if txn.last_commit_lsn is None else b'"%d"' % txn.last_commit_lsn
         us, now = txn.commit_ts_us, txn.now_ns
-        source = us // 1000, last, us, us * 1000, txn.xid, txn.seq, txn.final_lsn, us
-        times = now // 1_000_000, now // 1000, now
-        of_transaction = (txn.id,) if snapshot == "false" else ()
-        self._fill = self._frames[snapshot](*source, *of_transaction, *times)
+        self._fill = self._frame(
+            us // 1000, last, us, us * 1000, txn.xid, txn.seq, txn.final_lsn, us, txn.id, now // 1_000_000, now // 1000,
+            now,
+        )  # fmt: skip
+
+    def _open_copy(self, txn: PgTransaction, marker: str) -> None:
+        """To Debezium it is no transaction: it has no id."""
+        self._transaction, self._marker = txn, marker
+        if marker not in self._frames:
+            self._frames[marker] = self._format.frame(marker)
+        us, now = txn.commit_ts_us, txn.now_ns
+        self._fill = self._frames[marker](
+            us // 1000, b"null", us, us * 1000, txn.xid, txn.seq, txn.final_lsn, us, now // 1_000_000, now // 1000, now
+        )
 
     def _source(self, snapshot: str) -> tuple[Place, ...]:
         return source_places(self.facts, snapshot, self.table.schema, self.table.name, self.schema_id)

@@ -2,7 +2,8 @@
 
 In: nothing but the checkout. Out: one line per measure, best of five passes, and a folder in `results/`. The stages:
 reading the replication connection; log bytes to records; records to whole transactions; transactions to their net
-effect. What the bench measures beyond their sum is librdkafka, the broker's protocol and the target's statements.
+effect. The two in the middle, and the records' size, in every format and both profiles of types too. What the bench
+measures beyond their sum is librdkafka, the broker's protocol and the target's statements.
 """
 
 import gc
@@ -11,10 +12,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
+from typing import Any, get_args
 
+from cdc.avro_format import AvroFormat
 from cdc.decoded import Captured, Transaction
-from cdc.event import Table
+from cdc.envelope import Format
+from cdc.event import Table, Types
+from cdc.json_format import JSON, JsonFormat
 from cdc.log import Identity, Opened, OrdinaryEnds, Start
 from cdc.position import Lsn, PgPosition
 from cdc.postgres.catalog import Catalog
@@ -24,6 +30,7 @@ from cdc.postgres.stream import ReplicationStream
 from cdc.rowevents import RunFacts
 from cdc.topics import message_topic, row_topic
 from sinks.assemble import Assembler
+from sinks.decode import Decoder as RecordDecoder
 from sinks.fold import fold
 from sinks.transaction import ChangeTransaction, Part, parts
 from tests.bench.__main__ import RESULTS, machine, servers
@@ -54,10 +61,31 @@ def read(server: Server, transactions: int) -> Messages:
     return messages
 
 
-def decode(shape: Table, messages: Messages) -> Iterator[Transaction | list[tuple[bytes | None, bytes | None]]]:
+class Schemas:
+    """In place of a registry: it is asked once a table, and not what is measured."""
+
+    def __init__(self) -> None:
+        self.known: list[Any] = []
+
+    def register(self, _topic: str, _part: str, schema: Any) -> int:
+        self.known.append(schema)
+        return len(self.known) - 1
+
+
+SCHEMAS = Schemas()
+FORMATS: dict[str, Format] = {
+    "json": JSON,
+    "json-with-schema": JsonFormat(with_schema=True),
+    "avro": AvroFormat(SCHEMAS.register),
+}
+
+
+def decode(
+    shape: Table, messages: Messages, form: Format = JSON
+) -> Iterator[Transaction | list[tuple[bytes | None, bytes | None]]]:
     """Log bytes to records, as the source does it."""
     decoder = Decoder(
-        RunFacts(PREFIX, PREFIX, RUN, EPOCH),
+        RunFacts(PREFIX, PREFIX, RUN, EPOCH, form),
         Captured({shape.full_name: shape}, partial(row_topic, PREFIX), message_topic(PREFIX), lambda *_: True),
         after=PgPosition(1, Lsn(0)),
         last_seq=0,
@@ -73,12 +101,12 @@ def decode(shape: Table, messages: Messages) -> Iterator[Transaction | list[tupl
             yield decoded
 
 
-def topics(shape: Table, messages: Messages, start: Start) -> tuple[Log, Rows]:
+def topics(shape: Table, messages: Messages, start: Start, form: Format = JSON) -> tuple[Log, Rows]:
     """The records as Kafka would hold them, in one partition."""
     ends, log = OrdinaryEnds(RUN, EPOCH), [(0, start.to_bytes())]
     rows: Rows = []
     first, previous = 0, None
-    for decoded in decode(shape, messages):
+    for decoded in decode(shape, messages, form):
         if isinstance(decoded, list):
             rows += [(len(rows) + at, value) for at, (_, value) in enumerate(decoded)]
             continue
@@ -98,7 +126,7 @@ def topics(shape: Table, messages: Messages, start: Start) -> tuple[Log, Rows]:
 
 def assemble(log: Log, rows: Rows) -> list[ChangeTransaction]:
     """Records to whole transactions, as the reader does it."""
-    assembler, taken = Assembler(PREFIX), []
+    assembler, taken = Assembler(PREFIX, decode=RecordDecoder(SCHEMAS.known.__getitem__).value), []
     for offset, value in log:
         assembler.log(offset, value)
     assembler.next()  # reads the log up to the first transaction, which names the partition
@@ -149,12 +177,29 @@ def measure(server: Server, workload: Workload) -> Iterator[str]:
         raise RuntimeError(f"{found} events instead of {workload.events}")
     stages: dict[str, Callable[[], object]] = {
         "read": partial(read, server, workload.transactions),
-        "decode": lambda: sum(1 for _ in decode(shape, messages)),
+        "decode": partial(_decoded, shape, messages, JSON),
         "assemble": partial(assemble, log, rows),
         "fold": partial(net, shape, transactions),
     }
     for name, stage in stages.items():
         yield measure_line(f"{workload.name}.{name}.cpu_us_per_event", best(stage) / workload.events * 1e6)
+    for types in get_args(Types):
+        for name, form in FORMATS.items():
+            log, rows = topics(replace(shape, types=types), messages, start, form)
+            stages = {
+                "decode": partial(_decoded, replace(shape, types=types), messages, form),
+                "assemble": partial(assemble, log, rows),
+            }
+            for stage_name, stage in stages.items():
+                yield measure_line(
+                    f"{workload.name}.{stage_name}.{name}.{types}.cpu_us_per_event", best(stage) / workload.events * 1e6
+                )
+            size = sum(len(value) for _, value in rows if value is not None)
+            yield measure_line(f"{workload.name}.value.{name}.{types}.bytes_per_event", size / workload.events)
+
+
+def _decoded(shape: Table, messages: Messages, form: Format) -> int:
+    return sum(1 for _ in decode(shape, messages, form))
 
 
 def main() -> None:
