@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from secrets import token_hex
 from typing import Any
 
 from pymysql.connections import Connection
@@ -24,9 +23,9 @@ from cdc.position import BinlogState, DomainPosition, GtidPosition, GtidSet
 Row = tuple[Any, ...]
 HEARTBEATS = ("cdc", "heartbeat")
 """The table that a source writes its token to."""
-HISTORY = ""
-"""Under this name, which no source has, it holds the mark of a MariaDB's history: servers have no UUID there, and two
-of them may count alike."""
+HISTORY = ("cdc", "history")
+"""On a MariaDB, the table of one row that tells its history from others: servers have no UUID there, and count alike.
+It is written once, and goes to every replica."""
 History = GtidSet | BinlogState
 
 _TABLES = """
@@ -125,24 +124,11 @@ class Catalog:
 
     # -- the server ---------------------------------------------------------------------------------------------
     def identity(self) -> str:
-        """Whose history it is, as far as the server can tell: its UUID, or on MariaDB a mark of ours."""
+        """Whose history it is: of MySQL the server's UUID, of MariaDB a mark of ours; "" where there is none."""
         if self.dialect is MYSQL:
             return str(self.rows("SELECT @@GLOBAL.server_uuid")[0][0])
-        return self._history_mark() or ""
-
-    def _history_mark(self) -> str | None:
-        """Rows of the table of heartbeats go to replicas, and this one is never changed."""
-        if not self._has_heartbeats():
-            return None
-        found = self.rows("SELECT token FROM cdc.heartbeat WHERE source = %s", HISTORY)
-        return str(found[0][0]) if found else None
-
-    def mark_history(self) -> None:
-        """Of a MariaDB that may be written and has no mark."""
-        if self.dialect is MARIADB:
-            self.rows(
-                "INSERT IGNORE INTO cdc.heartbeat (source, token, at) VALUES (%s, %s, NOW(6))", HISTORY, token_hex(8)
-            )
+        found = self.rows("SELECT mark FROM cdc.history") if self._has(*HISTORY) else []
+        return str(found[0][0]) if found else ""
 
     def executed(self) -> GtidPosition:
         with self.server.errors():
@@ -181,10 +167,11 @@ class Catalog:
         sizes = {str(row[0]): int(row[1]) for row in self.rows("SHOW BINARY LOGS")}
         return max(0, sum(size for name, size in sizes.items() if name >= file) - position)
 
-    def lock_holder(self, source: str) -> str:
-        found = self.rows("SELECT IS_USED_LOCK(%s)", lock_name(source))[0][0]
+    def lock_holder(self, name: str) -> str | None:
+        """Which connection holds a name; None if none does."""
+        found = self.rows("SELECT IS_USED_LOCK(%s)", name)[0][0]
         if found is None:
-            return "nobody by now"
+            return None
         host = self.rows("SELECT host FROM information_schema.processlist WHERE id = %s", found)
         return f"connection {found}" + (f" from {host[0][0]}" if host else "")
 
@@ -245,11 +232,11 @@ class Catalog:
     def may_beat(self) -> bool:
         """Whether the table of heartbeats is there, and ours to write."""
         read_only = "ON" in (self.variable("super_read_only"), self.variable("read_only"))
-        return not read_only and self._has_heartbeats()
+        return not read_only and self._has(*HEARTBEATS)
 
-    def _has_heartbeats(self) -> bool:
+    def _has(self, schema: str, table: str) -> bool:
         query = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
-        return bool(self.rows(query, *HEARTBEATS))
+        return bool(self.rows(query, schema, table))
 
     def heartbeat(self, source: str, token: str) -> None:
         """Commit our token, so that the log brings it back with a position and a commit time."""
@@ -263,6 +250,11 @@ def executed_in(connection: Connection) -> GtidPosition:
         cursor.execute("SELECT @@GLOBAL.gtid_binlog_pos" if on_mariadb else "SELECT @@GLOBAL.gtid_executed")
         text = str(cursor.fetchone()[0])
     return DomainPosition.parse(text) if on_mariadb else GtidSet.parse(text)
+
+
+def sink_lock_name(sink: str, home: str, what: str = "sink") -> str:
+    """Names are the whole server's, so the target's database is part of it."""
+    return hashlib.sha256(f"cdc {what} {sink}\0{home}".encode()).hexdigest()
 
 
 def lock_name(source: str) -> str:

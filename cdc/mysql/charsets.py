@@ -24,7 +24,24 @@ _IDS = {
     "utf8mb3": ((33, 33), (76, 76), (83, 83), (192, 215), (223, 223)),
     "utf8mb4": ((45, 46), (224, 247), (255, 323)),
 }
-_CHARSET = {number: name for name, runs in _IDS.items() for first, last in runs for number in range(first, last + 1)}
+# What MariaDB 10.11 has besides those: no number means another set there.
+_IDS_OF_MARIADB = {
+    "ascii": ((1035, 1035), (1089, 1089)),
+    "latin1": ((1032, 1032), (1071, 1071)),
+    "ucs2": ((640, 642), (1059, 1059), (1114, 1114), (1152, 1152), (1174, 1174), (2560, 2727), (2744, 2759)),
+    "utf16": ((672, 674), (1078, 1079), (1125, 1125), (1147, 1147), (2816, 2983), (3000, 3015)),
+    "utf16le": ((1080, 1080), (1086, 1086)),
+    "utf32": ((736, 738), (1084, 1085), (1184, 1184), (1206, 1206), (3072, 3239), (3256, 3271)),
+    "utf8mb3": ((576, 578), (1057, 1057), (1107, 1107), (1216, 1216), (1238, 1238), (2048, 2215), (2232, 2247)),
+    "utf8mb4": ((608, 610), (1069, 1070), (1248, 1248), (1270, 1270), (2304, 2471), (2488, 2503)),
+}
+_CHARSET = {
+    number: name
+    for ids in (_IDS, _IDS_OF_MARIADB)
+    for name, runs in ids.items()
+    for first, last in runs
+    for number in range(first, last + 1)
+}
 BINARY = 63
 
 

@@ -14,7 +14,8 @@ from ipaddress import ip_address
 from cdc.config import Source
 from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
-from cdc.mysql.catalog import HEARTBEATS, Catalog
+from cdc.mysql.catalog import HEARTBEATS, HISTORY, Catalog
+from cdc.mysql.dialect import MARIADB
 from cdc.mysql.grants import Grants
 from cdc.mysql.inventory import Inventory, SourceTable, take_inventory
 from cdc.mysql.names import quoted
@@ -62,6 +63,7 @@ class _Check:
         yield from self._tables()
         yield from self._rights()
         yield from self._heartbeats()
+        yield from self._history()
         yield from self._not_covered()
 
     def _clock(self) -> Iterator[Finding]:
@@ -136,6 +138,8 @@ class _Check:
             )
 
     def _may_lock(self) -> Finding:
+        if self._catalog.dialect.snapshot_tells_position:
+            return ok("a copy needs no lock: the snapshot says where in the log it stands")
         if self._grants.everywhere("RELOAD") or self._grants.everywhere("FLUSH_TABLES"):
             return ok(f"role {self._role} may lock the server for the moment in which a copy begins")
         schemas = sorted({table.schema for table in self._inventory.capture})
@@ -173,6 +177,15 @@ class _Check:
             yield ok(f"table {schema}.{table} takes heartbeats")
         else:
             yield fail(f"role {self._role} may not write {schema}.{table}, and stops at its first heartbeat", setup)
+
+    def _history(self) -> Iterator[Finding]:
+        """GTIDs of MariaDB do not say whose they are."""
+        if self._catalog.dialect is MARIADB and not self._catalog.identity():
+            yield warn(
+                f"table {'.'.join(HISTORY)} is not there, or role {self._role} may not read it: another server with "
+                "the same GTIDs is not told from this one",
+                f"cdc setup {self._source.name}",
+            )
 
     # -- what is lost -------------------------------------------------------------------------------------------
     def _not_covered(self) -> Iterator[Finding]:

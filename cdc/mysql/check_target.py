@@ -41,12 +41,8 @@ def check_target(sink: Sink, source: Source) -> list[Finding]:
 
 
 def _findings(catalog: Catalog, sink: Sink, source: Source) -> Iterator[Finding]:
-    version, home = str(catalog.rows("SELECT VERSION()")[0][0]), catalog.server.database
-    role, grants = role_of(catalog), grants_of(catalog)
-    if "mariadb" in version.lower():
-        yield fail(f"this is {version}: MariaDB is not supported yet", "see docs/LIMITS.md")
-    else:
-        yield ok(f"MySQL {version}{recognise(catalog).label}, database {home}, role {role}")
+    home, role, grants = catalog.server.database, role_of(catalog), grants_of(catalog)
+    yield ok(f"{catalog.dialect.label} {catalog.version}{recognise(catalog).label}, database {home}, role {role}")
     yield from in_the_clear(catalog)
     if "ON" in (catalog.variable("read_only"), catalog.variable("super_read_only")):
         yield fail("the server is read-only", "point the sink's url at the primary")

@@ -16,7 +16,7 @@ from sqlglot import expressions as exp
 
 from cdc.event import Column, Table
 from cdc.mysql.statements import Altered
-from cdc.mysql.tables import DEFAULT_COLLATION, Definition, UnknownTypeError, column_of
+from cdc.mysql.tables import Definition, UnknownTypeError, column_of, default_collation
 from cdc.mysql.values import double_text, to_single
 
 _SYNONYMS = {"boolean": "tinyint(1)", "bool": "tinyint(1)", "bit": "bit(1)", "char": "char(1)", "binary": "binary(1)",
@@ -162,7 +162,7 @@ def _character_set(
         charset = "utf8mb3" if charset == "utf8" else charset
     if charset is None:
         return table.charset, table.collation
-    return charset, collation or DEFAULT_COLLATION.get(charset)
+    return charset, collation or default_collation(charset, table.engine)
 
 
 # -- the value that rows which are there get --------------------------------------------------------------------------

@@ -15,6 +15,8 @@ _NAME = r"\*|`(?:[^`]|``)+`"
 _LINE = re.compile(rf"(?P<verb>GRANT|REVOKE) (?P<what>.+?) ON (?P<database>{_NAME})\.(?P<table>{_NAME}) (?:TO|FROM) ")
 _COLUMNS = re.compile(r"[^,(]+\([^)]*\),?")
 _EVERY = "*"
+_SAME = {"BINLOG MONITOR": "REPLICATION CLIENT"}
+"""What MariaDB calls a right, and what MySQL does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class Grants:
             if match := _LINE.match(line):
                 place = _unquoted(match["database"]), _unquoted(match["table"])
                 whole = _COLUMNS.sub("", match["what"])
-                rights = {_Right(privilege.strip(), *place) for privilege in whole.split(",") if privilege.strip()}
+                named = (_SAME.get(privilege.strip(), privilege.strip()) for privilege in whole.split(","))
+                rights = {_Right(privilege, *place) for privilege in named if privilege}
                 found[match["verb"]] |= rights
         return cls(frozenset(found["GRANT"]), frozenset(found["REVOKE"]), wildcards)
 

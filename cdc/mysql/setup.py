@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from hashlib import sha1
 from urllib.parse import urlsplit, urlunsplit
 
 from pymysql.converters import escape_string
@@ -24,7 +25,7 @@ from cdc.errors import SETUP_REFUSED, CdcError
 from cdc.finding import Level
 from cdc.mysql.catalog import Catalog, Row
 from cdc.mysql.check import account, every_table, is_in_the_clear
-from cdc.mysql.dialect import version_number
+from cdc.mysql.dialect import MARIADB, version_number
 from cdc.mysql.inventory import Inventory, take_inventory
 from cdc.mysql.names import quoted
 from cdc.mysql.prerequisites import prerequisites
@@ -41,6 +42,15 @@ CREATE TABLE IF NOT EXISTS cdc.heartbeat (
 """,
 )
 """What a source writes to, so that the log brings its position and a commit time back."""
+HISTORY_TABLE = (
+    """
+CREATE TABLE IF NOT EXISTS cdc.history (
+  id tinyint PRIMARY KEY, mark char(16) NOT NULL
+) ENGINE=InnoDB CHARACTER SET ascii
+""",
+    "INSERT IGNORE INTO cdc.history VALUES (1, LEFT(SHA2(CONCAT(UUID(), RAND()), 256), 16))",
+)
+"""Of a MariaDB: what tells its history from that of another server."""
 PROGRESS = ("cdc_progress", "cdc_table")
 WRITES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 TABLES = (*WRITES, "CREATE", "ALTER", "DROP", "TRIGGER")
@@ -132,6 +142,7 @@ def plan_source(catalog: Catalog, source: Source, password: str | None, *, archi
         *(_definitions(catalog, inventory, grantees) if archived else ()),
         *(Step("heartbeats" if at == 0 else "", statement) for at, statement in enumerate(HEARTBEAT_TABLE)),
         _grant("", "INSERT, DELETE", "cdc.heartbeat", grantees),
+        *(_history(grantees) if catalog.dialect is MARIADB else ()),
     ]
     lacking = [finding for finding in prerequisites(catalog) if finding.level in (Level.FAIL, Level.WARN)]
     notes = [
@@ -139,6 +150,14 @@ def plan_source(catalog: Catalog, source: Source, password: str | None, *, archi
         *(f"left out: {out.table.full_name}: {out.why}" for out in inventory.stay_out),
     ]
     return Plan(steps, notes)
+
+
+def _history(grantees: Sequence[str]) -> Iterator[Step]:
+    why = "a mark that tells this history from that of another server, whose GTIDs may be the same"
+    for statement in HISTORY_TABLE:
+        yield Step(why, statement)
+        why = ""
+    yield _grant("", "SELECT", "cdc.history", grantees)
 
 
 def _reads(catalog: Catalog, source: Source, inventory: Inventory, grantees: Sequence[str]) -> Iterator[Step]:
@@ -170,6 +189,8 @@ def _whole(source: Source, schema: str) -> bool:
 
 def _locks(catalog: Catalog, inventory: Inventory, grantees: Sequence[str]) -> Iterator[Step]:
     why = "a copy begins under a lock, which lasts for a moment"
+    if catalog.dialect.snapshot_tells_position:
+        return
     if recognise(catalog).global_lock:
         has_own_right = version_of(catalog) >= _OLDEST_OF_FLUSH_TABLES
         yield _grant(why, "FLUSH_TABLES" if has_own_right else "RELOAD", "*.*", grantees)
@@ -185,7 +206,9 @@ def _definitions(catalog: Catalog, inventory: Inventory, grantees: Sequence[str]
         yield _grant(why, "SHOW VIEW, TRIGGER, EVENT", every_table(catalog, schema), grantees)
         why = ""
     # The administrator of a managed service may not have it to give.
-    if recognise(catalog).global_lock and version_of(catalog) >= OLDEST_OF_SHOW_ROUTINE:
+    if catalog.dialect is MARIADB:
+        yield _grant(why, "SELECT", "mysql.proc", grantees)
+    elif recognise(catalog).global_lock and version_of(catalog) >= OLDEST_OF_SHOW_ROUTINE:
         yield _grant(why, "SHOW_ROUTINE", "*.*", grantees)
 
 
@@ -261,12 +284,18 @@ def _user(catalog: Catalog, user: str, password: str | None, section: str) -> It
     if is_in_the_clear(catalog):
         raise refused(catalog.server, "a password would cross the network in the clear: ?ssl-mode=REQUIRED in the URL")
     make = "ALTER" if found else "CREATE"
+    identified = f"PASSWORD '{_hashed(password)}'" if catalog.dialect is MARIADB else f"'{escape_string(password)}'"
     for name in accounts(catalog, user):
         yield Step(
             f"the role of [{section}]",
-            f"{make} USER {name} IDENTIFIED BY '{escape_string(password)}'",
+            f"{make} USER {name} IDENTIFIED BY {identified}",
             f"{make} USER {name} IDENTIFIED BY '(password of [{section}])'",
         )
+
+
+def _hashed(password: str) -> str:
+    """As MariaDB keeps it: unlike MySQL, it writes a password that it is given into its logs."""
+    return "*" + sha1(sha1(password.encode()).digest()).hexdigest().upper()  # noqa: S324 - the server's own form
 
 
 def _grant(why: str, privileges: str, place: str, grantees: Sequence[str]) -> Step:

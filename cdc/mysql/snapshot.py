@@ -36,7 +36,7 @@ from cdc.mysql.ahead import ReadAhead
 from cdc.mysql.catalog import Catalog, FoundTable
 from cdc.mysql.dialect import Setting
 from cdc.mysql.names import quoted
-from cdc.mysql.session import Server, close, dialect_in, number_of, streamed
+from cdc.mysql.session import SESSION, Server, close, dialect_in, number_of, streamed
 from cdc.mysql.values import select_expression
 from cdc.mysql.window import Touched, key_of, read_window
 from cdc.position import GtidPosition
@@ -55,7 +55,8 @@ _PATIENCE_S = 10
 _TRIES = 5
 _DENIED = (1044, 1045, 1142, 1227)
 """1045: a managed server that lets nobody lock all of it."""
-_TIMED_OUT = (1205, 3024)
+_LOCK_WAIT = 1205
+_TIMED_OUT = (_LOCK_WAIT, 3024)
 
 
 class BaseCopy:
@@ -112,7 +113,12 @@ class BaseCopy:
 
     def _begin_somewhere(self, session: Connection, tables: Sequence[FoundTable]) -> tuple[str, int]:
         """A snapshot, and where in the log it stands."""
-        self._begin(session, tables)
+        try:
+            self._begin(session, tables)
+        except CdcError as error:
+            if f"({_LOCK_WAIT})" not in error.text:
+                raise
+            raise CdcError(COPY_LOCKED, source=self._server.name, seconds=SESSION["lock_wait_timeout"]) from None
         with self._server.errors(), session.cursor() as cursor:
             cursor.execute("SHOW STATUS LIKE 'Binlog\\_snapshot\\_%'")
             told = {name.decode(): value.decode() for name, value in cursor.fetchall()}

@@ -7,21 +7,26 @@ A session of ours names itself to the server; a role sees those of its own, an a
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from cdc.errors import CdcError
 from cdc.facts import Applied, TargetFacts
-from cdc.mysql.catalog import Catalog, History, lock_name
+from cdc.mysql.catalog import Catalog, History, lock_name, sink_lock_name
 from cdc.mysql.prerequisites import retention_s
 from cdc.mysql.session import Server
 from cdc.position import GtidPosition
 
-_SESSIONS = """
-SELECT p.id, p.host, p.command FROM information_schema.processlist p
-JOIN performance_schema.{} a ON a.processlist_id = p.id AND a.attr_name = 'program_name'
-WHERE a.attr_value = %s AND (%s = '' OR p.db = %s) AND p.id <> CONNECTION_ID()
-"""
+_DUMP = "p.command LIKE 'Binlog Dump%%'"
+_DUMPS = f"""
+SELECT 1 FROM information_schema.processlist p
+JOIN performance_schema.{{}} a ON a.processlist_id = p.id AND a.attr_name = 'program_name'
+WHERE a.attr_value = %s AND {_DUMP}
+"""  # noqa: S608 - a word of ours
+_DUMPS_OF_ACCOUNT = (
+    "SELECT 1 FROM information_schema.processlist p WHERE p.user = SUBSTRING_INDEX(CURRENT_USER(), '@', 1) "
+    "AND p.command LIKE 'Binlog Dump%'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +51,10 @@ class SourceFacts:
     binlog: BinlogFacts
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    id: int
-    host: str
-    command: str
-
-
 def source_facts(server: Server) -> SourceFacts:
     """The source as it is now."""
     with closing(Catalog(server)) as catalog:
-        held, now = catalog.rows(
-            "SELECT IS_USED_LOCK(%s), CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS UNSIGNED)", lock_name(server.name)
-        )[0]
-        ours = sessions(catalog, server.program)
+        now = catalog.rows("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS UNSIGNED)")[0][0]
         logs = catalog.rows("SHOW BINARY LOGS")
         binlog = BinlogFacts(
             oldest_file=str(logs[0][0]),
@@ -69,14 +64,13 @@ def source_facts(server: Server) -> SourceFacts:
             executed=catalog.executed(),
             history=catalog.history(),
         )
-        holder = None if held is None else catalog.lock_holder(server.name)
-        return SourceFacts(int(now), holder, any(one.command.startswith("Binlog Dump") for one in ours), binlog)
+        return SourceFacts(int(now), catalog.lock_holder(lock_name(server.name)), _reads(catalog), binlog)
 
 
 def target_facts(server: Server) -> TargetFacts:
     """A sink's progress as its target keeps it, in the database of the URL."""
     with closing(Catalog(server)) as catalog:
-        connected = bool(sessions(catalog, server.program, server.database))
+        connected = catalog.lock_holder(sink_lock_name(server.name, server.database)) is not None
         query = (
             "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'cdc_progress'"
         )
@@ -92,10 +86,14 @@ def target_facts(server: Server) -> TargetFacts:
         return TargetFacts(connected, applied, tuple(str(row[0]) for row in copying))
 
 
-def sessions(catalog: Catalog, program: str, database: str = "") -> list[Session]:
-    """Others of this name: of our own account, or of all where we may look."""
-    try:
-        found = catalog.rows(_SESSIONS.format("session_connect_attrs"), program, database, database)
-    except CdcError:
-        found = catalog.rows(_SESSIONS.format("session_account_connect_attrs"), program, database, database)
-    return [Session(int(id_), str(host), str(command)) for id_, host, command in found]
+def _reads(catalog: Catalog) -> bool:
+    """Whether a dump of this name is running: one of our own account's, or of any's where we may look."""
+    found = []
+    for table in ("session_connect_attrs", "session_account_connect_attrs"):
+        with suppress(CdcError):
+            found = catalog.rows(_DUMPS.format(table), catalog.server.program)
+            break
+    if not found and catalog.variable("performance_schema") == "OFF":
+        # Where nobody tells his name, it is the account's.
+        found = catalog.rows(_DUMPS_OF_ACCOUNT)
+    return bool(found)

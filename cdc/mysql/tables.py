@@ -18,10 +18,13 @@ from typing import Any
 
 from cdc.errors import TYPE_UNSUPPORTED, CdcError
 from cdc.event import Column, Engine, ForeignKey, Table
+from cdc.mysql.dialect import of_engine
 from cdc.mysql.tablemap import INET4, INET6, UUID, TableMap, utf8_labels
 from cdc.types import TYPES
 
-_COLUMN_TYPE = re.compile(r"(?P<name>[a-z]+)(?:\((?P<size>.*)\))?(?P<unsigned> unsigned)?(?: zerofill)?", re.DOTALL)
+_COLUMN_TYPE = re.compile(
+    r"(?P<name>[a-z]+[46]?)(?:\((?P<size>.*)\))?(?P<unsigned> unsigned)?(?: zerofill)?", re.DOTALL
+)
 _LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
 _ESCAPED = {"\\0": "\0", "\\n": "\n", "\\r": "\r", "\\\\": "\\", "\\'": "'", "''": "'"}
 _SIMPLE = {"tinyint": 1, "smallint": 2, "mediumint": 9, "int": 3, "bigint": 8, "year": 13, "date": 10}
@@ -34,9 +37,9 @@ WIDEST = {"ascii": 1, "latin1": 1, "binary": 1, "ucs2": 2, "utf8mb3": 3, "utf8mb
 """Bytes of a set's longest character; a text in another set is not carried."""
 _FIXED = {"uuid": (16, UUID), "inet6": (16, INET6), "inet4": (4, INET4)}
 """To the log of MariaDB they are bytes of this length."""
-DEFAULT_COLLATION = {
+_DEFAULT_COLLATION = {
     "ascii": "ascii_general_ci", "latin1": "latin1_swedish_ci", "binary": "binary", "ucs2": "ucs2_general_ci",
-    "utf8mb3": "utf8mb3_general_ci", "utf8mb4": "utf8mb4_0900_ai_ci", "utf16": "utf16_general_ci",
+    "utf8mb3": "utf8mb3_general_ci", "utf16": "utf16_general_ci",
     "utf16le": "utf16le_general_ci", "utf32": "utf32_general_ci",
 }  # fmt: skip
 LABELLED = ("enum", "set")
@@ -64,6 +67,11 @@ def plain_type(column_type: str) -> str:
     """A COLUMN_TYPE as MySQL has it: MariaDB writes how wide an integer is shown, which says nothing of its values."""
     match = _DISPLAY_WIDTH.fullmatch(column_type)
     return match[1] + match[2] if match and column_type != "tinyint(1)" else column_type
+
+
+def default_collation(charset: str, engine: Engine) -> str | None:
+    """Of a column that names its character set alone."""
+    return of_engine(engine).default_collation if charset == "utf8mb4" else _DEFAULT_COLLATION.get(charset)
 
 
 class UnknownTypeError(ValueError):

@@ -14,18 +14,17 @@ from pymysql.converters import escape_string
 
 from cdc.config import Sink, Source
 from cdc.errors import SINK_HELD, SOURCE_HELD, CdcError
-from cdc.mysql.catalog import HEARTBEATS, Catalog, lock_name
+from cdc.mysql.catalog import HEARTBEATS, HISTORY, Catalog, lock_name, sink_lock_name
 from cdc.mysql.names import quoted
 from cdc.mysql.session import Server
 from cdc.mysql.setup import PROGRESS, Plan, Step, accounts, home_of
-from cdc.mysql.status import sessions
 from cdc.setup import Shared, role_of
 
 
 def plan_source(catalog: Catalog, source: Source, shared: Shared) -> Plan:
     """Its heartbeat, the table of them if it is the last, its role; whichever are there."""
-    if catalog.rows("SELECT IS_USED_LOCK(%s)", lock_name(source.name))[0][0] is not None:
-        raise CdcError(SOURCE_HELD, source=source.name, holder=catalog.lock_holder(source.name))
+    if holder := catalog.lock_holder(lock_name(source.name)):
+        raise CdcError(SOURCE_HELD, source=source.name, holder=holder)
     return Plan([*_source_steps(catalog, source, shared)])
 
 
@@ -37,7 +36,9 @@ def _source_steps(catalog: Catalog, source: Source, shared: Shared) -> Iterator[
         others = catalog.rows(f"SELECT 1 FROM cdc.heartbeat WHERE NOT {own} LIMIT 1")  # noqa: S608
         if not shared.home and not others:
             yield Step("", "DROP TABLE cdc.heartbeat")
-            if _tables(catalog, home) == 1:
+            if _exists(catalog, *HISTORY):
+                yield Step("", "DROP TABLE cdc.history")
+            if _tables(catalog, home) == 1 + _exists(catalog, *HISTORY):
                 yield Step("", "DROP DATABASE cdc")
     yield from _role(catalog, role_of(source.url, source.name), shared)
 
@@ -45,9 +46,8 @@ def _source_steps(catalog: Catalog, source: Source, shared: Shared) -> Iterator[
 def plan_target(catalog: Catalog, sink: Sink, shared: Shared) -> Plan:
     """This sink's progress, its role; the replica's tables stay."""
     home = home_of(Server(catalog.server.side, sink.name, sink.url))
-    busy = sessions(catalog, f"cdc sink {sink.name}", home)
-    if busy:
-        raise CdcError(SINK_HELD, sink=sink.name, holder=f"connection {busy[0].id} from {busy[0].host}")
+    if holder := catalog.lock_holder(sink_lock_name(sink.name, home)):
+        raise CdcError(SINK_HELD, sink=sink.name, holder=holder)
     return Plan([*_target_steps(catalog, sink, home, shared)])
 
 

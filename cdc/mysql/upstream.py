@@ -105,9 +105,9 @@ class MySqlUpstream:
     def hold(self) -> None:
         self._held_name = HeldName(self._server, lock_name(self._name))
         if not self._held_name.try_take():
-            raise CdcError(SOURCE_HELD, source=self._name, holder=self._now.lock_holder(self._name))
+            holder = self._now.lock_holder(lock_name(self._name)) or "nobody by now"
+            raise CdcError(SOURCE_HELD, source=self._name, holder=holder)
         if self._writes:
-            self._now.mark_history()
             self._now.heartbeat(self._name, "-")
 
     def decide(self, state: LogState, reopen: str | None) -> Plan:

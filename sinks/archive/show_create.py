@@ -19,6 +19,7 @@ from pymysql.cursors import DictCursor
 
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.check import every_table, grants_of, role_of
+from cdc.mysql.dialect import MARIADB
 from cdc.mysql.names import quoted
 from cdc.mysql.setup import OLDEST_OF_SHOW_ROUTINE, version_of
 from sinks.archive.dump import Dump, Entry
@@ -121,8 +122,11 @@ def lacking_rights(catalog: Catalog, databases: Sequence[str]) -> list[tuple[str
         for right, what in _NEEDED.items()
         if not grants.on(right, name)
     ]
-    if not any(grants.everywhere(right) for right in _MAY_READ_ROUTINES):
+    whose = "bodies of routines that are not the account's own"
+    if catalog.dialect is MARIADB:
+        if not grants.on("SELECT", "mysql", "proc"):
+            lacking.append((f"{whose}, without SELECT on mysql.proc", f"GRANT SELECT ON mysql.proc TO {role};"))
+    elif not any(grants.everywhere(right) for right in _MAY_READ_ROUTINES):
         right = "SHOW_ROUTINE" if version_of(catalog) >= OLDEST_OF_SHOW_ROUTINE else "SELECT"
-        whose = "bodies of routines that are not the account's own"
         lacking.append((f"{whose}, without {right}", f"GRANT {right} ON *.* TO {role};"))
     return lacking

@@ -14,7 +14,6 @@ gap detection and fencing.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
@@ -23,6 +22,7 @@ from typing import Any, Self
 import pymysql
 
 from cdc.errors import PROGRESS_TAKEN, PROGRESS_UNKNOWN, CdcError
+from cdc.mysql.catalog import sink_lock_name
 from cdc.mysql.dialect import Setting
 from cdc.mysql.held import HeldName
 from cdc.mysql.session import Server, close, dialect_in, number_of, transaction
@@ -89,9 +89,7 @@ class Hold:
         if not self.home:
             raise server.refused("the URL names no database: mysql://USER@HOST/DATABASE")
         self._writer = secrets.token_hex(8)
-        self._lock, self._writing = (
-            hashlib.sha256(f"cdc {what} {pipeline}\0{self.home}".encode()).hexdigest() for what in ("sink", "writing")
-        )
+        self._lock, self._writing = (sink_lock_name(pipeline, self.home, what) for what in ("sink", "writing"))
         self.connection = server.connect(settings=_SETTINGS, isolation="READ COMMITTED", multi_statements=True)
         self.dialect = dialect_in(self.connection)
         try:

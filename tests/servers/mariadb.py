@@ -7,9 +7,13 @@ in domain 0, whose root logs in by a password as MariaDB 10.11 has it out of the
 import os
 import subprocess
 
+import pytest
+
 from tests.servers.fetch import MARIADB, mysql_user
 from tests.servers.mysql import MySQL
 
+FLAVOURS = ("mysql", pytest.param("mariadb", marks=pytest.mark.matrix))
+"""For the fixture `flavour`: on both servers, on MariaDB in the matrix alone."""
 _SHARE = MARIADB / "usr" / "share" / "mysql"
 _SYSTEM = ("mysql_system_tables", "mysql_performance_tables", "mysql_system_tables_data", "maria_add_gis_sp_bootstrap",
            "mysql_sys_schema")  # fmt: skip
@@ -40,7 +44,9 @@ class MariaDB(MySQL):
                    "--max-allowed-packet=8M", "--net-buffer-length=16K"]  # fmt: skip
         system = "".join((_SHARE / f"{name}.sql").read_text() for name in _SYSTEM)
         statements = f"{_FIRST}{system}{_LAST}".encode()
-        subprocess.run(program, input=statements, env=self.environment(), capture_output=True, check=True)
+        done = subprocess.run(program, input=statements, env=self.environment(), capture_output=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{self.kind} makes no data directory: {done.stderr.decode()[-1000:]}")
 
     def gtids(self) -> str:
         return str(self.execute("SELECT @@gtid_binlog_pos")[0][0])
@@ -51,8 +57,10 @@ class MariaDB(MySQL):
             "binlog-format": "ROW",
             "character-set-server": "utf8mb4",
             "innodb-log-file-size": "64M",
-            "performance-schema": "ON",
         }
 
     def _places(self) -> dict[str, str | int]:
-        return {"basedir": str(MARIADB / "usr"), "lc-messages-dir": str(_SHARE)}
+        # A server that starts clears the temporary files of all that share its folder.
+        temporary = self.directory / "tmp"
+        temporary.mkdir(exist_ok=True)
+        return {"basedir": str(MARIADB / "usr"), "lc-messages-dir": str(_SHARE), "tmpdir": str(temporary)}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Protocol
 
-from cdc.mysql.setup import HEARTBEAT_TABLE
+from cdc.mysql.setup import HEARTBEAT_TABLE, HISTORY_TABLE
 from cdc.position import Lsn, PgPosition, Position, parse_gtids, parse_position
 from cdc.postgres.messages import EVENT_TRIGGER
 from tests.servers.mysql import MySQLDatabase
@@ -80,7 +80,8 @@ class MySqlEnd:
 
     def publish(self, name: str, tables: str) -> None:
         del name, tables
-        for statement in HEARTBEAT_TABLE:
+        history = HISTORY_TABLE if self._database.server.kind == "MariaDB" else ()
+        for statement in (*HEARTBEAT_TABLE, *history):
             self._database.execute(statement)
 
     def now(self) -> Position:

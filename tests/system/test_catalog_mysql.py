@@ -10,7 +10,10 @@ from cdc.mysql.catalog import Catalog
 from cdc.mysql.inventory import _tables
 from cdc.mysql.session import Server
 from cdc.server import Side
+from tests.servers.mariadb import FLAVOURS
 from tests.servers.mysql import MySQLDatabase
+
+pytestmark = pytest.mark.parametrize("flavour", FLAVOURS, indirect=True)
 
 
 @pytest.fixture

@@ -15,11 +15,14 @@ from cdc.mysql.catalog import lock_name
 from cdc.mysql.held import HeldName
 from cdc.mysql.session import Server
 from cdc.server import Side
+from tests.servers.mariadb import FLAVOURS
 from tests.servers.mysql import MySQLDatabase
 from tests.servers.process import Process
 from tests.servers.proxy import Proxy
 from tests.system.pipeline import wait_until
 from tests.system.shop import Shop
+
+pytestmark = pytest.mark.parametrize("flavour", FLAVOURS, indirect=True)
 
 IMPATIENT = "import cdc.mysql.held as h; h._SAYS_S, h._SILENT_S = 0.5, 3; from cdc.cli import main; main()"
 """`cdc`, but that a server hears of it more often and waits for it less."""

@@ -1,4 +1,4 @@
-"""MariaDB at both ends, by the commands: a pipeline into Postgres and back. What it shares with MySQL is in the matrix."""
+"""MariaDB at both ends, by the commands. What it shares with MySQL is tested with that, in the matrix."""
 
 from collections.abc import Callable
 

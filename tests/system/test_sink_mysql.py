@@ -37,6 +37,7 @@ from tests.system.replica import (
     update,
 )
 
+
 pytestmark = pytest.mark.parametrize("target_engine", ["mysql"], indirect=True)
 
 

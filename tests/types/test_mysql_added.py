@@ -10,8 +10,11 @@ from cdc.mysql.ddl import UnfollowableError, effects
 from cdc.mysql.session import Server
 from cdc.mysql.statements import Altered, read_statement
 from cdc.server import Side
+from tests.servers.mariadb import FLAVOURS
 from tests.servers.mysql import MySQLDatabase
 from tests.types.test_mysql import selected
+
+pytestmark = pytest.mark.parametrize("flavour", FLAVOURS, indirect=True)
 
 TYPES = (
     "int", "tinyint unsigned", "bigint NOT NULL", "decimal(6,2)", "decimal(6,2) unsigned NOT NULL", "float",
@@ -55,7 +58,7 @@ def test_the_value_of_rows_that_are_there(mysql_database: MySQLDatabase, sql_mod
                 continue  # It takes no such default.
             told = shape.columns[-1].missing
             ((_, there),) = selected(mysql_database, "t", list(shape.columns))
-            cursor.execute("ALTER TABLE t DROP COLUMN c")
+            cursor.execute("ALTER TABLE t DROP COLUMN c, ALGORITHM = COPY")
             followed += 1
             if (None if told is None else told.encode()) != there:
                 wrong.append((statement, there, told))

@@ -13,7 +13,7 @@ from typing import Any
 
 from cdc.event import Column
 from cdc.mysql.dialect import MYSQL
-from cdc.mysql.tables import Definition, column_of
+from cdc.mysql.tables import Definition, column_of, plain_type
 from cdc.mysql.values import select_expression
 from tests.servers.mysql import MySQL, MySQLDatabase
 
@@ -56,18 +56,39 @@ INSERT INTO keyless VALUES (7, 'statement', NULL, 8)
 """
 
 
-def tables() -> dict[str, str]:
+OF_MARIADB = {
+    "uuid": ["'00000000-0000-0000-0000-000000000000'", "'F27A4B6D-e73d-11f1-932d-02fc00000000'",
+             "'123e4567-e89b-42d3-a456-426614174000'"],
+    "inet4": ["'0.0.0.0'", "'1.2.3.4'", "'10.0.0.0'", "'255.255.255.255'"],
+    "inet6": ["'::'", "'::1'", "'1200::'", "'::ffff:1.2.3.4'", "'::1.2.3.4'", "'1:0:2:0:0:3:0:4'",
+              "'1:0:2:3:4:5:6:7'", "'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'"],
+}  # fmt: skip
+"""Values of the types that it alone has."""
+
+
+def values(flavour: str = "mysql") -> dict[str, list[str]]:
+    if flavour == "mysql":
+        return TYPES
+    # Its json is a longtext.
+    return {
+        declared.replace("utf8mb4_0900_bin", "utf8mb4_nopad_bin"): of
+        for declared, of in {**TYPES, **OF_MARIADB}.items()
+        if declared != "json"
+    }
+
+
+def tables(flavour: str = "mysql") -> dict[str, str]:
     """Table name → declared type."""
-    return {f"t{at}": declared for at, declared in enumerate(TYPES)}
+    return {f"t{at}": declared for at, declared in enumerate(values(flavour))}
 
 
-def fill(database: MySQLDatabase) -> None:
+def fill(database: MySQLDatabase, flavour: str = "mysql") -> None:
     """A table for each type, with all its values and NULL, in one transaction each."""
     with database.connect() as connection, connection.cursor() as cursor:
         cursor.execute(SESSION)
-        for name, declared in tables().items():
+        for name, declared in tables(flavour).items():
             cursor.execute(f"CREATE TABLE {name} (id int PRIMARY KEY, v {declared} NULL)")
-            rows = ", ".join(f"({at}, {value})" for at, value in enumerate([*TYPES[declared], "NULL"]))
+            rows = ", ".join(f"({at}, {value})" for at, value in enumerate([*values(flavour)[declared], "NULL"]))
             cursor.execute(f"INSERT IGNORE INTO {name} VALUES {rows}")
 
 
@@ -78,7 +99,7 @@ def column(database: MySQLDatabase, table: str) -> Column:
         "WHERE table_schema = database() AND table_name = %s AND column_name = 'v'",
         [table],
     )
-    return column_of(Definition("v", type_, not_null=False, charset=charset, collation=collation), 2)
+    return column_of(Definition("v", plain_type(type_), not_null=False, charset=charset, collation=collation), 2)
 
 
 def selected(database: MySQLDatabase, table: str, shape: Column) -> list[str | None]:

@@ -5,17 +5,19 @@ from typing import Any, cast
 import pytest
 
 from cdc.mysql.catalog import Catalog
-from cdc.mysql.provider import AURORA, AZURE, CLOUD_SQL, RDS, SELF_MANAGED, Provider, recognise
+from cdc.mysql.dialect import dialect_of
+from cdc.mysql.provider import AURORA, AZURE, CLOUD_SQL, RDS, SELF_MANAGED, SELF_MANAGED_MARIADB, Provider, recognise
 
 
 class Asked:
     """A catalog that answers what such a server does."""
 
     def __init__(self, version: str, base: str, aurora: str | None) -> None:
-        self._answer, self._aurora = (version, base), aurora
+        self.version, self.dialect = version, dialect_of(version)
+        self._base, self._aurora = base, aurora
 
     def rows(self, *_: object) -> list[Any]:
-        return [self._answer]
+        return [(self._base,)]
 
     def variable(self, name: str) -> str | None:
         return self._aurora if name == "aurora_version" else None
@@ -29,6 +31,8 @@ class Asked:
         ("8.0.32", "/rdsdbbin/oscar-8.0.mysql_aurora/", "3.05.2", AURORA),
         ("8.0.31-google", "/usr/", None, CLOUD_SQL),
         ("8.0.37-azure", "c:/", None, AZURE),
+        ("10.11.19-MariaDB-0+deb12u1", "/usr", None, SELF_MANAGED_MARIADB),
+        ("10.11.9-MariaDB-log", "/rdsdbbin/mariadb-10.11.9.R1/", None, RDS),
     ],
 )
 def test_a_service_gives_itself_away(version: str, base: str, aurora: str | None, provider: Provider) -> None:
