@@ -8,6 +8,7 @@ import pytest
 
 from cdc import errors
 from cdc.errors import CATALOGUE, EXIT_CODES, CdcError, Code, Kind
+from tests.troubleshooting import FILE, document
 
 ROOT = Path(__file__).parents[3]
 WHERE = {"source", "table", "position"}
@@ -59,6 +60,10 @@ def test_every_code_is_met_by_a_test() -> None:
     tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__))
     unmet = {name for name in CATALOGUE if not re.search(rf"\b{name}\b", tests)}
     assert unmet <= UNTESTED.keys()
+
+
+def test_the_handbook_has_them_all() -> None:
+    assert FILE.read_text() == document(), "write it anew: python -m tests.troubleshooting"
 
 
 def test_the_place_stands_in_the_message() -> None:
