@@ -44,6 +44,7 @@ from cdc.errors import (
 from cdc.event import Engine, Types
 from cdc.kafka import FIXED_OPTIONS
 from cdc.measure import DailyTime, Duration, Size
+from cdc.position import parse_gtids
 from cdc.registry import RegistryServer, SubjectStrategy
 from cdc.secret import Secret, is_reference, parse_key
 from cdc.server import Side
@@ -255,7 +256,10 @@ class Source(_Section):
     password: PlaceOfSecret = None
     tables: tuple[Glob, ...] = Field(min_length=1)
     exclude: tuple[Glob, ...] = ()
-    snapshot: Annotated[str, _only("initial")] = "initial"
+    snapshot: Annotated[str, _only("initial", "never")] = "initial"
+    """`never`: go on where somebody else stopped, a Debezium connector, say."""
+    begin_after: str | None = None
+    """With it, of MySQL: every transaction up to there, as GTIDs. A slot of Postgres knows its own place."""
     format: Format = "json"
     types: Types = "exact"
     slot: Annotated[str, _matching(_SLOT)] = ""
@@ -276,6 +280,22 @@ class Source(_Section):
         if not isinstance(name, str):
             return given
         return {"slot": slot_name(name), "publication": slot_name(name), "topic_prefix": name, **given}
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> Self:
+        slotless = self.engine != "postgresql"
+        if (self.begin_after is not None) != (slotless and self.snapshot == "never"):
+            raise ValueError(
+                'snapshot = "never" and begin_after = "…" go together'
+                if slotless
+                else "begin_after is for MySQL: a slot knows its own place"
+            )
+        if self.begin_after is not None:
+            try:
+                parse_gtids(self.begin_after)
+            except ValueError as error:
+                raise ValueError(f"begin_after: {error}") from None
+        return self
 
     def wanted(self, schema: str, table: str) -> bool:
         """Whether a table is to be captured. Ours and the server's own schemas never are."""

@@ -536,10 +536,11 @@ DEBEZIUM_RECORD = _code(
 )
 DEBEZIUM_INCOMPLETE = _code(
     "DEBEZIUM_INCOMPLETE",
-    Kind.STOP,
+    Kind.TRANSIENT,
     "the END of transaction {transaction} counts {counted} changes, and {found} are there",
-    "rows are gone (retention, compaction), or lie in topics that are not named <prefix>.<schema>.<table> (a transform "
-    "that routes). Let the connector write the tables anew under another topic.prefix",
+    "a connector that was killed sends the rest when it runs again; the process keeps trying. If it runs, rows are "
+    "gone (retention), or lie in topics that are not named <prefix>.<schema>.<table> (a transform that routes): let it "
+    "write the tables anew under another topic.prefix",
 )
 DEBEZIUM_GONE = _code(
     "DEBEZIUM_GONE",

@@ -18,6 +18,8 @@ from typing import Any
 import orjson
 
 VERSION = 1
+_NOT_OURS = b"\x00", b'{"schema":'
+"""So begin Avro, and Connect's JSON with its schema: the log is plain JSON."""
 KINDS = frozenset({"data", "schema", "snapshot", "heartbeat"})
 EFFECTS = frozenset({"create", "add_column", "drop_column", "recreate", "drop", "copying"})
 
@@ -270,7 +272,12 @@ def log_key(record_id: str) -> bytes:
 
 
 def parse(value: bytes) -> Start | End | None:
-    """A record of the log topic. None for Debezium's BEGIN; `ValueError` names what is wrong."""
+    """A record of the log topic. None for what Debezium wrote there; `ValueError` names what is wrong.
+
+    A topic that was taken over from it begins with its BEGINs and ENDs, which have no version.
+    """
+    if value.startswith(_NOT_OURS):
+        return None
     try:
         record = orjson.loads(value)
     except orjson.JSONDecodeError as error:
@@ -278,7 +285,7 @@ def parse(value: bytes) -> Start | End | None:
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - bytes of a peer, not an argument of the wrong type
     status = record.get("status")
-    if status == "BEGIN":
+    if status == "BEGIN" or (status == "END" and not {"v", "run"} & record.keys()):
         return None
     if status not in ("START", "END"):
         raise ValueError(f"unknown status {status!r}")

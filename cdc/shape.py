@@ -94,9 +94,12 @@ def statement_record(source: dict[str, Any], ts_ms: int, database: str, ddl: str
     )  # fmt: skip
 
 
-def is_statement(value: bytes) -> bool:
-    """Whether a record of the shape topic holds no shape. Inside a text its quotes would be escaped."""
-    return b',"tableChanges":[],' in value
+def holds_no_shape(value: bytes) -> bool:
+    """Of a record of the shape topic: it tells a statement, or Debezium wrote it before the topic was taken over.
+
+    Inside a text the quotes would be escaped.
+    """
+    return value[:1] != b"{" or b',"tableChanges":[],' in value or b',"v":' not in value
 
 
 def parse_shape(value: bytes) -> SchemaRecord:

@@ -17,7 +17,7 @@ from cdc.event import Engine, Table
 from cdc.kafka import Reader
 from cdc.logtail import LogState
 from cdc.publisher import PublishedRun, Publisher
-from cdc.shape import SchemaRecord, is_statement, parse_shape, schema_id, shape_key, statement_record
+from cdc.shape import SchemaRecord, holds_no_shape, parse_shape, schema_id, shape_key, statement_record
 from cdc.topics import row_topic, shape_topic
 
 
@@ -33,7 +33,7 @@ class ShapeTopic:
         """Read it whole: a record a shape of a table, a few thousand at the most."""
         begins, ends = reader.watermarks(self._topic, 0)
         for record in reader.read_range(self._topic, 0, begins, ends, waiting):
-            if is_statement(record.value() or b""):
+            if holds_no_shape(record.value() or b""):
                 continue
             try:
                 parsed = parse_shape(record.value() or b"")

@@ -42,7 +42,7 @@ from cdc.errors import (
 from cdc.event import RowEvent, Table
 from cdc.kafka import Admin, Reader
 from cdc.log import End, Span, Start, parse
-from cdc.shape import SchemaRecord, is_statement, parse_shape
+from cdc.shape import SchemaRecord, holds_no_shape, parse_shape
 from cdc.topics import log_topic, shape_topic
 from sinks.assemble import Assembler
 from sinks.brokers import check_own, check_rows, starts
@@ -270,7 +270,7 @@ class TransactionReader:
         return bool(records)
 
     def _learn(self, offset: int, value: bytes | None) -> None:
-        if is_statement(value or b""):
+        if holds_no_shape(value or b""):
             return
         try:
             record = parse_shape(value or b"")

@@ -43,6 +43,8 @@ class Here:
     purged: GtidPosition
     publication: str
     now_ms: int
+    begin_after: GtidPosition | None = None
+    """What somebody else has brought already, by the configuration (`snapshot = "never"`)."""
 
 
 def identity_of(state: LogState, here: Identity) -> Identity:
@@ -60,6 +62,8 @@ def decide(source: str, state: LogState, here: Here, reopen: str | None) -> Plan
     if reopen is not None:
         epoch = max(here.now_ms, (state.start.epoch if state.start else 0) + 1)
         return Plan(True, epoch, 0, None, None, Opened("copy_again", None))
+    if here.begin_after is not None and state.checkpoint is None:
+        return _taken_over(source, state, here, here.begin_after)
     if state.start is None:
         return Plan(True, here.now_ms, 0, None, None, Opened("first", None))
     checkpoint = state.checkpoint
@@ -68,6 +72,17 @@ def decide(source: str, state: LogState, here: Here, reopen: str | None) -> Plan
     if checkpoint.copying:
         return Plan(True, checkpoint.epoch, checkpoint.txn_seq, None, parse_gtids(checkpoint.position))
     return _continued(source, state, checkpoint, here)
+
+
+def _taken_over(source: str, state: LogState, here: Here, at: GtidPosition) -> Plan:
+    """The server must still have everything behind that place, and know all before it."""
+    if missing := lacking(here.history, at):
+        raise CdcError(HISTORY_FORKED, source=source, missing=missing)
+    if gone := here.purged - at:
+        raise CdcError(LOG_PURGED, source=source, problem=f"transactions {gone}")
+    if state.start is not None:
+        return Plan(False, state.start.epoch, 0, at, None)
+    return Plan(False, here.now_ms, 0, at, None, Opened("first", str(at)))
 
 
 def _continued(source: str, state: LogState, checkpoint: End, here: Here) -> Plan:

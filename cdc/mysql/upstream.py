@@ -33,7 +33,7 @@ from cdc.mysql.session import Server
 from cdc.mysql.snapshot import SESSIONS, BaseCopy
 from cdc.mysql.startup import Here, decide, identity_of, refuse_cascades, refuse_nothing, refuse_uncapturable
 from cdc.mysql.stream import BinlogStream
-from cdc.position import GtidPosition, Position
+from cdc.position import GtidPosition, Position, parse_gtids
 from cdc.rowevents import Record, Row, RunFacts
 from cdc.upstream import Plan, Resumed
 
@@ -113,7 +113,11 @@ class MySqlUpstream:
     def decide(self, state: LogState, reopen: str | None) -> Plan:
         here = Identity(self.engine, self._now.identity(), 0, self._server.database, "")
         self.identity = here if reopen else identity_of(state, here)
-        now = Here(here, self._now.history(), self._now.purged(), self._held.fingerprint, time.time_ns() // 1_000_000)
+        begin_after = self._settings.begin_after
+        now = Here(
+            here, self._now.history(), self._now.purged(), self._held.fingerprint, time.time_ns() // 1_000_000,
+            parse_gtids(begin_after) if begin_after else None,
+        )  # fmt: skip
         return decide(self._name, state, now, reopen)
 
     def keep_alive(self) -> None:
@@ -123,7 +127,9 @@ class MySqlUpstream:
         return [table.full_name for table in self._held.tables if table.full_name not in known]
 
     def adopted(self, known: Mapping[str, Table]) -> list[Table]:
-        return []
+        if self._settings.begin_after is None:
+            return []
+        return [shape for shape in self._now.shapes(self._held.tables) if shape.full_name not in known]
 
     # -- a base copy --------------------------------------------------------------------------------------------
     @contextmanager

@@ -22,6 +22,7 @@ from cdc.errors import (
     SLOT_WITHOUT_LOG,
     SOURCE_FORK,
     SOURCE_IDENTITY,
+    SOURCE_PREREQUISITE,
     TABLE_NARROWED,
     TABLE_PARTITIONED,
     TABLE_WITHOUT_IDENTITY,
@@ -44,6 +45,8 @@ class Here:
     switches: Sequence[tuple[int, Lsn]]
     publication: str
     now_ms: int
+    takes_over: bool = False
+    """The configuration says to begin where the slot stands, which somebody else has used (`snapshot = "never"`)."""
 
 
 def decide(source: str, state: LogState, slot: Slot | None, here: Here, reopen: str | None) -> Plan:
@@ -52,6 +55,8 @@ def decide(source: str, state: LogState, slot: Slot | None, here: Here, reopen: 
         _usable(source, slot, here)
     if reopen is not None:
         return _reopened(source, state, slot, here, reopen)
+    if state.start is None and here.takes_over:
+        return _taken_over(source, slot, here)
     if state.start is None:
         if slot is not None:
             raise CdcError(
@@ -68,6 +73,20 @@ def decide(source: str, state: LogState, slot: Slot | None, here: Here, reopen: 
     if checkpoint.copying:
         return Plan(True, checkpoint.epoch, checkpoint.txn_seq, None, PgPosition.parse(checkpoint.position))
     return _continued(source, state, checkpoint, slot, here)
+
+
+def _taken_over(source: str, slot: Slot | None, here: Here) -> Plan:
+    """What the slot's last user has acknowledged is in the topics; what it had not comes again."""
+    if slot is None:
+        raise CdcError(
+            SOURCE_PREREQUISITE, source=source,
+            problem=f'snapshot = "never" begins where replication slot {here.identity.slot} stands, and there is none',
+            fix="name the connector's with slot = …, or let the source copy: snapshot = \"initial\"",
+        )  # fmt: skip
+    if slot.lost:
+        raise CdcError(SLOT_LOST, source=source, slot=slot.name, reason=slot.lost)
+    at = PgPosition(here.identity.timeline, slot.confirmed)
+    return Plan(False, here.now_ms, 0, at, None, Opened("first", str(at)))
 
 
 def _continued(source: str, state: LogState, checkpoint: End, slot: Slot | None, here: Here) -> Plan:

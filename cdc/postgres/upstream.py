@@ -123,7 +123,9 @@ class PostgresUpstream:
         self._streaming = True
 
     def decide(self, state: LogState, reopen: str | None) -> Plan:
-        here = Here(self.identity, self._switches, self._held.fingerprint, time.time_ns() // 1_000_000)
+        takes_over = self._settings.snapshot == "never"
+        now_ms = time.time_ns() // 1_000_000
+        here = Here(self.identity, self._switches, self._held.fingerprint, now_ms, takes_over)
         return decide(self._name, state, self._now.slot(self._settings.slot), here, reopen)
 
     def keep_alive(self) -> None:

@@ -6,14 +6,18 @@ stands before it in its partition. Refuses: more rows than an END counts, a reco
 `rows` refuses; fewer rows are waited for.
 
 A connector that was killed writes again what it does not know to be written: ENDs and rows whose transaction was handed
-on already are passed over, as far back as `remembered` goes; beyond, they are applied again and converge.
+on already are passed over, as far back as the `past` goes; beyond, they are applied again and converge.
+It may also go on in the middle of a transaction: its BEGIN comes again, and its END counts the changes after that
+alone. Then those that were sent since must all be there, and every partition must have been read up to its end for
+those sent before; a change is known by its place in the database's log.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -21,7 +25,7 @@ from cdc.errors import DEBEZIUM_ENDED, DEBEZIUM_INCOMPLETE, DEBEZIUM_RECORD, Cdc
 from cdc.event import RowEvent
 from cdc.log import Change, End
 from cdc.topics import log_topic, row_topic
-from sinks.debezium.rows import Row, Rows, transaction_key
+from sinks.debezium.rows import Incoming, Row, Rows, transaction_key
 from sinks.debezium.shapes import Shapes
 from sinks.decode import Decoder
 from sinks.ranges import Partition
@@ -37,9 +41,13 @@ _NO_TABLE = "io.debezium."
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """`rows` are counted without logical messages, `topics` are those that hold them."""
+    """`rows` are counted without logical messages, `topics` are those that hold them.
+
+    `resumed_ms` is when the connector began it again.
+    """
 
     offset: int
+    resumed_ms: int | None
     id: str
     key: str
     ts_ms: int
@@ -51,11 +59,27 @@ class _End:
         return sum(count for _, count in self.collections)
 
 
+@dataclass(slots=True)
+class Past:
+    """What the log tells of transactions up to a place: those that ended, and when others began, however often."""
+
+    ended: dict[str, None] = field(default_factory=dict)
+    begun: dict[str, list[int]] = field(default_factory=dict)
+
+    def see(self, record: Mapping[str, Any], sent_ms: int) -> None:
+        key = transaction_key(record["id"])
+        if record["status"] == "BEGIN":
+            self.begun.setdefault(key, []).append(sent_ms)
+        elif record["status"] == "END":
+            self.begun.pop(key, None)
+            self.ended[key] = None
+
+
 class Assembler:
-    """Holds what was read until it is whole. `remembered` are the transactions before `after`."""
+    """Holds what was read until it is whole. `past` is that before `after`."""
 
     def __init__(
-        self, prefix: str, decoder: Decoder, shapes: Shapes, after: Progress | None, remembered: Iterable[str] = ()
+        self, prefix: str, decoder: Decoder, shapes: Shapes, after: Progress | None, past: Past | None = None
     ) -> None:
         self._prefix, self._decoder, self._shapes = prefix, decoder, shapes
         self._rows = Rows(prefix, decoder)
@@ -66,22 +90,23 @@ class Assembler:
         self._waiting: dict[Partition, deque[Row]] = {}
         self._next: dict[Partition, int] = {}
         self._partitions: dict[str, int] = {}
-        self._open: dict[str, dict[int, Row]] = {}
-        self._past = dict.fromkeys(remembered)
+        self._open: dict[str, dict[object, Row]] = {}
+        self._past = past or Past()
+        self._read_to_the_end = ""
         self._moved = False
         self.repeated = 0
         """Records that were passed over because they had been applied."""
         self.buffered_bytes = 0
 
     # -- feeding --
-    def log(self, offset: int, value: bytes | None) -> None:
+    def log(self, record: Incoming) -> None:
         """The next record of the log."""
-        if value is None:
+        if record.value is None:
             return
         try:
-            end = self._end(offset, value)
+            end = self._end(record, record.value)
         except (ValueError, KeyError, TypeError) as error:
-            raise self._bad(log_topic(self._prefix), 0, offset, error) from None
+            raise self._bad(log_topic(self._prefix), 0, record.offset, error) from None
         if end is not None:
             self._log.append(end)
 
@@ -90,17 +115,17 @@ class Assembler:
         self._waiting[partition], self._next[partition] = deque(), offset
         self._partitions[partition[0]] = partitions
 
-    def row(self, partition: Partition, offset: int, key: bytes | None, value: bytes | None) -> None:
+    def row(self, partition: Partition, record: Incoming) -> None:
         """The next record of a row partition."""
-        self._next[partition] = offset + 1
+        self._next[partition] = record.offset + 1
         topic = partition[0]
         try:
-            row = self._rows.row(topic, self._partitions[topic], offset, key, value)
+            row = self._rows.row(topic, self._partitions[topic], record)
         except (ValueError, KeyError, TypeError) as error:
-            raise self._bad(topic, partition[1], offset, error) from None
+            raise self._bad(topic, partition[1], record.offset, error) from None
         if row is None:
             return
-        if row.transaction in self._past:
+        if row.transaction in self._past.ended:
             self.repeated += 1
             return
         self._waiting[partition].append(row)
@@ -108,13 +133,13 @@ class Assembler:
         if row.transaction:
             self._take(self._open.setdefault(row.transaction, {}), row)
 
-    def _take(self, rows: dict[int, Row], row: Row) -> None:
-        """Of a change that comes again before its END the first counts."""
-        if row.order in rows:
-            row.done = True
+    def _take(self, rows: dict[object, Row], row: Row) -> None:
+        """Of a change that comes again before its END the last counts."""
+        before = rows.pop(row.identity, None)
+        if before is not None:
+            before.done = True
             self.repeated += 1
-        else:
-            rows[row.order] = row
+        rows[row.identity] = row
 
     # -- what the reader looks at --
     @property
@@ -134,7 +159,17 @@ class Assembler:
         if not self._log:
             return None
         end = self._log[0]
-        return end.id, len(self._open.get(end.key, ())), end.rows
+        return end.id, self._found(end), end.rows
+
+    @property
+    def resumed(self) -> str | None:
+        """The transaction that wants every partition read to its end before it can be called whole."""
+        end = self._log[0] if self._log else None
+        return end.id if end and end.resumed_ms is not None and self._read_to_the_end != end.id else None
+
+    def read_to_the_end(self, id_: str) -> None:
+        """What `resumed` wants is so."""
+        self._read_to_the_end = id_
 
     def topics_awaited(self) -> tuple[str, ...]:
         return self._log[0].topics if self._log else ()
@@ -150,21 +185,29 @@ class Assembler:
             return self._hand_on(None, loose)
         while self._log:
             end = self._log[0]
-            if end.key in self._past:
+            if end.key in self._past.ended:
                 self.repeated += 1
-                self._behind(self._log.popleft())
+                self._log_offset = self._log.popleft().offset
                 continue
-            rows = self._open.get(end.key, {})
-            if len(rows) > end.rows:
-                raise incomplete(self._prefix, end.id, len(rows), end.rows)
-            if len(rows) < end.rows:
+            found = self._found(end)
+            if found > end.rows:
+                raise incomplete(self._prefix, end.id, found, end.rows)
+            if found < end.rows or self.resumed:
                 return None
-            self._behind(self._log.popleft())
-            self._open.pop(end.key, None)
+            self._log_offset = self._log.popleft().offset
+            rows = list(self._open.pop(end.key, {}).values())
             self._remember(end.key)
             if rows:
-                return self._hand_on(end, [rows[order] for order in sorted(rows)])
+                rows.sort(key=_by_order if end.resumed_ms is None else _by_place)
+                return self._hand_on(end, rows)
         return None
+
+    def _found(self, end: _End) -> int:
+        """How many of the changes that it counts are there."""
+        rows = self._open.get(end.key, {})
+        if end.resumed_ms is None:
+            return len(rows)
+        return sum(row.sent_ms >= end.resumed_ms for row in rows.values())
 
     def _loose(self) -> list[Row]:
         """Rows outside of any transaction, up to the first that is in one."""
@@ -210,27 +253,29 @@ class Assembler:
             id_, count, collections, ts_ms, kind, RUN, 0, self._number, id_, None, self._commit_ts_us, changes=changes
         )
 
-    def _behind(self, end: _End) -> None:
-        self._log_offset = end.offset
-
     def _remember(self, key: str) -> None:
-        self._past[key] = None
-        if len(self._past) > REMEMBERED:
-            del self._past[next(iter(self._past))]
+        self._past.ended[key] = None
+        if len(self._past.ended) > REMEMBERED:
+            del self._past.ended[next(iter(self._past.ended))]
 
     # -- records --
-    def _end(self, offset: int, value: bytes) -> _End | None:
+    def _end(self, incoming: Incoming, value: bytes) -> _End | None:
         record = self._decoder.value(value, log_topic(self._prefix))
         if record["status"] == "START":
-            raise CdcError(DEBEZIUM_ENDED, source=self._prefix, topic=log_topic(self._prefix), offset=offset)
+            topic = log_topic(self._prefix)
+            raise CdcError(DEBEZIUM_ENDED, source=self._prefix, topic=topic, offset=incoming.offset)
         if record["status"] == "BEGIN":
+            self._past.see(record, incoming.sent_ms)
             return None
         if record["status"] != "END":
             raise ValueError(f"unknown status {record['status']!r}")
         found = ((one["data_collection"], one["event_count"]) for one in record["data_collections"] or ())
         collections = tuple((name, count) for name, count in found if not name.startswith(_NO_TABLE))
         topics = tuple(row_topic(self._prefix, *name.split(".", 1)) for name, _ in collections)
-        return _End(offset, record["id"], transaction_key(record["id"]), record["ts_ms"], collections, topics)
+        key = transaction_key(record["id"])
+        begun = self._past.begun.pop(key, ())
+        resumed_ms = begun[-1] if len(begun) > 1 else None
+        return _End(incoming.offset, resumed_ms, record["id"], key, record["ts_ms"], collections, topics)
 
     def _bad(self, topic: str, partition: int, offset: int, error: Exception) -> CdcError:
         problem = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
@@ -253,10 +298,21 @@ def incomplete(prefix: str, id_: str, found: int, counted: int) -> CdcError:
     return CdcError(DEBEZIUM_INCOMPLETE, source=prefix, transaction=id_, found=found, counted=counted)
 
 
-def ends(records: Iterable[bytes | None], decoder: Decoder, topic: str) -> list[str]:
-    """The transactions that these records of the log end."""
-    values = (decoder.value(value, topic) for value in records if value is not None)
-    return [transaction_key(value["id"]) for value in values if value["status"] == "END"]
+def _by_order(row: Row) -> int:
+    return row.order
+
+
+def _by_place(row: Row) -> tuple[tuple[int, ...], int]:
+    return row.place, row.order
+
+
+def past_of(records: Iterable[Incoming], decoder: Decoder, topic: str) -> Past:
+    """What these records of the log tell."""
+    past = Past()
+    for record in records:
+        if record.value is not None:
+            past.see(decoder.value(record.value, topic), record.sent_ms)
+    return past
 
 
 def offsets_of(progress: Progress) -> Mapping[Partition, int]:

@@ -18,10 +18,11 @@ from typing import Self
 
 from cdc.errors import DEBEZIUM_GONE, PROGRESS_UNKNOWN, TOPIC_PARTITIONS, CdcError
 from cdc.event import Table
-from cdc.kafka import Admin, Reader
+from cdc.kafka import Admin, Reader, Record
 from cdc.topics import log_topic, message_topic
 from sinks.brokers import check_rows
-from sinks.debezium.assemble import REMEMBERED, RUN, Assembler, ends, incomplete, offsets_of
+from sinks.debezium.assemble import REMEMBERED, RUN, Assembler, incomplete, offsets_of, past_of
+from sinks.debezium.rows import Incoming
 from sinks.debezium.shapes import AtTarget, Shapes
 from sinks.decode import Decoder, SchemaOf
 from sinks.ranges import Partition
@@ -31,8 +32,8 @@ BUDGET_BYTES = 32 << 20
 _POLL_RECORDS = 2_000
 _LOOK_EVERY_S = 2.0
 """How often topics are looked for that were not there."""
-_LOST_S = 30.0
-"""Rows are sent before their END: one that does not come so long after it is not late."""
+_LOST_S = 60.0
+"""Rows are sent before their END: one that does not come so long after it has to be told of."""
 
 
 class DebeziumReader:
@@ -58,6 +59,7 @@ class DebeziumReader:
         self._reached: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._looked = float("-inf")
+        self._ends: tuple[str, dict[Partition, int]] | None = None
         self._awaited: object = None
         self._awaited_since = 0.0
 
@@ -82,6 +84,8 @@ class DebeziumReader:
             if transaction is not None:
                 return transaction
             self._look(assembler)
+            if assembler.resumed:
+                self._read_to_the_end(assembler, assembler.resumed)
             left = deadline - time.monotonic()
             if not self._read(assembler, max(0.0, left)) and left <= 0:
                 return None
@@ -111,7 +115,7 @@ class DebeziumReader:
     # -- opening --
     def _open(self) -> Assembler:
         """The transactions before our progress are remembered: the connector may write them again."""
-        after, remembered = self._after, []
+        after, past = self._after, None
         if after is not None:
             self._check_progress(after)
             if after.log_offset >= 0:
@@ -120,8 +124,8 @@ class DebeziumReader:
                     raise self._unknown(after, f"the topic holds offsets {begins} to {behind - 1}")
                 first = max(begins, after.log_offset + 1 - REMEMBERED)
                 records = self._kafka.read_range(*self._log, first, after.log_offset + 1)
-                remembered = ends([record.value() for record in records], self._decoder, self._log[0])
-        self._assembler = Assembler(self._prefix, self._decoder, self._shapes, after, remembered)
+                past = past_of(map(_incoming, records), self._decoder, self._log[0])
+        self._assembler = Assembler(self._prefix, self._decoder, self._shapes, after, past)
         return self._assembler
 
     def _check_progress(self, after: Progress) -> None:
@@ -181,15 +185,23 @@ class DebeziumReader:
             partition, offset = (record.topic(), record.partition()), record.offset()
             self._reached[partition] = offset + 1
             if partition == self._log:
-                assembler.log(offset, record.value())
+                assembler.log(_incoming(record))
             else:
-                assembler.row(partition, offset, record.key(), record.value())
+                assembler.row(partition, _incoming(record))
         self._examine(assembler)
         return bool(records)
 
+    def _read_to_the_end(self, assembler: Assembler, id_: str) -> None:
+        """Once every row partition was read up to where it ended when this was first asked for."""
+        if self._ends is None or self._ends[0] != id_:
+            partitions = [partition for partition in self._reached if partition != self._log]
+            self._ends = id_, {partition: self._kafka.watermarks(*partition)[1] for partition in partitions}
+        if all(self._reached[partition] >= end for partition, end in self._ends[1].items()):
+            assembler.read_to_the_end(id_)
+
     def _balance(self, assembler: Assembler) -> None:
         """Pause what holds rows that nobody waits for while there is no room."""
-        full = assembler.buffered_bytes > BUDGET_BYTES
+        full = assembler.buffered_bytes > BUDGET_BYTES and not assembler.resumed
         awaited = set(assembler.topics_awaited())
         keep = {partition for partition in assembler.buffered() if full and partition[0] not in awaited}
         if self._paused - keep:
@@ -208,3 +220,8 @@ class DebeziumReader:
         places = [place for place in self._reached if place[0] in assembler.topics_awaited()]
         if all(self._kafka.watermarks(*place)[1] <= self._reached[place] for place in places):
             raise incomplete(self._prefix, *awaited)
+
+
+def _incoming(record: Record) -> Incoming:
+    _, sent_ms = record.timestamp()
+    return Incoming(record.offset(), record.key(), record.value(), sent_ms)

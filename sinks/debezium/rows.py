@@ -20,14 +20,27 @@ Texts = Mapping[str, str | None]
 _SNAPSHOT, _TRUNCATE = "r", "t"
 
 
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A record as it lies in Kafka."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    sent_ms: int
+
+
 @dataclass(slots=True)
 class Row:
     """One change. `transaction` is "" outside of any, `columns` are all that the record describes, with their types.
 
-    `unchanged` are those of `after` whose value was not sent. `done` once it is applied, or known to have been.
+    `unchanged` are those of `after` whose value was not sent. `sent_ms` is when the connector sent the record, `place`
+    where the change stands in the database's log. `done` once it is applied, or known to have been.
     """
 
     offset: int
+    sent_ms: int
+    place: tuple[int, ...]
     transaction: str
     order: int
     table: str
@@ -37,8 +50,12 @@ class Row:
     columns: Mapping[str, str]
     unchanged: tuple[str, ...]
     bytes: int
-    ts_ms: int
     done: bool = False
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Of a change that was sent twice. Several may share a place: rows of one COPY, the halves of a moved key."""
+        return self.table, self.op, self.place, tuple(self.key.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +73,9 @@ class Rows:
         self._prefix, self._decoder = prefix, decoder
         self._images: dict[bytes | int, _Image] = {}
 
-    def row(self, topic: str, partitions: int, offset: int, key: bytes | None, value: bytes | None) -> Row | None:
+    def row(self, topic: str, partitions: int, record: Incoming) -> Row | None:
         """The next one; `partitions` is how many the topic has."""
+        key, value = record.key, record.value
         if value is None:
             return None
         event = self._decoder.value(value, topic)
@@ -74,8 +92,8 @@ class Rows:
         unchanged = () if after is None else tuple(n for n, v in after.items() if v is not None and is_unavailable(v))
         texts = None if after is None else _texts(after, image, unchanged)
         return Row(
-            offset, transaction, order, table, op, found or {}, texts, image.types, unchanged, len(value),
-            source["ts_ms"],
+            record.offset, record.sent_ms, _log_place(source), transaction, order, table, op, found or {}, texts,
+            image.types, unchanged, len(value),
         )  # fmt: skip
 
     def _image(self, value: bytes, connector: str, table: str) -> _Image:
@@ -103,6 +121,11 @@ class Rows:
 
 def _place(block: Mapping[str, Any] | None, connector: str) -> tuple[str, int]:
     return ("", 0) if block is None else (transaction_key(block["id"], connector), block["total_order"])
+
+
+def _log_place(source: Mapping[str, Any]) -> tuple[int, ...]:
+    """Within one transaction, of the order of its changes."""
+    return (source["lsn"] or 0,) if "lsn" in source else (source["pos"], source["row"])
 
 
 def transaction_key(id_: str, connector: str | None = None) -> str:

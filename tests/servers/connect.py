@@ -103,10 +103,14 @@ class Connect(Server):
         self._call("PUT", f"/connectors/{name}/config", {key: str(value) for key, value in connector.items()})
         self._until(name, "RUNNING", timeout)
 
-    def end(self, name: str, timeout: float = 60) -> None:
-        """End a connector in order; the worker remembers how far it came."""
+    def stop_connector(self, name: str, timeout: float = 60) -> None:
+        """Stop a connector in order; how far it came is known."""
         self._call("PUT", f"/connectors/{name}/stop")
         self._until(name, "STOPPED", timeout)
+
+    def end(self, name: str, timeout: float = 60) -> None:
+        """Stop a connector and take it away; one of its name goes on there."""
+        self.stop_connector(name, timeout)
         self._call("DELETE", f"/connectors/{name}")
 
     def offsets(self, name: str) -> list[dict[str, Any]]:
@@ -167,10 +171,10 @@ _TOPICS: Properties = {
     "topic.creation.default.partitions": 3,
     "topic.creation.default.replication.factor": 1,
     "topic.creation.groups": "log",
-    "topic.creation.log.include": r".*\.transaction",
+    "topic.creation.log.include": r".*\.transaction|[^.]*",
     "topic.creation.log.partitions": 1,
 }
-"""Rows in several partitions, transactions in one, or their order would be lost."""
+"""Rows in several partitions, transactions and shapes in one, or their order would be lost."""
 
 
 def debezium_postgres(name: str, server: Postgres, database: Database, **options: str) -> dict[str, str | int]:

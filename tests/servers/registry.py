@@ -62,6 +62,10 @@ class Registry(Server):
         """A version as Confluent's API gives it: `subject`, `version`, `id`, `schema` (text)."""
         return dict(self._get(f"/subjects/{quote(subject, safe='')}/versions/{version}"))
 
+    def by_id(self, number: int) -> Any:
+        """The schema of this id, parsed."""
+        return json.loads(self._get(f"/schemas/ids/{number}")["schema"])
+
     def compatibility(self, subject: str) -> str:
         """What is set for this subject itself."""
         return str(self._get(f"/config/{quote(subject, safe='')}")["compatibilityLevel"])

@@ -69,7 +69,7 @@ def test_durations_and_sizes_have_units() -> None:
         ("registry", 'url = "https://me:pw@registry:8081"', "user and password are keys of their own"),
         ("registry", 'url = "http://r"\nuser = "me"', "user and password belong together"),
         ("registry", 'url = "http://r"\nkey = "/k.pem"', "key is that of a certificate"),
-        ("source.shop", 'snapshot = "never"', "snapshot: 'never' is not supported yet, only 'initial'"),
+        ("source.shop", 'snapshot = "only"', "snapshot: 'only' is not supported yet, only 'initial' or 'never'"),
         ("source.shop", 'exclude = ["sessions"]', "'sessions' is not schema.table"),
         ("source.shop", 'slot = "Shop-1"', "[source.shop] slot"),
         ("source.shop", "partitions = 0", "[source.shop] partitions"),

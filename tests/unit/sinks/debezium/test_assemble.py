@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from cdc.errors import DEBEZIUM_ENDED, DEBEZIUM_INCOMPLETE, DEBEZIUM_RECORD, CdcError
-from sinks.debezium.assemble import Assembler, ends, offsets_of
+from sinks.debezium.assemble import Assembler, Past, offsets_of, past_of
+from sinks.debezium.rows import Incoming
 from sinks.debezium.shapes import Shapes, shape_id
 from sinks.decode import Decoder
 from sinks.transaction import ChangeTransaction, Progress
@@ -25,7 +26,10 @@ def row(
     columns: dict[str, str] | None = None, **more: Any,
 ) -> tuple[bytes, bytes]:  # fmt: skip
     """Key and value, Connect's JSON."""
-    source = {"name": "shop", "connector": "postgresql", "schema": "public", "table": table, "db": "d", "ts_ms": 5}
+    source = {
+        "name": "shop", "connector": "postgresql", "schema": "public", "table": table, "db": "d", "ts_ms": 5,
+        "lsn": int(transaction.partition(":")[2]) if transaction else 0,
+    }  # fmt: skip
     payload = {
         "before": None, "after": None if op in "dt" else {"id": id_, "v": v, **more}, "source": source, "op": op,
         "transaction": transaction and {"id": transaction, "total_order": order, "data_collection_order": 1},
@@ -43,25 +47,29 @@ def end(id_: str, **counts: int) -> bytes:
     ).encode()
 
 
+def begin(id_: str) -> bytes:
+    return json.dumps({"status": "BEGIN", "id": id_}).encode()
+
+
 class Feeder:
     """An assembler and the next offsets of its partitions."""
 
-    def __init__(self, after: Progress | None = None, remembered: tuple[str, ...] = (), partitions: int = 1) -> None:
+    def __init__(self, after: Progress | None = None, past: Past | None = None, partitions: int = 1) -> None:
         self.shapes = Shapes({}, lambda _schema, _name: None)
-        self.assembler = Assembler("shop", Decoder(), self.shapes, after, remembered)
+        self.assembler = Assembler("shop", Decoder(), self.shapes, after, past)
         self.at = {T: 0, U: 0}
         for partition in self.at:
             self.assembler.assigned(partition, 0, partitions)
-        self.logged = 0
+        self.logged = self.clock = 0
 
     def rows(self, *given: tuple[bytes, bytes | None], into: tuple[str, int] = T) -> None:
         for key, value in given:
-            self.assembler.row(into, self.at[into], key, value)
+            self.assembler.row(into, Incoming(self.at[into], key, value, self.clock))
             self.at[into] += 1
 
     def log(self, *values: bytes) -> None:
         for value in values:
-            self.assembler.log(self.logged, value)
+            self.assembler.log(Incoming(self.logged, None, value, self.clock))
             self.logged += 1
 
     def all(self) -> list[ChangeTransaction]:
@@ -77,7 +85,7 @@ def told(transaction: ChangeTransaction) -> list[tuple[str, str, Any]]:
 
 def test_a_transaction_is_whole_when_all_that_its_end_counts_is_there() -> None:
     feeder = Feeder()
-    feeder.log(json.dumps({"status": "BEGIN", "id": "9:1"}).encode(), end("9:99", t=2, u=1))
+    feeder.log(begin("9:1"), end("9:99", t=2, u=1))
     feeder.rows(row("c", 1, "9:10"), row("u", 1, "9:30", 3))
     assert feeder.all() == []
     assert feeder.assembler.awaited() == ("9:99", 2, 3)
@@ -106,15 +114,31 @@ def test_transactions_come_in_the_order_of_their_ends_and_progress_keeps_what_wa
 
 
 def test_what_was_handed_on_and_comes_again_is_passed_over() -> None:
-    feeder = Feeder(remembered=("1",))
+    feeder = Feeder(past=Past({"1": None}))
     feeder.rows(row("c", 1, "1:1"), row("c", 2, "2:1"), row("c", 2, "2:1"))
     feeder.log(end("1:9", t=1), end("2:9", t=1), end("2:9", t=1))
-    feeder.rows(row("u", 2, "2:1"), row("c", 3, "3:1"))
+    feeder.rows(row("c", 2, "2:1"), row("c", 3, "3:1"))
     feeder.log(end("3:9", t=1))
     assert [told(transaction) for transaction in feeder.all()] == [[("public.t", "c", "2")], [("public.t", "c", "3")]]
     assert feeder.assembler.repeated == 5
     assert offsets_of(feeder.assembler.progress or pytest.fail("no progress"))[T] == 5
-    assert ends([end("4:1"), None, b'{"status":"BEGIN","id":"5:1"}'], Decoder(), "log") == ["4"]
+    records = [Incoming(0, None, value, 3) for value in (end("4:1"), None, begin("5:1"), begin("4:1"), end("4:2"))]
+    assert past_of(records, Decoder(), "log") == Past({"4": None}, {"5": [3]})
+
+
+def test_a_transaction_that_the_connector_began_again_in_its_middle() -> None:
+    feeder = Feeder()
+    feeder.log(begin("1:5"))
+    feeder.rows(row("u", 1, "1:10"), row("u", 2, "1:20", 2), row("u", 3, "1:30", 3))
+    feeder.clock = 1000
+    feeder.log(begin("1:5"), end("1:99", t=2))
+    assert feeder.all() == []
+    feeder.rows(row("u", 3, "1:30"), row("u", 4, "1:40", 2))
+    assert feeder.all() == []
+    assert feeder.assembler.resumed == "1:99"
+    feeder.assembler.read_to_the_end("1:99")
+    (transaction,) = feeder.all()
+    assert [event[2] for event in told(transaction)] == ["1", "2", "3", "4"]
 
 
 def test_rows_of_a_snapshot_come_where_they_stand() -> None:

@@ -48,9 +48,8 @@ def test_every_type_of_postgres_has_the_servers_text(mode: str) -> None:
         if column not in texts or column == "v_numeric_3_2":
             continue
         kind = kind_of(schema, "postgresql")
-        wanted = [text for text in texts[column] if text is not None]
         found = [row[column] for row in rows if row["id"] > 300]
-        for text, value in zip(wanted, found, strict=False):
+        for text, value in zip(texts[column], found, strict=False):
             if value is None or LOST.search(text) or "float" in column:
                 continue
             got = kind.text(value)
