@@ -117,6 +117,10 @@ class GtidPosition(Position):
         return self.number > 0
 
     @abstractmethod
+    def __init__(self) -> None:
+        """Of nothing."""
+
+    @abstractmethod
     def __contains__(self, gtid: object) -> bool:
         """Whether a transaction, by its text, is behind it."""
 

@@ -23,7 +23,7 @@ import cdc.mysql.carried
 import cdc.mysql.values
 import cdc.postgres.carried
 from cdc.event import Column, Engine, Table
-from cdc.mysql.dialect import MYSQL, of_engine
+from cdc.mysql.dialect import MARIADB, MYSQL
 from cdc.types import is_array
 from sinks.relatives import type_on
 
@@ -81,8 +81,8 @@ def target_columns(table: Table, target: Engine) -> tuple[TargetColumn, ...]:
     if target == "postgresql":
         return tuple(_across(table, column, _on_postgres(column)) for column in table.columns)
     if table.engine == "postgresql":
-        collation = of_engine(target).collation
-        found = (replace(of, sql=of.sql.replace(MYSQL.collation, collation)) for of in _on_mysql(table))
+        of_mysql = _on_mysql(table)
+        found = of_mysql if target == "mysql" else [_on_mariadb(of) for of in of_mysql]
         return tuple(_across(table, column, of) for column, of in zip(table.columns, found, strict=True))
     return tuple(_across(table, column, _on_relative(column, target)) for column in table.columns)
 
@@ -168,7 +168,8 @@ def _read_back(number: str) -> str:
 
 def _on_relative(column: Column, target: Engine) -> TargetType:
     name, sql, note = type_on(column, target)
-    return TargetType(name, sql, "widened" if note else "exact", note)
+    of = TargetType(name, sql, "widened" if note else "exact", note)
+    return _on_mariadb(of) if target == "mariadb" else of
 
 
 def numbers(column: Column) -> tuple[int, ...]:
@@ -254,13 +255,23 @@ def _temporal(column: Column) -> TargetType:
                       from_source=_without_zone)  # fmt: skip
 
 
-def _refusing(unfit: re.Pattern[str]) -> Text:
+def _on_mariadb(of: TargetType) -> TargetType:
+    if of.type in _FLOATS:
+        of = replace(of, from_source=_no_negative_zero, note="; ".join(filter(None, (of.note, "-0 is refused"))))
+    return replace(of, sql=of.sql.replace(MYSQL.collation, MARIADB.collation))
+
+
+def _refusing(unfit: re.Pattern[str], engine: Engine = "mysql") -> Text:
     def check(text: str) -> str:
         if unfit.search(text):
-            raise UnfitError(f"MySQL has no place for {text}")
+            raise UnfitError(f"{NAMES[engine]} has no place for {text}")
         return text
 
     return check
+
+
+_FLOATS = ("float", "double")
+_no_negative_zero = _refusing(re.compile(r"[yN]|\A-0\Z"), "mariadb")
 
 
 _NOT_FINITE = re.compile(r"[yN]")

@@ -24,7 +24,7 @@ from cdc.errors import (
     CdcError,
 )
 from cdc.event import Table
-from cdc.position import Gtid, GtidSet, PgPosition, Position, parse_position
+from cdc.position import Gtid, GtidPosition, PgPosition, Position, parse_position
 from sinks.archive.manifest import Base, SchemaChange, Segment
 from sinks.archive.sequences import Reached, reached
 
@@ -118,9 +118,10 @@ def _with_gtid(gtid: Gtid, before: Cut, segments: Sequence[Segment], load: Load)
     """
     first = before.first_out
     assert first is not None
-    here, earlier = (parse_position(t.position) if t else GtidSet() for t in (first, before.last))
-    assert isinstance(here, GtidSet)
-    assert isinstance(earlier, GtidSet)
+    here = parse_position(first.position)
+    assert isinstance(here, GtidPosition)
+    earlier = parse_position(before.last.position) if before.last else type(here)()
+    assert isinstance(earlier, type(here))
     if gtid.following in here - earlier:
         return before
     return find_cut(Moment(position=here), segments, load, None)
@@ -142,7 +143,7 @@ def _beyond(moment: Moment) -> Callable[[Txn], bool]:
 
 def holds(position: Position, gtid: object) -> bool:
     """Whether a transaction is in what a position has behind it."""
-    return isinstance(position, GtidSet) and gtid in position
+    return isinstance(position, GtidPosition) and gtid in position
 
 
 def _cut_in(segments: Sequence[Segment], at: int, load: Load, is_out: Callable[[Txn], bool]) -> Cut:

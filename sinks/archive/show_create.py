@@ -28,9 +28,7 @@ _OURS = ("cdc_progress", "cdc_table")
 _TABLES = """
 SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = %s ORDER BY 1
 """
-_VIEW_USES = """
-SELECT view_name, table_name FROM information_schema.view_table_usage WHERE view_schema = %s AND table_schema = %s
-"""
+_VIEWS = "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema = %s"
 _TRIGGERS = """
 SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = %s
 ORDER BY event_object_table, action_timing, event_manipulation, action_order
@@ -96,9 +94,10 @@ def _entry(catalog: Catalog, database: str, kind: str, name: str, column: str) -
 def _views(catalog: Catalog, database: str, names: Sequence[str]) -> list[str]:
     """Those that others are made of first."""
     uses: dict[str, set[str]] = {name: set() for name in names}
-    for view, table in catalog.rows(_VIEW_USES, database, database):
-        if view in uses and table in uses and view != table:
-            uses[view].add(str(table))
+    for view, definition in catalog.rows(_VIEWS, database):
+        # There every name stands whole.
+        made_of = {name for name in names if f"{quoted(database)}.{quoted(name)}" in _text(definition or "")}
+        uses[str(view)] = made_of - {str(view)}
     try:
         return list(TopologicalSorter(uses).static_order())
     except CycleError:  # views that name each other: broken ones

@@ -72,42 +72,55 @@ def _text(column: Column, engine: Engine, dialect: Dialect, name: str) -> str:
 
 
 # -- Postgres' text of what it is on MySQL -------------------------------------------------------------------------
-_DOUBLE = """
-(SELECT CASE WHEN v = 0 OR (ABS(v) >= 1e-4 AND ABS(v) < {plain_below}) THEN text
-  ELSE CONCAT(IF(v < 0, '-', ''), LEFT(digits, 1), IF(LENGTH(digits) > 1, '.', ''), SUBSTR(digits, 2),
-    IF(place < 0, 'e-', 'e+'), IF(ABS(place) < 10, '0', ''), ABS(place)) END
-FROM (
-  SELECT v, text, TRIM(TRAILING '0' FROM IFNULL(number, TRIM(LEADING '0' FROM REPLACE(mantissa, '.', '')))) AS digits,
-    CASE WHEN number IS NOT NULL THEN LENGTH(number) - 1
-      WHEN mantissa LIKE '0.%'
-        THEN exponent + LENGTH(TRIM(LEADING '0' FROM SUBSTR(mantissa, 3))) - LENGTH(mantissa) + 1
-      ELSE exponent + LENGTH(SUBSTRING_INDEX(mantissa, '.', 1)) - 1 END AS place
-  FROM (
-    SELECT v, text, SUBSTRING_INDEX(TRIM(LEADING '-' FROM text), 'e', 1) AS mantissa,
-      IF(text LIKE '%e%', SUBSTRING_INDEX(text, 'e', -1), 0) AS exponent,
-      IF(ABS(v) >= 1.8e16 AND ABS(v) < 1e25, {inside}, NULL) AS number
-    FROM (SELECT {value} AS v, {text} AS text) printed
-  ) split
-) scientific)
-"""
-"""Both servers print the shortest digits that read back, in another form."""
-_INSIDE = """
-(SELECT CASE WHEN near - exact < half AND exact - near < below THEN near
-    WHEN ROUND(exact, 16 - size) - exact < half AND exact - ROUND(exact, 16 - size) < below
-      THEN ROUND(exact, 16 - size)
-    ELSE ROUND(exact, 17 - size) END
-FROM (
-  SELECT exact, near, LENGTH(exact) AS size, CAST(power / 9007199254740992 AS DECIMAL(30)) AS half,
-    CAST(power / IF(power = ABS(v), 18014398509481984, 9007199254740992) AS DECIMAL(30)) AS below
-  FROM (
-    SELECT CAST(TRIM(LEADING '-' FROM text) AS DECIMAL(30)) AS near,
-      CAST(CAST(FLOOR(ABS(v) / 1099511627776) AS SIGNED) AS DECIMAL(30)) * 1099511627776
-        + CAST(ABS(v) - FLOOR(ABS(v) / 1099511627776) * 1099511627776 AS SIGNED) AS exact,
-      POW(2, FLOOR(LOG2(ABS(v))) - (POW(2, FLOOR(LOG2(ABS(v)))) > ABS(v))) AS power
-  ) whole
-) bounds)
-"""
-"""The digits of a double from 2^54 on. MySQL may print a number halfway to the next double, Postgres never does."""
+def _double(name: str, dialect: Dialect, plain_below: str, *, exact: bool) -> str:
+    """Both servers print the shortest digits that read back, in another form. `exact`: all of those digits count.
+
+    One expression: not every server lets a subquery in FROM see the row around it.
+    """
+    text = f"CONCAT({dialect.real.format(name)})"
+    mantissa = f"SUBSTRING_INDEX(TRIM(LEADING '-' FROM {text}), 'e', 1)"
+    exponent = f"IF({text} LIKE '%e%', SUBSTRING_INDEX({text}, 'e', -1), 0)"
+    place = (
+        f"({exponent} + IF({mantissa} LIKE '0.%', LENGTH(TRIM(LEADING '0' FROM SUBSTR({mantissa}, 3))) - "
+        f"LENGTH({mantissa}) + 1, LENGTH(SUBSTRING_INDEX({mantissa}, '.', 1)) - 1))"
+    )
+    digits = f"TRIM(LEADING '0' FROM REPLACE({mantissa}, '.', ''))"
+    whole = _whole(name, text)
+    large = (
+        f"WHEN ABS({name}) >= 1.8e16 AND ABS({name}) < 1e25 THEN {_scientific(name, whole, f'(LENGTH({whole}) - 1)')}"
+    )
+    return (
+        f"CASE WHEN {name} = 0 OR (ABS({name}) >= 1e-4 AND ABS({name}) < {plain_below}) THEN {text} "
+        f"{large if exact else ''} ELSE {_scientific(name, digits, place)} END"
+    )
+
+
+def _scientific(name: str, digits: str, place: str) -> str:
+    return (
+        f"CONCAT(IF({name} < 0, '-', ''), INSERT(TRIM(TRAILING '0' FROM {digits}), 2, 0, '.'), "
+        f"IF({place} < 0, 'e-', 'e+'), IF(ABS({place}) < 10, '0', ''), ABS({place}))"
+    )
+
+
+def _whole(name: str, text: str) -> str:
+    """The digits of a double from 2^54 on. MySQL may print a number halfway to the next double, Postgres never does."""
+    power = f"POW(2, FLOOR(LOG2(ABS({name}))) - (POW(2, FLOOR(LOG2(ABS({name})))) > ABS({name})))"
+    half = f"CAST({power} / 9007199254740992 AS DECIMAL(30))"
+    below = f"CAST({power} / IF({power} = ABS({name}), 18014398509481984, 9007199254740992) AS DECIMAL(30))"
+    near = f"CAST(TRIM(LEADING '-' FROM {text}) AS DECIMAL(30))"
+    high = f"FLOOR(ABS({name}) / 1099511627776)"
+    exact = (
+        f"(CAST(CAST({high} AS SIGNED) AS DECIMAL(30)) * 1099511627776 + "
+        f"CAST(ABS({name}) - {high} * 1099511627776 AS SIGNED))"
+    )
+    rounded = f"ROUND({exact}, 16 - LENGTH({exact}))"
+    return (
+        f"CASE WHEN {near} - {exact} < {half} AND {exact} - {near} < {below} THEN {near} "
+        f"WHEN {rounded} - {exact} < {half} AND {exact} - {rounded} < {below} THEN {rounded} "
+        f"ELSE ROUND({exact}, 17 - LENGTH({exact})) END"
+    )
+
+
 _ENDING = "IF(MICROSECOND({0}) = 0, SUBSTRING_INDEX({0}, '.', 1), TRIM(TRAILING '0' FROM {0}))"
 """Postgres' fraction ends with the last digit that is not 0."""
 
@@ -116,9 +129,8 @@ def _of_postgres(column: Column, name: str, dialect: Dialect) -> str:
     match column.type:
         case "float4" | "float8":
             # What was a float4 has its few digits, which are never in doubt.
-            below, inside = ("1e6", "NULL") if column.type == "float4" else ("1e15", _INSIDE)
-            text = _DOUBLE.replace("{inside}", inside).replace("{plain_below}", below)
-            return text.replace("{text}", dialect.real.format(name)).replace("{value}", name)
+            single = column.type == "float4"
+            return _double(name, dialect, "1e6" if single else "1e15", exact=not single)
         case "bool":
             return f"CASE {name} WHEN 1 THEN 't' WHEN 0 THEN 'f' ELSE {name} END"
         case "bytea":

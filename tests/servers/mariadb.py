@@ -51,6 +51,9 @@ class MariaDB(MySQL):
     def gtids(self) -> str:
         return str(self.execute("SELECT @@gtid_binlog_pos")[0][0])
 
+    def last_gtid(self) -> str:
+        return self.gtids()
+
     def own_settings(self) -> dict[str, str | int]:
         return {
             **self._places(),

@@ -94,6 +94,11 @@ class MySQL(Server):
         """Every transaction it has executed, on one line."""
         return str(self.execute("SELECT @@gtid_executed")[0][0]).replace("\n", "")
 
+    def last_gtid(self) -> str:
+        """Of the transaction that it made last."""
+        (uuid,) = self.execute("SELECT @@server_uuid")[0]
+        return f"{uuid}:{self.gtids().rpartition('-')[2]}"
+
     def create_database(self, name: str) -> "MySQLDatabase":
         """A fresh, empty database."""
         self.execute(f"CREATE DATABASE {quoted(name)}")

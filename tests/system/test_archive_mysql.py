@@ -23,7 +23,7 @@ from cdc.errors import ARCHIVE_CORRUPT, RESTORE_EXISTS, CdcError
 from cdc.event import Table
 from cdc.mysql.catalog import Catalog
 from cdc.mysql.session import Server
-from cdc.position import Gtid, GtidSet
+from cdc.position import Gtid, Position, parse_position
 from cdc.server import Side
 from sinks.archive.chain import read_tail
 from sinks.archive.judge import judge
@@ -35,6 +35,7 @@ from sinks.digest import Digests, digests
 from sinks.mysql.digest import digest_query
 from sinks.mysql.restoring import RestoreTarget
 from tests.servers.kafka import Kafka
+from tests.servers.mariadb import FLAVOURS
 from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database
 from tests.system.conftest import Lived
@@ -43,6 +44,8 @@ from tests.system.pipeline import CDC, AnyPipeline, wait_until
 from tests.system.test_archive_format import shown
 from tests.system.test_archive_restore import Quiet
 from tests.system.test_restore_runbook import block
+
+pytestmark = pytest.mark.parametrize("flavour", FLAVOURS, indirect=True)
 
 SHOP = """
 CREATE TABLE customers (id int PRIMARY KEY AUTO_INCREMENT, name varchar(40) NOT NULL, note text,
@@ -77,8 +80,7 @@ class Past(NamedTuple):
 
 def at_source(database: MySQLDatabase) -> tuple[str, dict[str, Digests]]:
     """What it holds while nobody writes, and its last transaction."""
-    (uuid,) = database.execute("SELECT @@server_uuid")[0]
-    return f"{uuid}:{database.server.gtids().rpartition('-')[2]}", held(database, database.name)
+    return database.server.last_gtid(), held(database, database.name)
 
 
 def server_of(database: MySQLDatabase) -> Server:
@@ -214,8 +216,10 @@ def test_the_objects_around_the_rows(mysql_past: Past) -> None:
     """By the command: after the accident the newest moment has the source's whole schema, and the shop goes on."""
     pipeline = mysql_past.pipeline
     source, target = of_source(pipeline), into(pipeline)
-    (uuid,) = source.execute("SELECT @@server_uuid")[0]
-    last = f"{uuid}:{str(read_tail_position(pipeline)).rpartition('-')[2]}"
+    tail = read_tail(pipeline.archive())
+    assert tail is not None
+    origin = Gtid.parse(source.server.last_gtid()).origin
+    last = str(Gtid(origin, int(tail.segment.position.rpartition("-")[2])))
     done = cdc_restore(pipeline, "--to-gtid", last)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("PROVEN"), done.stdout
@@ -236,10 +240,10 @@ def test_the_objects_around_the_rows(mysql_past: Past) -> None:
         target.execute("INSERT INTO orders (customer, at) VALUES (999, NOW())")
 
 
-def read_tail_position(pipeline: AnyPipeline) -> GtidSet:
+def archived(pipeline: AnyPipeline) -> Position:
     tail = read_tail(pipeline.archive())
     assert tail is not None
-    return GtidSet.parse(tail.segment.position)
+    return parse_position(tail.segment.position)
 
 
 def created(database: MySQLDatabase, what: str) -> tuple[str, ...]:
@@ -314,7 +318,7 @@ def test_a_sink_goes_on_from_a_restore(mysql_past: Past) -> None:
     assert f"DROP TRIGGER `{target.name}`.`stamp`;" in refused.log.read_text()
     target.execute("DROP TRIGGER stamp")
     with pipeline.sink_running():
-        wait_until(lambda: (at := pipeline.progress()) is not None and read_tail_position(pipeline) <= at, "the rest")
+        wait_until(lambda: (at := pipeline.progress()) is not None and archived(pipeline) <= at, "the rest")
     # Columns that came later stand last in a replica: it is asked in the source's order.
     assert held(target, target.name, in_order_of=source) == held(source, source.name)
 

@@ -112,6 +112,7 @@ A column has its own type, and the values their text, with these exceptions:
 | `uuid`, `inet4`, `inet6` of MariaDB | {", ".join(_code(there) for there in _ON_MYSQL)} of their text |
 | `utf8mb4_0900_ai_ci`, `_as_ci`, `_as_cs` of MySQL | `utf8mb4_uca1400_nopad_ai_ci`, … |
 | `utf8mb4_uca1400_ai_ci`, `_as_ci`, `_as_cs`, with `nopad` or without | `utf8mb4_0900_ai_ci`, … |
+| `-0` of a float or double | to MariaDB it is refused: it has none |
 | any other collation that the target lacks | one that compares bytes: `{MYSQL.collation}`, `{MARIADB.collation}` |
 """
 
