@@ -229,7 +229,7 @@ def test_a_sink_of_debeziums_topics_holds_whole_transactions_and_converges(  # n
         with replica.running() as sink:
             wait_until(lambda: (replica.reading(bank.schema) or (0, 0, 0, 0))[3] > 20, "the first transfers", 120)
             with Watch(replica, bank.schema) as first:
-                wait_until(lambda: first.readings > 50 and bool(connect.offsets(unique_name)), "readings")
+                wait_until(lambda: first.readings > 50 and bool(connect.offsets(unique_name)), "readings", 120)
                 sink.kill9()
         with replica.running(), Watch(replica, bank.schema) as second:
             connect.kill9()  # what it does not know to be written, it writes again
