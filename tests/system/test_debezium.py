@@ -140,10 +140,16 @@ class Replica:
             if process.running:
                 process.kill9()
 
-    def status(self) -> dict[str, Any]:
-        done = Process([str(CDC), "status", "--json"], self._directory / "status.json", env=self.environment)
+    def command(self, *arguments: str) -> str:
+        """`cdc …` to its good end, and what it said."""
+        self._started += 1
+        log = self._directory / f"{self._started}-{arguments[0]}.log"
+        done = Process([str(CDC), *arguments], log, env=self.environment)
         assert done.wait(60) == 0, done.tail()
-        (sink,) = json.loads((self._directory / "status.json").read_text())["sinks"]
+        return log.read_text()
+
+    def status(self) -> dict[str, Any]:
+        (sink,) = json.loads(self.command("status", "--json"))["sinks"]
         return dict(sink)
 
     def reading(self, schema: str) -> tuple[Any, ...] | None:
@@ -223,6 +229,9 @@ def test_a_sink_of_debeziums_topics_holds_whole_transactions_and_converges(  # n
     connector |= {**modes, **(avro(registry) if converter == "avro" else JSON_WITH_SCHEMA)}
     started(connector)
     replica = Replica(tmp_path, unique_name, kafka, registry if converter == "avro" else None, target_database)
+    if engine == "postgres":
+        assert "cdc_progress" in replica.command("setup", "eu", "--dry-run")
+        assert "FAIL" not in replica.command("check", "eu")
     if modes:  # in which decimals are texts: tables that are there keep their types
         replica.prepare(bank.schema)
     with bank.working():

@@ -116,6 +116,9 @@ def test_nothing_is_lost_and_the_order_of_each_key_is_kept(  # noqa: PLR0917 - i
         )  # fmt: skip
         if engine == "mysql":
             pipeline.publish()
+        if engine == "postgres":
+            pipeline.done("setup", f"source.{unique_name}")
+            pipeline.done("check", f"source.{unique_name}")
         at = bank.transfers
         with pipeline.source_running() as source:
             wait_until(lambda: bank.transfers > at + 100 or not source.running, "more work")

@@ -10,7 +10,7 @@ import pytest
 import typer.main
 
 from cdc import cli, secret
-from cdc.config import Archive, Kafka, Metrics, Sink, Source
+from cdc.config import Archive, Debezium, Kafka, Metrics, Sink, Source
 from cdc.errors import EXIT_CODES, SOURCE_HELD, CdcError
 
 OPERATIONS = (Path(__file__).parents[3] / "docs" / "OPERATIONS.md").read_text()
@@ -38,8 +38,8 @@ def test_every_command_and_option_is_in_the_handbook_and_has_help() -> None:
                     assert option in OPERATIONS, f"{name} {option}"
 
 
-@pytest.mark.parametrize("section", [Kafka, Source, Sink, Archive, Metrics])
-def test_every_key_is_in_the_handbook(section: type[Kafka | Source | Sink | Archive | Metrics]) -> None:
+@pytest.mark.parametrize("section", [Kafka, Source, Debezium, Sink, Archive, Metrics])
+def test_every_key_is_in_the_handbook(section: type[Kafka | Source | Debezium | Sink | Archive | Metrics]) -> None:
     for key in section.model_fields:
         assert key == "name" or f"`{key}`" in OPERATIONS, key
 
