@@ -17,6 +17,7 @@ from cdc.postgres.wire import Relation
 
 _NULL = re.compile(r"NULL(::[\w .\"\[\](),]+)?", re.IGNORECASE)
 """A default as the server writes it: NULL, or NULL of a type."""
+_FULL = "f"
 
 
 class UnfollowableError(Exception):
@@ -36,11 +37,19 @@ def effects(old: Table, new: Table, *, rewritten: bool = False) -> list[tuple[st
         _addable(after[attnum], rewritten=rewritten)
     steps: list[tuple[str, Table]] = []
     if dropped:
-        kept = replace(old, columns=tuple(c for c in old.columns if c.attnum in after))
+        kept = _without(old, frozenset(dropped))
         steps.append(("drop_column", kept if added else replace(kept, unique=new.unique)))
     if added:
         steps.append(("add_column", new))
     return steps
+
+
+def _without(table: Table, dropped: frozenset[int]) -> Table:
+    """The shape that is left; under REPLICA IDENTITY FULL all that is left identifies a row."""
+    columns = tuple(column for column in table.columns if column.attnum not in dropped)
+    names = frozenset(column.name for column in columns)
+    identity = tuple(name for name in table.identity_columns if name in names or table.replica_identity != _FULL)
+    return replace(table, columns=columns, identity_columns=identity)
 
 
 def _same_table(old: Table, new: Table) -> None:
@@ -52,7 +61,9 @@ def _same_table(old: Table, new: Table) -> None:
         raise UnfollowableError(
             f"its primary key is ({', '.join(new.primary_key)}), was ({', '.join(old.primary_key)})"
         )
-    if (new.replica_identity, new.identity_columns) != (old.replica_identity, old.identity_columns):
+    # FULL is all columns, those too that come and go.
+    same_columns = new.replica_identity == _FULL or new.identity_columns == old.identity_columns
+    if new.replica_identity != old.replica_identity or not same_columns:
         raise UnfollowableError("its replica identity changed")
 
 

@@ -41,6 +41,15 @@ def test_a_column_is_dropped() -> None:
     assert effects(TABLE, later) == [("drop_column", later)]
 
 
+def test_under_full_identity_every_column_identifies() -> None:
+    full = replace(TABLE, replica_identity="f", identity_columns=("id", "a", "b"), primary_key=())
+    later = replace(full, columns=(ID, TABLE.columns[2], column("z", 4)), identity_columns=("id", "b", "z"))
+    (_, kept), (_, added) = effects(full, later)
+    assert (kept.identity_columns, added) == (("id", "b"), later)
+    with pytest.raises(UnfollowableError, match="replica identity changed"):
+        effects(full, replace(full, replica_identity="d"))
+
+
 def test_drop_and_add_of_one_name_are_two_columns() -> None:
     later = with_columns(ID, TABLE.columns[2], column("a", 4))
     steps = effects(TABLE, later)
