@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
-from cdc.config import Kafka, Source
+from cdc.config import Kafka, Registry, Source
 from cdc.finding import Finding, Level, fail, note, ok, warn
 from cdc.kafka import Topic
 from cdc.server import is_loopback
@@ -70,6 +71,16 @@ def check_link(kafka: Kafka) -> Iterator[Finding]:
         yield warn("the brokers' certificates are not verified", "no enable.ssl.certificate.verification")
     if away and options.get("ssl.endpoint.identification.algorithm") == "none":
         yield warn("the brokers' host names are not verified", "no ssl.endpoint.identification.algorithm")
+
+
+def check_registry_link(registry: Registry) -> Iterator[Finding]:
+    """Schemas name tables and columns, and a login goes with each request."""
+    for url in map(str.strip, registry.url.split(",")):
+        parts = urlsplit(url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            yield warn(
+                f"the connection to the schema registry at {url} is not encrypted", "https:// in url of [registry]"
+            )
 
 
 def check_topics(kafka: Kafka, source: Source, found: Mapping[str, Topic], rows: Sequence[str]) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cdc.brokers import Cluster, check_cluster, check_link, check_topics
+from cdc.brokers import Cluster, check_cluster, check_link, check_registry_link, check_topics
 from cdc.commands.sections import chosen, url_of
 from cdc.commands.terminal import say, say_json
 from cdc.config import Config, Source
@@ -53,6 +53,8 @@ def _check_source(source: Source) -> tuple[list[Finding], Inventory | None]:
 
 def _kafka(config: Config, captured: list[tuple[Source, Inventory | None]]) -> list[Finding]:
     findings = list(check_link(config.kafka))
+    if config.registry is not None:
+        findings += check_registry_link(config.registry)
     try:
         admin = Admin(config.kafka_options())
         settings, unseen = _broker_settings(admin)

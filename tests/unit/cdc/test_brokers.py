@@ -2,8 +2,8 @@
 
 import pytest
 
-from cdc.brokers import Cluster, check_cluster, check_link, check_topics
-from cdc.config import Kafka, Source
+from cdc.brokers import Cluster, check_cluster, check_link, check_registry_link, check_topics
+from cdc.config import Kafka, Registry, Source
 from cdc.finding import Finding, Level
 from cdc.kafka import Topic
 from cdc.secret import Secret
@@ -57,6 +57,13 @@ def test_a_link(servers: str, options: dict[str, str | Secret], words: str) -> N
     found = [finding.what for finding in check_link(Kafka(bootstrap_servers=servers, options=options))]
     assert bool(words) == bool(found)
     assert words in "".join(found)
+
+
+def test_a_registry_s_link() -> None:
+    found = list(check_registry_link(Registry(url="https://r1:8081, http://r2:8081,http://127.0.0.1:8081")))
+    assert [finding.what for finding in found] == [
+        "the connection to the schema registry at http://r2:8081 is not encrypted"
+    ]
 
 
 def topics(**changes: Topic) -> dict[str, Topic]:
