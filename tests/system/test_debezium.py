@@ -117,7 +117,7 @@ class Replica:
     def environment(self) -> dict[str, str]:
         return {
             **os.environ, "CDC_CONFIG": str(self._directory / "cdc.toml"),
-            "TARGET_PASSWORD": self.target.server.password,
+            "TARGET_PASSWORD": self.target.server.password, "PGPASSWORD": self.target.server.password,
         }  # fmt: skip
 
     def prepare(self, schema: str) -> None:
@@ -230,7 +230,7 @@ def test_a_sink_of_debeziums_topics_holds_whole_transactions_and_converges(  # n
     started(connector)
     replica = Replica(tmp_path, unique_name, kafka, registry if converter == "avro" else None, target_database)
     if engine == "postgres":
-        assert "cdc_progress" in replica.command("setup", "eu", "--dry-run")
+        assert "cdc_progress" in replica.command("setup", "eu", "--dry-run", "--admin-url", target_database.url())
         assert "FAIL" not in replica.command("check", "eu")
     if modes:  # in which decimals are texts: tables that are there keep their types
         replica.prepare(bank.schema)

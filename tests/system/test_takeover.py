@@ -117,8 +117,10 @@ def test_nothing_is_lost_and_the_order_of_each_key_is_kept(  # noqa: PLR0917 - i
         if engine == "mysql":
             pipeline.publish()
         if engine == "postgres":
-            pipeline.done("setup", f"source.{unique_name}")
-            pipeline.done("check", f"source.{unique_name}")
+            as_admin = {"PGPASSWORD": database.server.password}
+            for command in (["setup", "--admin-url", database.url()], ["check"]):
+                done = pipeline.run(*command, f"source.{unique_name}", env=as_admin)
+                assert done.wait(60) == 0, done.tail()
         at = bank.transfers
         with pipeline.source_running() as source:
             wait_until(lambda: bank.transfers > at + 100 or not source.running, "more work")
