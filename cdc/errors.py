@@ -218,6 +218,12 @@ TABLE_NOT_TRANSACTIONAL = _code(
     "table {table} has engine {engine}: a ROLLBACK leaves its rows changed",
     "ALTER TABLE {table} ENGINE = InnoDB, or leave it out: exclude in [source.{source}]",
 )
+TABLE_VERSIONED = _code(
+    "TABLE_VERSIONED",
+    Kind.STOP,
+    "table {table} is system-versioned: the log has the history of its rows among them",
+    "ALTER TABLE {table} DROP SYSTEM VERSIONING, or leave it out: exclude in [source.{source}]",
+)
 PUBLICATION_MISSING = _code(
     "PUBLICATION_MISSING",
     Kind.STOP,

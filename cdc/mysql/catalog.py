@@ -28,11 +28,14 @@ HISTORY = ("cdc", "history")
 It is written once, and goes to every replica."""
 History = GtidSet | BinlogState
 
-_TABLES = """
-SELECT table_schema AS table_schema, table_name AS table_name, engine AS engine, auto_increment AS auto_increment
+VERSIONED = "SYSTEM VERSIONED"
+"""What stands for the engine of a table of MariaDB that keeps the history of its rows."""
+_TABLES = f"""
+SELECT table_schema AS table_schema, table_name AS table_name,
+  IF(table_type = '{VERSIONED}', table_type, engine) AS engine, auto_increment AS auto_increment
 FROM information_schema.tables
-WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')
-ORDER BY 1, 2
+WHERE table_type IN ('BASE TABLE', '{VERSIONED}')
+AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema') ORDER BY 1, 2
 """
 _COLUMNS = """
 SELECT column_name, column_type, is_nullable = 'NO', column_default, extra, character_set_name, collation_name
@@ -213,6 +216,13 @@ class Catalog:
             return column.type
         escaped = (label.replace("\\", "\\\\").replace("'", "''") for label in exact)
         return kind + "(" + ",".join(f"'{label}'" for label in escaped) + ")"
+
+    def is_sequence(self, full_name: str) -> bool:
+        """Of MariaDB, whose sequences are tables to the log."""
+        query = (
+            "SELECT CONCAT(table_schema, '.', table_name) FROM information_schema.tables WHERE table_type = 'SEQUENCE'"
+        )
+        return (full_name,) in self.rows(query)
 
     def shapes(self, tables: Sequence[FoundTable]) -> list[Table]:
         found = [self.shape(table.schema, table.name) for table in tables]

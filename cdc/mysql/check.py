@@ -30,6 +30,7 @@ _NOT_COVERED = (
     ("routines", "SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema NOT IN ('sys')"),
     ("triggers", "SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema NOT IN ('sys')"),
     ("scheduled events", "SELECT COUNT(*) FROM information_schema.events"),
+    ("sequences", "SELECT COUNT(*) FROM information_schema.tables WHERE table_type = 'SEQUENCE'"),
 )
 
 

@@ -8,7 +8,7 @@ defaults, whatever the server would have to convert, but for the plainest forms 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
@@ -46,14 +46,25 @@ def effects(old: Table, altered: Altered, first_attnum: int) -> list[tuple[str, 
     for key in old.foreign_keys:
         if key.acts and key.name.lower() in map(str.lower, altered.keys):
             raise UnfollowableError(f"foreign key {key.name}, which changed rows by itself, was dropped")
-    if altered.dropped:
-        shape = _without(old, altered.dropped)
+    dropped, added = _there(old, altered)
+    if dropped:
+        shape = _without(old, dropped)
         steps.append(("drop_column", shape))
-    if altered.added:
-        for number, definition in enumerate(altered.added, first_attnum):
+    if added:
+        for number, definition in enumerate(added, first_attnum):
             shape = _with(shape, definition, number)
         steps.append(("add_column", shape))
     return steps
+
+
+def _there(old: Table, altered: Altered) -> tuple[Sequence[str], Sequence[exp.ColumnDef]]:
+    """What MariaDB does of it: IF EXISTS and IF NOT EXISTS let it name a column that is gone, or there already."""
+    if old.engine != "mariadb":
+        return altered.dropped, altered.added
+    known = {column.name.lower() for column in old.columns}
+    dropped = [name for name in altered.dropped if name.lower() in known]
+    known -= {name.lower() for name in dropped}
+    return dropped, [definition for definition in altered.added if definition.name.lower() not in known]
 
 
 def _without(table: Table, names: Iterable[str]) -> Table:
@@ -132,6 +143,8 @@ def _definition(table: Table, definition: exp.ColumnDef) -> tuple[Definition, _M
     column_type = _type(definition.args["kind"])
     if column_type.startswith("timestamp") and default is None and not told:
         raise UnfollowableError(f"column {name}, a timestamp without NULL or DEFAULT, is what a server's setting says")
+    if column_type == "json" and table.engine == "mariadb":
+        column_type, charset, collation = "longtext", "utf8mb4", "utf8mb4_bin"
     charset, collation = _character_set(table, column_type, charset, collation)
     defined = Definition(name, column_type, not_null, charset=charset, collation=collation)
     if default is None or isinstance(default, exp.Null):

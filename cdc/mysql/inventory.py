@@ -15,16 +15,18 @@ from dataclasses import dataclass, replace
 from cdc.config import Source
 from cdc.errors import CdcError
 from cdc.finding import Level
-from cdc.mysql.catalog import Catalog, Row
+from cdc.mysql.catalog import VERSIONED, Catalog, Row
 from cdc.mysql.names import quoted
 from cdc.mysql.startup import cascades, underivable
 from cdc.mysql.tables import Definition, UnknownTypeError, column_of
 
 _THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema', 'cdc')"
 _TABLES = f"""
-SELECT t.table_schema, t.table_name, t.engine, EXISTS (SELECT 1 FROM information_schema.statistics s
+SELECT t.table_schema, t.table_name, IF(t.table_type = '{VERSIONED}', t.table_type, t.engine),
+  EXISTS (SELECT 1 FROM information_schema.statistics s
   WHERE s.table_schema = t.table_schema AND s.table_name = t.table_name AND s.index_name = 'PRIMARY')
-FROM information_schema.tables t WHERE t.table_type = 'BASE TABLE' AND t.table_schema NOT IN {_THEIRS} ORDER BY 1, 2
+FROM information_schema.tables t
+WHERE t.table_type IN ('BASE TABLE', '{VERSIONED}') AND t.table_schema NOT IN {_THEIRS} ORDER BY 1, 2
 """  # noqa: S608 - names of ours
 _COLUMNS = f"""
 SELECT table_schema, table_name, column_name, column_type, character_set_name, extra
@@ -136,7 +138,10 @@ def _cascading(catalog: Catalog, tables: Sequence[SourceTable], *, derive: bool)
 
 def _obstacles(table: SourceTable, keys: Sequence[tuple[str, str, str]], source: Source) -> Iterator[StaysOut]:
     leave_out = f'leave it out: exclude = ["{table.full_name}"] in [source.{source.name}]'
-    if table.engine.lower() != "innodb":
+    if table.engine == VERSIONED:
+        why = "it is system-versioned: the log has the history of its rows among them"
+        yield StaysOut(table, Level.FAIL, why, f"ALTER TABLE {table.sql_name} DROP SYSTEM VERSIONING;  or {leave_out}")
+    elif table.engine.lower() != "innodb":
         why = f"engine {table.engine} has no transactions: a ROLLBACK leaves its rows changed"
         yield StaysOut(table, Level.FAIL, why, f"ALTER TABLE {table.sql_name} ENGINE = InnoDB;  or {leave_out}")
     if table.unsupported:

@@ -22,12 +22,13 @@ from cdc.errors import (
     SOURCE_IDENTITY,
     TABLE_CASCADES,
     TABLE_NOT_TRANSACTIONAL,
+    TABLE_VERSIONED,
     CdcError,
 )
 from cdc.event import ForeignKey, Table
 from cdc.log import End, Identity, Opened
 from cdc.logtail import LogState
-from cdc.mysql.catalog import FoundTable, History, Publication
+from cdc.mysql.catalog import VERSIONED, FoundTable, History, Publication
 from cdc.position import BinlogState, DomainPosition, GtidPosition, GtidSet, parse_gtids
 from cdc.upstream import Plan
 
@@ -133,6 +134,8 @@ def refuse_nothing(source: str, publication: Publication) -> None:
 def refuse_uncapturable(source: str, publication: Publication) -> None:
     """Tables whose changes the log cannot carry whole."""
     for table in publication.tables:
+        if table.engine == VERSIONED:
+            raise CdcError(TABLE_VERSIONED, source=source, table=table.full_name)
         if not transactional(table):
             raise CdcError(TABLE_NOT_TRANSACTIONAL, source=source, table=table.full_name, engine=table.engine)
 

@@ -104,8 +104,8 @@ class _NotUnderstood(Exception):  # noqa: N818 - it becomes a `Stopping`
 def is_told(text: str, sql_mode: int = 0) -> bool:
     """Whether a statement is published as it was written: what defines data, no account, whose text holds secrets."""
     try:
-        words = _Words(scan(text, sql_mode))
-    except ValueError:
+        words = _alone(_Words(scan(text, sql_mode)))
+    except (ValueError, _NotUnderstood):
         return False
     return words.upper(0) in _TOLD and words.upper(1) not in _ACCOUNTS
 
@@ -117,9 +117,14 @@ def read_statement(text: str, database: str, sql_mode: int = 0, *, lower: bool =
     except ValueError:
         return RowsChanged(None)
     try:
-        return _meaning(words)
+        return _meaning(_alone(words))
     except _NotUnderstood:
         return Stopping((EVERY,), _NOT_UNDERSTOOD)
+
+
+def _alone(words: _Words) -> _Words:
+    """Without MariaDB's settings for this statement alone."""
+    return words.behind("FOR") if words.take("SET", "STATEMENT") else words
 
 
 def _meaning(words: _Words) -> Meaning:
@@ -142,6 +147,7 @@ def _meaning(words: _Words) -> Meaning:
 
 
 def _created(words: _Words) -> Meaning:
+    replaces = words.take("OR", "REPLACE")
     if words.take("TEMPORARY", "TABLE"):
         # Logged in a session of statements alone, where what follows may mean this one.
         words.take("IF", "NOT", "EXISTS")
@@ -149,6 +155,9 @@ def _created(words: _Words) -> Meaning:
     if not words.take("TABLE"):
         return Created(None)
     words.take("IF", "NOT", "EXISTS")
+    if replaces:
+        # MariaDB's: the one that was there is gone.
+        return Stopping((words.table(),), "another table took its place")
     return Created(words.table())
 
 
@@ -259,6 +268,8 @@ def _stopping(words: _Words, table: str) -> Stopping:
             return Stopping((table,), f"column {words.rest(2).name()} was changed")
         case "RENAME", _:
             return _renamed_to(words.rest(1), table)
+        case "CONVERT", "PARTITION" | "TABLE":
+            return Stopping((table, words.behind("TABLE").table()), _ROWS_CHANGED)
         case "EXCHANGE", _:
             return Stopping((table, words.behind("WITH", "TABLE").table()), _ROWS_CHANGED)
         case first, _ if first in _ROWS_GO:

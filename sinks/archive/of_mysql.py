@@ -37,7 +37,8 @@ from sinks.transaction import Progress
 _ESTIMATES = "SELECT table_schema, table_name, COALESCE(table_rows, 0) FROM information_schema.tables"
 _TABLES = """
 SELECT table_schema, table_name FROM information_schema.tables
-WHERE table_type = 'BASE TABLE' AND table_schema IN %s AND table_name NOT IN ('cdc_progress', 'cdc_table') ORDER BY 1, 2
+WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND table_schema IN %s
+AND table_name NOT IN ('cdc_progress', 'cdc_table') ORDER BY 1, 2
 """
 _NEVER = "accounts, grants and roles; what has no place in the databases of the captured tables"
 

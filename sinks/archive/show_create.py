@@ -17,7 +17,7 @@ from typing import Any
 import pymysql
 from pymysql.cursors import DictCursor
 
-from cdc.mysql.catalog import Catalog
+from cdc.mysql.catalog import VERSIONED, Catalog
 from cdc.mysql.check import every_table, grants_of, role_of
 from cdc.mysql.dialect import MARIADB
 from cdc.mysql.names import quoted
@@ -51,7 +51,7 @@ def show_create(catalog: Catalog, databases: Sequence[str]) -> Dump:
         # What is asked for in its own database is written without its name.
         catalog.connection.select_db(database)
         tables = catalog.rows(_TABLES, database)
-        made = [str(name) for name, kind in tables if kind == "BASE TABLE" and name not in _OURS]
+        made = [str(name) for name, kind in tables if kind in ("BASE TABLE", VERSIONED) and name not in _OURS]
         pre.append(_entry(catalog, database, "DATABASE", database, "Create Database"))
         pre += [_entry(catalog, database, "TABLE", name, "Create Table") for name in made]
         routines = [(str(kind), str(name)) for kind, name in catalog.rows(_ROUTINES, database)]

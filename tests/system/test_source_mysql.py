@@ -11,7 +11,7 @@ import pytest
 from cdc.kafka import Reader
 from cdc.log import End, Start
 from tests.servers.kafka import Kafka
-from tests.servers.mariadb import FLAVOURS
+from tests.servers.mariadb import FLAVOURS, MariaDB
 from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database
 from tests.servers.process import Process
@@ -191,11 +191,14 @@ def test_a_network_that_is_cut(tmp_path: Path, mysql_database: MySQLDatabase, ta
 
 # -- servers ----------------------------------------------------------------------------------------------------
 @pytest.mark.timeout(300)
-def test_restart_fail_over_purge_and_fork(tmp_path: Path, target_database: Database, kafka: Kafka) -> None:
+def test_restart_fail_over_purge_and_fork(
+    tmp_path: Path, target_database: Database, kafka: Kafka, flavour: str
+) -> None:
     """Two real servers: the log goes on by GTID, whatever the files are called; what is missing is named."""
+    kind = MySQL if flavour == "mysql" else MariaDB
     with (
-        MySQL(tmp_path / "one") as one,
-        MySQL(tmp_path / "two", {"log_bin": "other", "log_replica_updates": "ON"}) as two,
+        kind(tmp_path / "one") as one,
+        kind(tmp_path / "two", {"log_bin": "other", "log_slave_updates": "ON"}) as two,
     ):
         pipeline = piped(tmp_path, one.create_database("shop"), target_database, kafka)
         follow(two, one)
@@ -221,7 +224,8 @@ def test_restart_fail_over_purge_and_fork(tmp_path: Path, target_database: Datab
         back = AnyPipeline(tmp_path, MySQLDatabase(one, "shop"), target_database, kafka.bootstrap)
         output = stopped(back.run("source", "run", back.name, env={"SOURCE_PASSWORD": one.password}))
         assert "HISTORY_FORKED" in output
-        assert two.execute("SELECT @@server_uuid")[0][0] in output
+        own = "@@server_uuid" if flavour == "mysql" else "CONCAT('0-', @@server_id, '-')"
+        assert two.execute(f"SELECT {own}")[0][0] in output
 
         two.execute("INSERT INTO shop.t (id) VALUES (6); FLUSH BINARY LOGS; FLUSH BINARY LOGS")
         two.execute(f"PURGE BINARY LOGS TO '{two.execute('SHOW MASTER STATUS')[0][0]}'")
@@ -234,6 +238,13 @@ def test_restart_fail_over_purge_and_fork(tmp_path: Path, target_database: Datab
 
 def follow(replica: MySQL, primary: MySQL) -> None:
     primary.execute("CREATE USER repl IDENTIFIED BY 'repl'; GRANT REPLICATION SLAVE ON *.* TO repl")
+    if isinstance(replica, MariaDB):
+        replica.execute(
+            "RESET MASTER; CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = %s, MASTER_USER = 'repl', "
+            "MASTER_PASSWORD = 'repl', MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1; "
+            "SET GLOBAL read_only = ON; START SLAVE", [primary.port],
+        )  # fmt: skip
+        return
     replica.execute(
         "RESET MASTER; CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = %s, SOURCE_USER = 'repl', "
         "SOURCE_PASSWORD = 'repl', SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1, SOURCE_CONNECT_RETRY = 1; "

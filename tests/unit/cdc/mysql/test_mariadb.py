@@ -1,0 +1,161 @@
+"""Events that only MariaDB writes: bodies as a 10.11 wrote them, and what of them is refused."""
+
+import zlib
+from itertools import chain
+
+import pytest
+
+from cdc.decoded import Captured, Transaction
+from cdc.errors import CORRUPT_WIRE, EVENT_UNSUPPORTED, CdcError, Code
+from cdc.mysql import mariadb, wire
+from cdc.mysql.cells import inet4_text, inet6_text, uuid_text
+from cdc.mysql.decode import Decoder, Surroundings
+from cdc.mysql.mariadb import Flags, as_mysql, parse_gtid
+from cdc.mysql.wire import Header, parse_query
+from cdc.position import DomainPosition
+from cdc.rowevents import RunFacts
+
+INSERT = bytes.fromhex("1a0000000000010002 03fc010000000a0061616161616161616161".replace(" ", ""))
+V2 = INSERT[:8] + b"\2\0" + INSERT[8:]
+UPDATE = bytes.fromhex("1a0000000000010002 0303 fc010000000100 61 fc010000000100 7a".replace(" ", ""))
+XID = (76).to_bytes(8, "little")
+
+
+def header(kind: int, size: int = 60) -> Header:
+    return Header(1_700_000_000, kind, 7, size, 1000, 0)
+
+
+def packed(data: bytes, *, head: int = 0x81, length: int | None = None) -> bytes:
+    return bytes([head, len(data) if length is None else length]) + zlib.compress(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "as_kind", "as_body"),
+    [
+        (23, INSERT, wire.WRITE_ROWS, V2),
+        (25, INSERT, wire.DELETE_ROWS, V2),
+        (24, UPDATE, wire.UPDATE_ROWS, UPDATE[:8] + b"\2\0" + UPDATE[8:]),
+        (166, INSERT[:10] + packed(INSERT[10:]), wire.WRITE_ROWS, V2),
+        (168, INSERT[:10] + packed(INSERT[10:]), wire.DELETE_ROWS, V2),
+        (167, UPDATE[:11] + packed(UPDATE[11:]), wire.UPDATE_ROWS, UPDATE[:8] + b"\2\0" + UPDATE[8:]),
+        (169, V2[:12] + packed(V2[12:]), wire.WRITE_ROWS, V2),
+    ],
+)
+def test_rows_come_in_mysqls_form(kind: int, body: bytes, as_kind: int, as_body: bytes) -> None:
+    found, rewritten = as_mysql(header(kind), body)
+    assert (found.type, rewritten) == (as_kind, as_body)
+
+
+def test_a_compressed_statement() -> None:
+    text = b"ALTER TABLE t COMMENT 'x'"
+    fixed = (11).to_bytes(4, "little") + bytes(4) + b"\1" + bytes(2) + bytes(2)
+    found, body = as_mysql(header(165), fixed + b"d\0" + packed(text))
+    assert (found.type, parse_query(body).text, parse_query(body).schema) == (wire.QUERY, text.decode(), "d")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "problem"),
+    [
+        (packed(b"x", head=0x01), "unknown compression"),
+        (packed(b"x", head=0x91), "unknown compression"),
+        (packed(b"x", length=2), "1 bytes unpacked, 2 said"),
+        (packed(b"x")[:-3], "incomplete"),
+        (b"", "truncated"),
+    ],
+)
+def test_compression_that_is_not_understood_is_refused(spoilt: bytes, problem: str) -> None:
+    with pytest.raises(CdcError, match=problem) as caught:
+        as_mysql(header(166), INSERT[:10] + spoilt)
+    assert caught.value.code is CORRUPT_WIRE
+
+
+@pytest.mark.parametrize(
+    ("body", "text", "flags", "two_phases"),
+    [
+        ("01000000000000000000000029000000000000", "0-7-1", Flags.STANDALONE, False),
+        ("0c000000000000000300000008000000000000", "3-7-12", Flags(0), False),
+        ("0800000000000000000000004c030000000101616201ff", "0-7-8", Flags.PREPARED_XA, False),
+        ("0900000000000000000000008d0300000001016162", "0-7-9", Flags.COMPLETED_XA | Flags.STANDALONE, False),
+        ("15000000000000000000000029020000000000", "0-7-21", Flags.STANDALONE, True),
+        ("16000000000000000000000029041500000000000000", "0-7-22", Flags.STANDALONE, True),
+        ("0100000000000000000000000e0900000000000000", "0-7-1", Flags.GROUP_COMMIT, False),
+    ],
+)
+def test_what_a_gtid_says(body: str, text: str, flags: Flags, *, two_phases: bool) -> None:
+    gtid = parse_gtid(header(162), bytes.fromhex(body))
+    ours = Flags.STANDALONE | Flags.GROUP_COMMIT | Flags.PREPARED_XA | Flags.COMPLETED_XA
+    assert (str(gtid), gtid.flags & ours, gtid.two_phases) == (text, flags, two_phases)
+
+
+# -- the decoder --------------------------------------------------------------------------------------------------
+BEGIN = bytes.fromhex("0c000000000000000000000008000000000000")
+ALONE = bytes.fromhex("0c000000000000000000000029000000000000")
+
+
+def decoder(after: str = "0-7-11") -> Decoder:
+    return Decoder(
+        RunFacts("shop", "d", "r" * 16, 1),
+        Captured({}, lambda *_: "topic", "shop.message", lambda *_: True),
+        Surroundings(frozenset, ("cdc", "heartbeat"), checksum=False, uncaptured=lambda _: None),
+        after=DomainPosition.parse(after),
+        last_seq=3,
+        tokens=frozenset(),
+        clock_ns=lambda: 1,
+    )
+
+
+def event(kind: int, body: bytes) -> bytes:
+    head = (1_700_000_000).to_bytes(4, "little") + bytes([kind]) + (7).to_bytes(4, "little")
+    return head + (19 + len(body)).to_bytes(4, "little") + (500).to_bytes(4, "little") + bytes(2) + body
+
+
+def query(text: bytes) -> bytes:
+    return bytes(13) + b"\0" + text
+
+
+def refused(of: Decoder, *events: bytes) -> tuple[Code, str]:
+    with pytest.raises(CdcError) as caught:
+        list(chain.from_iterable(map(of.feed, events)))
+    return caught.value.code, caught.value.text
+
+
+def test_a_gtid_stands_for_begin_too() -> None:
+    of = decoder()
+    (found,) = [item for one in (event(162, BEGIN), event(16, XID)) for item in of.feed(one)]
+    assert isinstance(found, Transaction)
+    assert (found.id, str(found.position), found.seq) == ("0-7-12", "0-7-12", 3)
+    (found,) = [item for one in (event(162, b"\x0d" + ALONE[1:]), event(2, query(b"FLUSH TABLES")))
+                for item in of.feed(one)]  # fmt: skip
+    assert str(of.executed) == "0-7-13"
+
+
+def test_what_stands_around_says_nothing() -> None:
+    of = decoder()
+    assert [item for kind in mariadb.SILENT for item in of.feed(event(kind, b"whatever"))] == []
+
+
+@pytest.mark.parametrize(
+    ("events", "problem"),
+    [
+        ([event(164, b"\1" * 17)], "encrypted"),
+        ([event(162, bytes.fromhex("0b000000000000000000000008000000000000"))], "numbers of a domain must grow"),
+        ([event(162, bytes.fromhex("15000000000000000000000029020000000000"))], "two phases"),
+    ],
+)
+def test_what_is_refused_by_name(events: list[bytes], problem: str) -> None:
+    code, text = refused(decoder(), *events)
+    assert code is EVENT_UNSUPPORTED
+    assert problem in text
+
+
+# -- values that it alone has -------------------------------------------------------------------------------------
+def test_uuids_and_addresses_without_their_zeros_at_the_end() -> None:
+    assert uuid_text(bytes.fromhex("f27a4b6de73d11f1932d02fc")) == b"f27a4b6d-e73d-11f1-932d-02fc00000000"
+    assert inet4_text(b"\x0a") == b"10.0.0.0"
+    texts = {"": "::", "00" * 15 + "01": "::1", "12": "1200::", "00010000000200030004000500060007": "1::2:3:4:5:6:7",
+             "00000000000000000000ffff01020304": "::ffff:1.2.3.4", "00000000000000000000000001020304": "::1.2.3.4",
+             "00010000000000020000000000000003": "1:0:0:2::3", "0001000200030004000500060007" + "0008":
+             "1:2:3:4:5:6:7:8"}  # fmt: skip
+    assert {inet6_text(bytes.fromhex(raw)).decode() for raw in texts} == set(texts.values())
+    for raw, text in texts.items():
+        assert inet6_text(bytes.fromhex(raw)).decode() == text
