@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers.connect import Connect
-from tests.servers.fetch import mariadbd, postgres15_bin
+from tests.servers.fetch import POSTGRES_BIN, mariadbd, postgres15_bin
 from tests.servers.kafka import Kafka
 from tests.servers.mariadb import MariaDB
 from tests.servers.mysql import MySQL, MySQLDatabase
@@ -26,6 +26,9 @@ from tests.servers.s3 import S3
 from tests.system.ends import AnyDatabase
 from tests.system.shop import SHOP, Shop
 
+NEWEST = (18, 18)
+OLDER = {"source": (15, 18), "target": (18, 15)}
+"""Versions of Postgres as source and as target."""
 _numbers = itertools.count(1)
 # How long an example takes says nothing on a machine that has other work.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,17 +45,46 @@ def servers_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_source(servers_directory: Path) -> Iterator[Postgres]:
+def postgres_pair(request: pytest.FixtureRequest) -> tuple[int, int]:
+    """The versions of the two servers."""
+    pair: tuple[int, int] = getattr(request, "param", NEWEST)
+    return pair
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `postgres_versions` run in the matrix also with an older server at the ends that the mark names."""
+    marker = metafunc.definition.get_closest_marker("postgres_versions")
+    if marker and "postgres_pair" in metafunc.fixturenames:
+        older = [pytest.param(OLDER[end], id=f"{end}-15", marks=pytest.mark.matrix) for end in marker.args]
+        metafunc.parametrize("postgres_pair", [pytest.param(NEWEST, id="18"), *older], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_source(servers_directory: Path, postgres_pair: tuple[int, int]) -> Iterator[Postgres]:
     """The server that is captured."""
-    with Postgres(servers_directory / "source") as server:
+    with Postgres(fresh(servers_directory, "source"), programs=programs_of(postgres_pair[0])) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def postgres_target(servers_directory: Path) -> Iterator[Postgres]:
+def postgres_target(servers_directory: Path, postgres_pair: tuple[int, int]) -> Iterator[Postgres]:
     """The server that is replicated into."""
-    with Postgres(servers_directory / "target") as server:
+    with Postgres(fresh(servers_directory, "target"), programs=programs_of(postgres_pair[1])) as server:
         yield server
+
+
+def fresh(directory: Path, name: str) -> Path:
+    """One for each pair: a server of another version could not read what the one before left."""
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=directory))
+
+
+def programs_of(version: int) -> Path:
+    if version == 18:
+        return POSTGRES_BIN
+    programs = postgres15_bin()
+    if programs is None:
+        pytest.skip("this system has no package postgresql-15")
+    return programs
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ _PASSING = ("08", "40", "53", "57P01", "57P02", "57P03", "57P05", "55P03", "25P0
 _AUTH = ("28",)
 # A refused login has no SQLSTATE in libpq's answer, only the server's words.
 _AUTH_WORDS = ("authentication failed", "no password supplied", "pg_hba.conf", 'role "', "SASL")
-_REFUSED_WORDS = ('database "', "permission denied", "invalid connection option")
+_REFUSED_WORDS = ('database "', "permission denied", "replication role", "invalid connection option")
 # Not "SSL" alone: that word is also in what libpq says of a TLS connection that broke, which passes.
 _TLS_WORDS = ("certificate", "private key", "does not support SSL", "no encryption", " alert ", "channel binding")
 _TLS_FIX = "sslmode, sslrootcert, sslcert and sslkey in url, as with psql; docs/SECURITY.md has an example"

@@ -19,6 +19,8 @@ from cdc.topics import log_topic, row_topic, shape_topic
 from tests.crash.conftest import died, ends, refusal
 from tests.system.pipeline import Pipeline, wait_until
 
+pytestmark = pytest.mark.postgres_versions("source")
+
 
 def slot(pipeline: Pipeline) -> str:
     return f"cdc_{pipeline.name}"

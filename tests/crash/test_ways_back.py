@@ -3,10 +3,14 @@
 import threading
 from contextlib import suppress
 
+import pytest
+
 from cdc.kafka import Admin
 from cdc.topics import row_topic
 from tests.crash.conftest import died, ends
 from tests.system.pipeline import Pipeline, wait_until
+
+pytestmark = pytest.mark.postgres_versions("source")
 
 RSS_MAX = 300 << 20
 

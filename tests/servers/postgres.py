@@ -133,6 +133,11 @@ class Postgres(Server):
             cursor = connection.execute(query, params)
             return cursor.fetchall() if cursor.description else []
 
+    @property
+    def version(self) -> int:
+        """18, or 15."""
+        return int(self.execute("SHOW server_version_num")[0][0]) // 10000
+
     def create_database(self, name: str) -> "Database":
         """A fresh, empty database."""
         self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

@@ -45,6 +45,8 @@ from tests.servers.process import Process
 from tests.servers.s3 import S3
 from tests.system.pipeline import Pipeline, wait_until
 
+pytestmark = pytest.mark.postgres_versions("source")
+
 PG_DUMP = {"PG_DUMP": str(Postgres.pg_dump)}
 GOLDEN = Path(__file__).parents[1] / "golden/pg_dump"
 HOSTILE = ["", "\\.", "\\N", '"', '""', "\r", "\n", "\r\n", "a\rb\n\nc\r\n", ",", "'", "\\", "\ufeffx", "NULL", "\t",
@@ -390,7 +392,7 @@ def test_sequences_and_what_a_restore_will_lack(make: Callable[..., Shop]) -> No
         "rows of table public.aside, which is not captured",
         "rows of table other.far, which is not captured",
     }
-    assert base.server_version // 10000 == 18
+    assert base.server_version // 10000 == shop.source.server.version
     assert base.taken_from == "source"
     assert base.started_ms < base.finished_ms
     schema = Dump.parse(shop.archive().vouched(base.schema_file))
@@ -427,7 +429,8 @@ def test_the_schema_makes_the_same_database_again(
     assert not any(entry.name == "later" for entry in made.pre)
     database.execute("DROP TABLE later; DROP PUBLICATION cdc_shop")
     again(target_database, [*made.pre, *made.post])
-    assert dumped(target_database) == dumped(database)
+    if database.server.version == target_database.server.version:  # each spells views in its own way
+        assert dumped(target_database) == dumped(database)
 
 
 def again(database: Database, entries: Sequence[Entry]) -> None:
@@ -443,12 +446,12 @@ def dumped(database: Database) -> list[str]:
     env = database.server.env(database.name)
     command = [str(Postgres.pg_dump), "--schema-only", "--no-owner", "--no-privileges"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if not line.startswith("\\")]
+    return [line for line in done.stdout.splitlines() if not line.startswith(("\\", "-- Dumped from"))]
 
 
 def test_a_pg_dump_that_will_not_do(shop: Shop, tmp_path: Path) -> None:
     old = tmp_path / "pg_dump"
-    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 15.18'\n")
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 12.22'\n")
     old.chmod(0o755)
     with shop.source_running():
         for program, said in ((old, "older than the server"), (tmp_path / "nothing", "is no program")):
@@ -687,7 +690,8 @@ def test_a_server_that_ends_idle_sessions(
     shop: Shop, settings: Callable[[Shop], BaseSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A base is idle in its transaction while it waits for the store, and while pg_dump works."""
-    for name in ("idle_in_transaction_session_timeout", "transaction_timeout", "statement_timeout"):
+    later = ["transaction_timeout"] if shop.source.server.version >= 17 else []
+    for name in ("idle_in_transaction_session_timeout", "statement_timeout", *later):
         shop.source.execute(f"ALTER DATABASE {shop.source.name} SET {name} = '300ms'")
     acts = {"base.after_slot": 1, "base.after_table": 1}
     monkeypatch.setattr(base_module, "failpoint", lambda name: time.sleep(acts.pop(name, 0)))

@@ -27,6 +27,8 @@ from tests.system.pipeline import CDC, Pipeline, wait_until
 from tests.system.test_archive_restore import Quiet, at_source, work
 from tests.system.test_archive_writer import logged
 
+pytestmark = pytest.mark.postgres_versions("source")
+
 
 @pytest.fixture(scope="module")
 def shop(

@@ -29,6 +29,8 @@ from tests.system.pipeline import Pipeline, wait_until
 from tests.system.test_archive_restore import Quiet, at_source, at_target, cdc_restore, work
 from tests.system.test_archive_writer import logged
 
+pytestmark = pytest.mark.postgres_versions("target")
+
 STOPPED, PASSING = 5, 1
 SLOW = """
 CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END';

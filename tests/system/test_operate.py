@@ -17,6 +17,8 @@ from tests.servers.postgres import Database
 from tests.servers.process import Process
 from tests.system.pipeline import CDC, Pipeline, wait_until
 
+pytestmark = pytest.mark.postgres_versions("source")
+
 SHOP = """
 CREATE TABLE orders (id int PRIMARY KEY, what text);
 INSERT INTO orders SELECT i, 'order ' || i FROM generate_series(1, 5) i;

@@ -12,6 +12,8 @@ from tests.servers.postgres import Database
 from tests.servers.process import free_port
 from tests.system.pipeline import Pipeline, wait_until
 
+pytestmark = pytest.mark.postgres_versions("source")
+
 STOPPED = 5
 
 

@@ -15,6 +15,8 @@ from tests.servers.postgres import Database, Postgres
 from tests.system.pipeline import CDC, Pipeline, wait_until
 from tests.system.test_archive_writer import logged
 
+pytestmark = pytest.mark.postgres_versions("target")
+
 RUNBOOK = (ROOT / "docs/RESTORE.md").read_text()
 SHOP = """
 CREATE TABLE customers (id int PRIMARY KEY, name text);

@@ -23,6 +23,8 @@ from tests.system.cluster import Cluster, run_of
 from tests.system.pipeline import wait_until
 from tests.system.replica import BOTH, AnyDatabase, kept, server_of
 
+pytestmark = pytest.mark.postgres_versions("target")
+
 ACCOUNTS = table("public.accounts", {"id": "int4", "v": "text"}, ["id"])
 NOTES = table("public.notes", {"v": "text"})
 

@@ -52,6 +52,8 @@ from tests.system.replica import (
     update,
 )
 
+pytestmark = pytest.mark.postgres_versions("target")
+
 
 # -- every kind of event, every way --
 @BOTH

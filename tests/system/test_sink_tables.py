@@ -37,6 +37,8 @@ from tests.system.replica import (
     update,
 )
 
+pytestmark = pytest.mark.postgres_versions("target")
+
 
 # -- base copies --
 def test_a_copy_makes_the_tables_it_needs(make: Callable[..., Replica], target_database: Database) -> None:

@@ -25,6 +25,8 @@ from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database
 from tests.system.pipeline import Pipeline, wait_until
 
+pytestmark = pytest.mark.postgres_versions("source", "target")
+
 VALUES: dict[str, list[str]] = tomllib.loads(
     (Path(__file__).parents[1] / "golden/debezium-3.5.0/values.toml").read_text()
 )["types"]
