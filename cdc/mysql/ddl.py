@@ -194,7 +194,7 @@ def _value(column: Column, missing: _Missing) -> str:
 def _implicit(column: Column) -> str | None:
     """What NOT NULL without a default gives."""
     match column.type.split()[0]:
-        case "date" | "datetime" | "timestamp":
+        case "date" | "datetime" | "timestamp" | "uuid" | "inet4" | "inet6":
             given = None
         case "time":
             given = _temporal(column, "time", "00:00:00")

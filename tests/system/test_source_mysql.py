@@ -192,7 +192,7 @@ def test_a_network_that_is_cut(tmp_path: Path, mysql_database: MySQLDatabase, ta
 # -- servers ----------------------------------------------------------------------------------------------------
 @pytest.mark.timeout(300)
 def test_restart_fail_over_purge_and_fork(
-    tmp_path: Path, target_database: Database, kafka: Kafka, flavour: str
+    tmp_path: Path, target_database: Database, kafka: Kafka, flavour: str, unique_name: str
 ) -> None:
     """Two real servers: the log goes on by GTID, whatever the files are called; what is missing is named."""
     kind = MySQL if flavour == "mysql" else MariaDB
@@ -200,7 +200,7 @@ def test_restart_fail_over_purge_and_fork(
         kind(tmp_path / "one") as one,
         kind(tmp_path / "two", {"log_bin": "other", "log_slave_updates": "ON"}) as two,
     ):
-        pipeline = piped(tmp_path, one.create_database("shop"), target_database, kafka)
+        pipeline = piped(tmp_path, one.create_database("shop"), target_database, kafka, name=unique_name)
         follow(two, one)
         with pipeline.source_running(), pipeline.sink_running():
             copied(pipeline)
@@ -213,7 +213,7 @@ def test_restart_fail_over_purge_and_fork(
         wait_until(lambda: two.gtids() == one.gtids(), "the replica")
         two.execute("STOP REPLICA; SET GLOBAL read_only = OFF")
         # The first server writes on alone: nobody but a source that reads it will know.
-        moved = AnyPipeline(tmp_path, MySQLDatabase(two, "shop"), target_database, kafka.bootstrap)
+        moved = AnyPipeline(tmp_path, MySQLDatabase(two, "shop"), target_database, kafka.bootstrap, name=unique_name)
         two.execute("INSERT INTO shop.t (id) VALUES (5)")
         with moved.source_running(), moved.sink_running():
             moved.wait_caught_up()
@@ -221,19 +221,25 @@ def test_restart_fail_over_purge_and_fork(
         assert [row[0] for row in target_database.execute("SELECT id FROM shop.t ORDER BY 1")] == [1, 2, 3, 4, 5]
         assert len({record.source.system_id for record in moved.log() if isinstance(record, Start)}) == 1
 
-        back = AnyPipeline(tmp_path, MySQLDatabase(one, "shop"), target_database, kafka.bootstrap)
+        back = AnyPipeline(tmp_path, MySQLDatabase(one, "shop"), target_database, kafka.bootstrap, name=unique_name)
         output = stopped(back.run("source", "run", back.name, env={"SOURCE_PASSWORD": one.password}))
         assert "HISTORY_FORKED" in output
         own = "@@server_uuid" if flavour == "mysql" else "CONCAT('0-', @@server_id, '-')"
         assert two.execute(f"SELECT {own}")[0][0] in output
 
         two.execute("INSERT INTO shop.t (id) VALUES (6); FLUSH BINARY LOGS; FLUSH BINARY LOGS")
-        two.execute(f"PURGE BINARY LOGS TO '{two.execute('SHOW MASTER STATUS')[0][0]}'")
-        moved = AnyPipeline(tmp_path, MySQLDatabase(two, "shop"), target_database, kafka.bootstrap)
+        wait_until(lambda: purged(two), "the only file")
+        moved = AnyPipeline(tmp_path, MySQLDatabase(two, "shop"), target_database, kafka.bootstrap, name=unique_name)
         assert "LOG_PURGED" in stopped(moved.run("source", "run", moved.name))
         with moved.source_running("--reopen", "copy-again"), moved.sink_running():
             moved.wait_caught_up()
             moved.assert_equal()
+
+
+def purged(server: MySQL) -> bool:
+    """MariaDB keeps files until it is sure that no crash needs them."""
+    server.execute(f"PURGE BINARY LOGS TO '{server.execute('SHOW MASTER STATUS')[0][0]}'")
+    return len(server.execute("SHOW BINARY LOGS")) == 1
 
 
 def follow(replica: MySQL, primary: MySQL) -> None:

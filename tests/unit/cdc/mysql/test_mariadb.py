@@ -7,10 +7,15 @@ import pytest
 
 from cdc.decoded import Captured, Transaction
 from cdc.errors import CORRUPT_WIRE, EVENT_UNSUPPORTED, CdcError, Code
+from cdc.event import Engine, Table
 from cdc.mysql import mariadb, wire
 from cdc.mysql.cells import inet4_text, inet6_text, uuid_text
+from cdc.mysql.ddl import UnfollowableError, effects
 from cdc.mysql.decode import Decoder, Surroundings
+from cdc.mysql.dialect import MARIADB, MYSQL, Dialect, dialect_of, version_number
 from cdc.mysql.mariadb import Flags, as_mysql, parse_gtid
+from cdc.mysql.statements import EVERY, Altered, RowsChanged, Stopping, Truncated, is_told, read_statement
+from cdc.mysql.tables import Definition, plain_type, table_of
 from cdc.mysql.wire import Header, parse_query
 from cdc.position import DomainPosition
 from cdc.rowevents import RunFacts
@@ -159,3 +164,87 @@ def test_uuids_and_addresses_without_their_zeros_at_the_end() -> None:
     assert {inet6_text(bytes.fromhex(raw)).decode() for raw in texts} == set(texts.values())
     for raw, text in texts.items():
         assert inet6_text(bytes.fromhex(raw)).decode() == text
+
+
+# -- what differs, as data ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("version", "dialect", "number"),
+    [
+        ("5.5.5-10.11.19-MariaDB-0+deb12u1-log", MARIADB, (10, 11, 19)),
+        ("10.6.4-MariaDB", MARIADB, (10, 6, 4)),
+        ("8.0.31", MYSQL, (8, 0, 31)),
+        ("8.0.35-google", MYSQL, (8, 0, 35)),
+    ],
+)
+def test_a_server_is_known_by_its_version(version: str, dialect: Dialect, number: tuple[int, ...]) -> None:
+    assert (dialect_of(version), version_number(version)) == (dialect, number)
+
+
+# -- words --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "stopped"),
+    [
+        ("CREATE OR REPLACE TABLE t (a int)", ("d.t",)),
+        ("CREATE OR REPLACE TABLE IF NOT EXISTS x.t SELECT 1", ("x.t",)),
+        ("SET STATEMENT lock_wait_timeout=1, sql_mode='' FOR DROP TABLE t", ("d.t",)),
+        ("SET STATEMENT a=1", (EVERY,)),
+        ("ALTER TABLE p CONVERT PARTITION p1 TO TABLE t", ("d.p", "d.t")),
+        ("ALTER TABLE p CONVERT TABLE t TO PARTITION p1 VALUES LESS THAN (9)", ("d.p", "d.t")),
+        ("RENAME TABLE t WAIT 3 TO u", (EVERY,)),
+        ("ALTER TABLE t DROP SYSTEM VERSIONING", ("d.t",)),
+        ("ALTER TABLE t ADD COLUMN a inet6", ("d.t",)),
+    ],
+)
+def test_what_stops_tables(text: str, stopped: tuple[str, ...]) -> None:
+    meaning = read_statement(text, "d")
+    assert isinstance(meaning, Stopping)
+    assert meaning.tables == stopped
+
+
+def test_a_setting_for_one_statement_hides_nothing() -> None:
+    text = "SET STATEMENT max_statement_time = 5 FOR"
+    assert read_statement(f"{text} TRUNCATE t", "d") == Truncated("d.t")
+    assert read_statement(f"{text} INSERT INTO t VALUES (1)", "d") == RowsChanged(("d.t",))
+    assert is_told(f"{text} CREATE TABLE x (a int)")
+    assert not is_told(f"{text} CREATE USER x IDENTIFIED BY 'secret'")
+
+
+def shape(engine: Engine, *columns: Definition) -> Table:
+    return table_of("d", "t", columns, {"PRIMARY": ["id"]}, charset=("utf8mb4", "utf8mb4_general_ci"), engine=engine)
+
+
+ID, NAME = Definition("id", "int", not_null=True), Definition("name", "date", not_null=False)
+
+
+def after(table: Table, statement: str) -> list[str]:
+    meaning = read_statement(statement, "d")
+    assert isinstance(meaning, Altered)
+    steps = effects(table, meaning, 9)
+    return [f"{c.name} {c.type} {c.collation}" for c in (steps[-1][1] if steps else table).columns]
+
+
+def test_a_column_that_is_there_already_or_gone_already_is_left() -> None:
+    there = shape("mariadb", ID, NAME)
+    assert after(there, "ALTER TABLE t ADD IF NOT EXISTS NAME int") == ["id int None", "name date None"]
+    assert after(there, "ALTER TABLE t DROP COLUMN IF EXISTS gone, DROP IF EXISTS name") == ["id int None"]
+    assert after(there, "ALTER TABLE t DROP name, ADD name int") == ["id int None", "name int None"]
+    with pytest.raises(UnfollowableError, match="not known"):
+        after(shape("mysql", ID, NAME), "ALTER TABLE t DROP COLUMN gone")
+
+
+def test_a_columns_type_and_collation_are_its_own() -> None:
+    added = "ALTER TABLE t ADD j json, ADD v varchar(9) CHARACTER SET utf8mb4, ADD u uuid"
+    assert after(shape("mariadb", ID), added)[1:] == [
+        "j longtext utf8mb4_bin", "v varchar utf8mb4_general_ci", "u uuid None"
+    ]  # fmt: skip
+    assert after(shape("mysql", ID), "ALTER TABLE t ADD j json, ADD v varchar(9) CHARACTER SET utf8mb4")[1:] == [
+        "j json None", "v varchar utf8mb4_0900_ai_ci"
+    ]  # fmt: skip
+    with pytest.raises(UnfollowableError, match="does not tell"):
+        after(shape("mariadb", ID), "ALTER TABLE t ADD u uuid NOT NULL")
+
+
+def test_an_integer_has_no_width() -> None:
+    types = {"int(11)": "int", "bigint(20) unsigned": "bigint unsigned", "tinyint(1)": "tinyint(1)", "year(4)": "year",
+             "tinyint(4)": "tinyint", "int(5) unsigned zerofill": "int(5) unsigned zerofill"}  # fmt: skip
+    assert {told: plain_type(told) for told in types} == types

@@ -21,7 +21,7 @@ from cdc.logtail import LogState
 from cdc.mysql.catalog import FoundTable, Publication
 from cdc.mysql.startup import Here, decide, identity_of, refuse_nothing, refuse_uncapturable, underivable
 from cdc.mysql.tables import Definition, table_of
-from cdc.position import GtidSet
+from cdc.position import BinlogState, DomainPosition, GtidSet
 from cdc.upstream import Plan
 
 ONE, TWO = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
@@ -131,6 +131,35 @@ def test_tables_that_the_log_cannot_carry_are_refused() -> None:
 
 INT = Definition("id", "int", not_null=True)
 CODE = Definition("code", "char(3)", not_null=True, charset="latin1", collation="latin1_swedish_ci")
+
+
+# -- MariaDB --------------------------------------------------------------------------------------------------------
+MARK = Identity("mariadb", "a" * 16, 0, "billing", "")
+THERE = Here(MARK, BinlogState.parse("0-1-42,0-2-50"), DomainPosition.parse("0-1-30"), "tables", 5_000)
+
+
+def stood_at(position: str, mark: str = "a" * 16) -> LogState:
+    start = replace(START, source=replace(MARK, system_id=mark))
+    return LogState(10, start, replace(END, position=position, prev_position="0-1-1"), start)
+
+
+@pytest.mark.parametrize("position", ["0-1-42", "0-2-50", "0-1-30"])
+def test_a_mariadb_goes_on_where_it_has_all_that_was_published(position: str) -> None:
+    plan = decide("billing", stood_at(position), THERE, None)
+    assert (plan.copy, plan.position) == (False, DomainPosition.parse(position))
+
+
+def test_what_is_refused_of_a_mariadb() -> None:
+    assert refusal(stood_at("0-1-43"), THERE).code is HISTORY_FORKED
+    assert refusal(stood_at("0-3-20"), THERE).code is HISTORY_FORKED
+    assert refusal(stood_at("0-1-29"), THERE).code is LOG_PURGED
+    assert refusal(stood_at(f"{ONE}:1-3"), THERE).code is HISTORY_FORKED
+    assert refusal(stood_at("0-1-42", mark="b" * 16), THERE).code is SOURCE_IDENTITY
+    # Whoever has no mark is known by GTIDs alone.
+    assert not decide("billing", stood_at("0-1-42", mark=""), THERE, None).copy
+    assert refusal(stood_at("0-1-42"), replace(SERVER, identity=replace(MARK, connector="mysql"))).code is (
+        SOURCE_IDENTITY
+    )
 
 
 def refers(columns: Sequence[str], referenced: Sequence[str], *, name: str = "k", **acts: str) -> ForeignKey:
