@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cdc.config import Config, Source, find, load, parse
+from cdc.config import Config, find, load, parse
 from cdc.errors import CdcError
 from cdc.kafka import FIXED_OPTIONS
 from cdc.secret import redact
+from cdc.sections import Source
 
 FILE = Path("cdc.toml")
 PLAIN = """
@@ -70,6 +71,10 @@ def test_durations_and_sizes_have_units() -> None:
         ("registry", 'url = "http://r"\nuser = "me"', "user and password belong together"),
         ("registry", 'url = "http://r"\nkey = "/k.pem"', "key is that of a certificate"),
         ("source.shop", 'snapshot = "only"', "snapshot: 'only' is not supported yet, only 'initial' or 'never'"),
+        ("source.shop", 'begin_after = "a:1"', "a slot knows its own place"),
+        ("source.m", 'url = "mysql://r@h/d"\ntables = ["d.*"]\nsnapshot = "never"', "begin_after"),
+        ("source.m", 'url = "mysql://r@h/d"\ntables = ["d.*"]\nsnapshot = "never"\nbegin_after = "x"', "begin_after: "),
+        ("debezium.shop", 'topic_prefix = "x"', "[debezium.shop] and [source.shop] have one name"),
         ("source.shop", 'exclude = ["sessions"]', "'sessions' is not schema.table"),
         ("source.shop", 'slot = "Shop-1"', "[source.shop] slot"),
         ("source.shop", "partitions = 0", "[source.shop] partitions"),

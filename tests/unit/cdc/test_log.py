@@ -134,3 +134,15 @@ def test_an_end_counts_under_its_own_start_only() -> None:
 
 def test_keys_are_debezium_s() -> None:
     assert log_key("start:1") == b'{"id":"start:1"}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"status":"END","id":"9:1","event_count":1,"data_collections":[],"ts_ms":1}',
+        b'{"schema":{"type":"struct"},"payload":{"status":"END","id":"9:1"}}',
+        b"\0\0\0\0\4\6END",
+    ],
+)
+def test_what_debezium_wrote_before_it_was_taken_over_is_skipped(value: bytes) -> None:
+    assert parse(value) is None

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from cdc.event import Column, ForeignKey, Table
-from cdc.shape import SchemaRecord, parse_shape, schema_id, shape_key, table_object
+from cdc.shape import SchemaRecord, holds_no_shape, parse_shape, schema_id, shape_key, table_object
 
 TABLE = Table(
     "public",
@@ -71,3 +71,10 @@ def test_a_record_that_does_not_hash_to_its_id_is_refused() -> None:
 def test_other_bytes_are_refused(bad: bytes) -> None:
     with pytest.raises(ValueError, match=r"not|unknown"):
         parse_shape(bad)
+
+
+def test_what_debezium_wrote_of_shapes_holds_none_of_ours() -> None:
+    assert holds_no_shape(b'{"source":{},"ts_ms":1,"ddl":"a","tableChanges":[{"type":"CREATE"}]}')
+    assert holds_no_shape(b'{"schema":{},"payload":{"tableChanges":[{}]}}')
+    assert holds_no_shape(b"\0\0\0\0\1")
+    assert not holds_no_shape(b'{"source":{},"tableChanges":[{}],"v":1}')

@@ -191,3 +191,16 @@ def test_keys_whose_effect_cannot_be_told(shapes: list[Table], why: str | None) 
     found = underivable(shapes)
     assert bool(found) == bool(why)
     assert all(why and why in told for _, _, told in found)
+
+
+def test_a_source_takes_over_behind_what_was_brought() -> None:
+    at = gtids(f"{ONE}:1-7")
+    server = replace(SERVER, begin_after=at)
+    assert decide("billing", LogState(7), server, None) == Plan(
+        False, 5_000, 0, at, None, Opened("first", f"{ONE}:1-7")
+    )
+    opened = LogState(8, replace(START, copy="none"))
+    assert decide("billing", opened, server, None) == Plan(False, 1_000, 0, at, None)
+    assert decide("billing", RUNNING, server, None) == decide("billing", RUNNING, SERVER, None)
+    assert refusal(LogState(7), replace(server, purged=gtids(f"{ONE}:1-9"))).code is LOG_PURGED
+    assert refusal(LogState(7), replace(server, begin_after=gtids(f"{TWO}:1-7"))).code is HISTORY_FORKED

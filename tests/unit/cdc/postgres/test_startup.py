@@ -13,6 +13,7 @@ from cdc.errors import (
     SLOT_WITHOUT_LOG,
     SOURCE_FORK,
     SOURCE_IDENTITY,
+    SOURCE_PREREQUISITE,
     CdcError,
     Code,
 )
@@ -138,3 +139,15 @@ def test_an_adopted_epoch_without_an_end_is_opened_again_at_the_slot() -> None:
 def test_nothing_can_be_adopted_without_a_living_slot() -> None:
     assert refusal(RUNNING, None, reopen="adopt") is LOG_WITHOUT_SLOT
     assert refusal(RUNNING, replace(SLOT, lost="wal_removed"), reopen="adopt") is SLOT_LOST
+
+
+def test_a_source_takes_over_where_the_slot_stands() -> None:
+    server = replace(SERVER, takes_over=True)
+    slot = replace(SLOT, confirmed=Lsn(0x80))
+    at = PgPosition(1, Lsn(0x80))
+    assert decide("shop", LogState(7), slot, server, None) == Plan(False, 5_000, 0, at, None, Opened("first", "1:0/80"))
+    opened = LogState(8, replace(START, copy="none"))
+    assert decide("shop", opened, slot, server, None) == Plan(False, 1_000, 0, at, None)
+    assert decide("shop", RUNNING, SLOT, server, None) == decide("shop", RUNNING, SLOT, SERVER, None)
+    assert refusal(LogState(7), None, server) is SOURCE_PREREQUISITE
+    assert refusal(LogState(7), replace(slot, lost="wal_removed"), server) is SLOT_LOST
