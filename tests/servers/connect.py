@@ -90,6 +90,10 @@ class Connect(Server):
         java = ["java", f"-Xmx{self._heap}", "-Duser.timezone=UTC", "-cp", f"{CONNECT_LIBS}/*"]
         return Process([*java, program, self._file], self.log)
 
+    def start(self, timeout: float = 180) -> None:
+        """See `Server`. It looks through a hundred jars first, which takes a busy machine long."""
+        super().start(timeout)
+
     def answers(self) -> bool:
         try:
             self._call("GET", "/connectors")
