@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from cdc.config import Kafka, Registry, Source
 from cdc.finding import Finding, Level, fail, note, ok, warn
 from cdc.kafka import Topic
+from cdc.sections import Kafka, Registry, Source
 from cdc.server import is_loopback
 from cdc.topics import log_topic, message_topic, shape_topic
 

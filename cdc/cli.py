@@ -41,6 +41,7 @@ from cdc.kafka import Reader
 from cdc.observe import SourceObserver
 from cdc.position import Position
 from cdc.registry import schemas_of
+from cdc.sections import Kind
 from cdc.source import Source
 from cdc.status import read_tail
 from sinks import Progress, TransactionReader
@@ -293,7 +294,7 @@ def sink_run(
     ).run(stop_on_signals())
 
 
-def _serve(loaded: Config, numbers: metrics.Unit, kind: configuration.Kind, name: str) -> None:
+def _serve(loaded: Config, numbers: metrics.Unit, kind: Kind, name: str) -> None:
     """Logs and metrics of a process that runs a section."""
     logs.configure()
     address = loaded.metrics_address(kind, name)

@@ -669,8 +669,8 @@ STORE_URL = _code(
     "STORE_URL",
     Kind.USAGE,
     "{url!r} is no place for an archive",
-    "s3://BUCKET/PREFIX, with ?sse=AES256 or ?sse=aws:kms&kms-key=ID, or file:///DIRECTORY; credentials and endpoint of S3 from AWS_ACCESS_KEY_ID, "
-    "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3, ~/.aws",
+    "s3://BUCKET/PREFIX, with ?sse=AES256 or ?sse=aws:kms&kms-key=ID, or file:///DIRECTORY; credentials and endpoint "
+    "of S3 from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3, ~/.aws",
 )
 STORE_UNREACHABLE = _code(
     "STORE_UNREACHABLE",

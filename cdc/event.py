@@ -67,8 +67,8 @@ class ForeignKey:
 class Table:
     """A table's shape. `replica_identity` is Postgres' letter: d(efault), f(ull), i(ndex), n(othing).
 
-    `engine` says whose types its columns have. In MySQL and MariaDB `schema` is the database, there is no oid (0), and columns that
-    are added get the table's `charset` and `collation`.
+    `engine` says whose types its columns have. In MySQL and MariaDB `schema` is the database, there is no oid (0), and
+    columns that are added get the table's `charset` and `collation`. `types` is the form of values in events.
     """
 
     schema: str

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from cdc.config import Written
 from cdc.errors import SETUP_REFUSED, CdcError
+from cdc.sections import Written
 
 _GLOB = frozenset("*?[")
 

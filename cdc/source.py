@@ -21,8 +21,6 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from cdc.avro_format import AvroFormat
-from cdc.config import Kafka
-from cdc.config import Source as Settings
 from cdc.copy import Copy, Stopped
 from cdc.decoded import Captured, Decoded, Lone, NewShapes, Statement, Transaction
 from cdc.envelope import Format
@@ -42,6 +40,8 @@ from cdc.publisher import Committed, PublishedRun, Publisher
 from cdc.registry import Registry, RegistryServer
 from cdc.retry import keep_trying
 from cdc.rowevents import RunFacts
+from cdc.sections import Kafka
+from cdc.sections import Source as Settings
 from cdc.shapes import ShapeTopic
 from cdc.topics import log_topic, message_topic, row_topic, row_topics, shape_topic
 from cdc.upstream import Plan, Publication, Resumed, Upstream

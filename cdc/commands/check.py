@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cdc.brokers import Cluster, check_cluster, check_link, check_registry_link, check_topics
 from cdc.commands.sections import chosen, url_of
 from cdc.commands.terminal import say, say_json
-from cdc.config import Config, Source
+from cdc.config import Config
 from cdc.engine import engine_of
 from cdc.errors import KAFKA_DENIED, CdcError
 from cdc.finding import Finding, Level, fail, note
@@ -18,6 +18,7 @@ from cdc.mysql.inventory import Inventory as MySqlInventory
 from cdc.postgres import check as postgres
 from cdc.postgres import check_target as postgres_target
 from cdc.postgres.inventory import Inventory as PostgresInventory
+from cdc.sections import Source
 from cdc.topics import log_topic, message_topic, row_topic, shape_topic
 
 _STYLE = {Level.OK: "green", Level.NOTE: "dim", Level.WARN: "yellow", Level.FAIL: "bold red"}

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from cdc.config import NAME, parse, refuse_password, store_url
+from cdc.config import parse
 from cdc.engine import database_url, engine_of
 from cdc.errors import ARGUMENT_INVALID, FILE_EXISTS, CdcError
 from cdc.event import Engine
 from cdc.secret import new_key
+from cdc.sections import NAME, refuse_password, store_url
 
 _NOT_IN_NAME = re.compile(r"[^a-z0-9_-]+")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from cdc.config import Config, Kind
+from cdc.config import Config
 from cdc.errors import SECTION_UNKNOWN, CdcError
+from cdc.sections import Kind
 
 Unit = tuple[Kind, str]
 

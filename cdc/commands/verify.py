@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 
 from cdc.commands.terminal import say, say_json
-from cdc.config import Source
 from cdc.errors import PUBLICATION_MISSING, TOPIC_MISSING, CdcError
 from cdc.event import Table
 from cdc.kafka import Reader
@@ -14,6 +13,7 @@ from cdc.logtail import read_log
 from cdc.mysql.catalog import Catalog as MySqlCatalog
 from cdc.mysql.session import Server as MySqlServer
 from cdc.postgres.catalog import Catalog
+from cdc.sections import Source
 from cdc.shapes import ShapeTopic
 from cdc.verdict import Verdict
 

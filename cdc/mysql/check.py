@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from ipaddress import ip_address
 
-from cdc.config import Source
 from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.mysql.catalog import HEARTBEATS, HISTORY, Catalog
@@ -22,6 +21,7 @@ from cdc.mysql.names import quoted
 from cdc.mysql.prerequisites import prerequisites
 from cdc.mysql.provider import recognise
 from cdc.mysql.session import Server
+from cdc.sections import Source
 from cdc.setup import named_schemas
 
 _CLOCKS_APART_S = 5.0

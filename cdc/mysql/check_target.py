@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-from cdc.config import Sink, Source
 from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.mysql.catalog import Catalog
@@ -20,6 +19,7 @@ from cdc.mysql.names import quoted
 from cdc.mysql.provider import recognise
 from cdc.mysql.session import Server
 from cdc.mysql.setup import PROGRESS, TABLES, WRITES, home_of, homes
+from cdc.sections import Sink, Source
 from cdc.setup import named_schemas
 
 _TRIGGERS = """

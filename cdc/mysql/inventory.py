@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from cdc.config import Source
 from cdc.errors import CdcError
 from cdc.finding import Level
 from cdc.mysql.catalog import VERSIONED, Catalog, Row
 from cdc.mysql.names import quoted
 from cdc.mysql.startup import cascades, underivable
 from cdc.mysql.tables import Definition, UnknownTypeError, column_of
+from cdc.sections import Source
 
 _THEIRS = "('mysql', 'sys', 'information_schema', 'performance_schema', 'cdc')"
 _TABLES = f"""

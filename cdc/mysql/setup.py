@@ -20,7 +20,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pymysql.converters import escape_string
 
-from cdc.config import Sink, Source
 from cdc.errors import SETUP_REFUSED, CdcError
 from cdc.finding import Level
 from cdc.mysql.catalog import Catalog, Row
@@ -31,6 +30,7 @@ from cdc.mysql.names import quoted
 from cdc.mysql.prerequisites import prerequisites
 from cdc.mysql.provider import recognise
 from cdc.mysql.session import Server
+from cdc.sections import Sink, Source
 from cdc.setup import named_schemas, role_of
 
 HEARTBEAT_TABLE = (

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 from pymysql.converters import escape_string
 
-from cdc.config import Sink, Source
 from cdc.errors import SINK_HELD, SOURCE_HELD, CdcError
 from cdc.mysql.catalog import HEARTBEATS, HISTORY, Catalog, lock_name, sink_lock_name
 from cdc.mysql.names import quoted
 from cdc.mysql.session import Server
 from cdc.mysql.setup import PROGRESS, Plan, Step, accounts, home_of
+from cdc.sections import Sink, Source
 from cdc.setup import Shared, role_of
 
 

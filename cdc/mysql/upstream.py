@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from cdc.config import Source as Settings
 from cdc.decoded import Decoded, Transaction
 from cdc.errors import SOURCE_HELD, SOURCE_PREREQUISITE, CdcError
 from cdc.event import Engine, Table
@@ -35,6 +34,7 @@ from cdc.mysql.startup import Here, decide, identity_of, refuse_cascades, refuse
 from cdc.mysql.stream import BinlogStream
 from cdc.position import GtidPosition, Position, parse_gtids
 from cdc.rowevents import Record, Row, RunFacts
+from cdc.sections import Source as Settings
 from cdc.upstream import Plan, Resumed
 
 

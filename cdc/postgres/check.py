@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from ipaddress import ip_address
 
-from cdc.config import Source
 from cdc.errors import CdcError
 from cdc.finding import Finding, Level, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
@@ -20,6 +19,7 @@ from cdc.postgres.inventory import Inventory, SourceTable, take_inventory
 from cdc.postgres.messages import TRIGGERS
 from cdc.postgres.provider import Provider, recognise
 from cdc.postgres.session import Server
+from cdc.sections import Source
 
 _OLDEST = 140000
 # The stream reports at least every 10 s; a server that hangs up sooner would do so again and again.

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
-from cdc.config import Sink, Written
 from cdc.errors import CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.check import in_the_clear
 from cdc.postgres.session import Server
 from cdc.postgres.setup import matched_schemas
+from cdc.sections import Sink, Written
 from cdc.setup import named_schemas
 
 _PROGRESS = ("cdc.cdc_progress", "cdc.cdc_table")

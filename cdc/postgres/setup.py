@@ -19,13 +19,13 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cdc.config import Sink, Source, Written
 from cdc.errors import SETUP_REFUSED, CdcError
 from cdc.postgres.catalog import Catalog, Publication
 from cdc.postgres.inventory import Inventory, SourceTable, take_inventory
 from cdc.postgres.messages import EVENT_TRIGGER
 from cdc.postgres.provider import recognise
 from cdc.postgres.session import Server
+from cdc.sections import Sink, Source, Written
 from cdc.setup import named_schemas, role_of
 
 Connection = psycopg.Connection[Any]

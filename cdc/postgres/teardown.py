@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import psycopg
 from psycopg import sql
 
-from cdc.config import Sink, Source
 from cdc.errors import SINK_HELD, SOURCE_HELD, CdcError
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.messages import TRIGGERS
 from cdc.postgres.setup import Plan, Step
+from cdc.sections import Sink, Source
 from cdc.setup import Shared, role_of
 
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from cdc.config import Source as Settings
 from cdc.decoded import Decoded
 from cdc.errors import (
     PUBLICATION_CHANGED,
@@ -34,6 +33,7 @@ from cdc.postgres.snapshot import BaseCopy
 from cdc.postgres.startup import Here, decide, refuse_shapes, refuse_uncapturable
 from cdc.postgres.stream import ReplicationStream
 from cdc.rowevents import Record, Row, RunFacts
+from cdc.sections import Source as Settings
 from cdc.upstream import Plan, Resumed
 
 

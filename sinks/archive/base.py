@@ -24,7 +24,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from cdc.config import Sink, Source
 from cdc.engine import Server, engine_of
 from cdc.errors import ARCHIVE_HELD, BASE_MISCOUNTED, BASE_OVERTAKEN, COPY_TORN, TOPIC_MISSING, CdcError
 from cdc.event import Table
@@ -33,6 +32,7 @@ from cdc.kafka import Options, Reader
 from cdc.log import End
 from cdc.logtail import read_log
 from cdc.position import Position, parse_position
+from cdc.sections import Sink, Source
 from cdc.shape import schema_id
 from cdc.shapes import ShapeTopic
 from cdc.status import Tail, follow, read_tail

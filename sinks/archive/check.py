@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cdc.config import Archive as Section
-from cdc.config import Config, Source
+from cdc.config import Config
 from cdc.errors import ARCHIVE_MISSING, CdcError
 from cdc.finding import Finding, fail, note, ok, warn
+from cdc.sections import Archive as Section
+from cdc.sections import Source
 from cdc.status import ArchiveFacts
 from sinks.archive.archive import Archive
 from sinks.archive.chain import read_tail

@@ -17,10 +17,11 @@ from cdc import config as configuration
 from cdc import logs, metrics
 from cdc.commands.stopping import end_with_supervisor, stop_on_signals
 from cdc.commands.terminal import console, say, say_json
-from cdc.config import FROM_SOURCE, Config
+from cdc.config import Config
 from cdc.engine import engine_of
 from cdc.errors import ARCHIVE_MISSING, RESTORE_UNRECORDED, CdcError
 from cdc.registry import schemas_of
+from cdc.sections import FROM_SOURCE
 from sinks.archive.anchor import take_anchor
 from sinks.archive.archive import Archive
 from sinks.archive.base import BaseSettings, take_base

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cdc.config import FROM_SOURCE
+from cdc.sections import FROM_SOURCE
 from sinks.archive.archive import Archive
 from sinks.archive.manifest import Anchor, Base
 from sinks.archive.schedule import Taken

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cdc.config import Sink, Source
 from cdc.errors import REPLICA_UNFIT, CdcError
 from cdc.event import Table
 from cdc.finding import Finding, fail, ok
@@ -26,6 +25,7 @@ from cdc.mysql.dialect import version_number
 from cdc.mysql.session import Server
 from cdc.mysql.snapshot import BaseCopy
 from cdc.position import GtidPosition
+from cdc.sections import Sink, Source
 from sinks.archive.dump import Dump
 from sinks.archive.sequences import Value
 from sinks.archive.show_create import lacking_rights, show_create

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cdc.config import Sink, Source
 from cdc.errors import PUBLICATION_MISSING, REPLICA_UNFIT, CdcError
 from cdc.event import Table
 from cdc.finding import Finding, fail, ok
@@ -21,6 +20,7 @@ from cdc.position import PgPosition
 from cdc.postgres.catalog import Catalog, Publication, PublishedTable
 from cdc.postgres.session import Server
 from cdc.postgres.snapshot import BaseCopy
+from cdc.sections import Sink, Source
 from sinks.archive.dump import Dump, dump, find_program
 from sinks.archive.replica import replica_snapshot
 from sinks.archive.sequences import Value

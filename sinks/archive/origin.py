@@ -13,12 +13,12 @@ from typing import Protocol
 import pyarrow as pa
 
 import cdc.mysql.session
-from cdc.config import Sink, Source
 from cdc.engine import Server
 from cdc.event import Table
 from cdc.finding import Finding
 from cdc.log import End
 from cdc.position import Position
+from cdc.sections import Sink, Source
 from sinks.archive import of_mysql, of_postgres
 from sinks.archive.dump import Dump
 from sinks.archive.sequences import Value

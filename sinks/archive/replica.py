@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from cdc.config import Sink
 from cdc.errors import BASE_OVERTAKEN, REPLICA_UNFIT, CdcError
 from cdc.event import Table
 from cdc.log import End
 from cdc.postgres.catalog import PublishedTable
 from cdc.postgres.session import Server
 from cdc.postgres.snapshot import BaseCopy
+from cdc.sections import Sink
 from cdc.shape import schema_id
 from sinks.transaction import Progress
 

@@ -19,11 +19,11 @@ import sinks.postgres.restoring
 from cdc import config as configuration
 from cdc import logs
 from cdc.commands.terminal import console, say_json, tell
-from cdc.config import refuse_password
 from cdc.engine import Server, database_url, engine_of, server_of
 from cdc.errors import ARGUMENT_INVALID, CONFIG_MISSING, CdcError
 from cdc.mysql.session import Server as MySqlServer
 from cdc.secret import parse_key
+from cdc.sections import refuse_password
 from cdc.server import Side
 from sinks.archive import asked
 from sinks.archive.archive import Archive

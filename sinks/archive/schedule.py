@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cdc.config import FROM_SOURCE, Archive
 from cdc.measure import TimeOfDay
+from cdc.sections import FROM_SOURCE, Archive
 
 Job = Literal["backup", "anchor"]
 _SLACK_S = 3600.0

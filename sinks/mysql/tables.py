@@ -34,7 +34,7 @@ from sinks.target import ExistingRows
 _READY, _COPYING = "ready", "copying"
 _STRING = r"'(?:[^'\\]|''|\\.)*'"
 _TYPE = re.compile(
-    rf"[a-z]+(?: precision)?(?:\((?:\d+(?:,\s*\d+)?|{_STRING}(?:,\s*{_STRING})*)\))?(?: unsigned)?(?: zerofill)?"
+    rf"[a-z]+[46]?(?: precision)?(?:\((?:\d+(?:,\s*\d+)?|{_STRING}(?:,\s*{_STRING})*)\))?(?: unsigned)?(?: zerofill)?"
     r"(?: CHARACTER SET \w+)?(?: COLLATE \w+)?",
     re.DOTALL,
 )

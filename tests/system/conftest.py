@@ -36,7 +36,7 @@ def target_engine(request: pytest.FixtureRequest) -> str:
 def target(target_engine: str, request: pytest.FixtureRequest) -> AnyDatabase:
     """A fresh database to replicate into."""
     found: AnyDatabase = request.getfixturevalue(
-        {"postgres": "target_database", "mysql": "mysql_database"}[target_engine]
+        {"postgres": "target_database", "mysql": "mysql_database", "mariadb": "mariadb_database"}[target_engine]
     )
     return found
 

@@ -24,6 +24,7 @@ from sinks.engines import hold_of, target_of
 from sinks.target import ExistingRows
 from sinks.transaction import ChangeTransaction
 from tests.log_writer import Event, Run, Topics, column, table
+from tests.servers.mariadb import FLAVOURS
 from tests.servers.mysql import MySQLDatabase
 from tests.servers.postgres import Database
 from tests.system.pipeline import wait_until
@@ -33,7 +34,7 @@ NOTES = table("public.notes", {"v": "text", "f": "float8"})
 WIDER = replace(ACCOUNTS, columns=(*ACCOUNTS.columns, column("x", "text", 4, missing="it's", not_null=True)))
 Content = list[tuple[Any, ...]]
 AnyDatabase = Database | MySQLDatabase
-BOTH = pytest.mark.parametrize("target_engine", ["postgres", "mysql"], indirect=True)
+BOTH = pytest.mark.parametrize("target_engine", ["postgres", *FLAVOURS], indirect=True)
 """For tests that hold whatever is replicated into."""
 
 

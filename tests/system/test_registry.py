@@ -10,6 +10,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 import fastavro
@@ -66,7 +67,8 @@ def test_what_is_registered_is_what_is_written(
     read = []
     for data in values(kafka, topic):
         schema = client.schema(int.from_bytes(data[1:5], "big"))
-        read.append(fastavro.schemaless_reader(BytesIO(data[5:]), fastavro.parse_schema(schema), None)["after"])
+        event: Any = fastavro.schemaless_reader(BytesIO(data[5:]), fastavro.parse_schema(schema), None)
+        read.append(event["after"])
     assert read == [
         {"id": 1, "paid_at": "2024-02-29T12:00:00.000000Z", "total": "9.50"},
         {"id": 2, "paid_at": None, "total": False},
@@ -157,12 +159,15 @@ def test_tls(registry: Registry, unique_name: str, tmp_path: Path) -> None:
     mutual.verify_mode = ssl.CERT_REQUIRED
     me = ours.client("source")
     with guarded(registry, mutual) as url:
-        known = {"ca": str(ours.file), "certificate": str(me.cert), "key": str(me.key)}
-        trusted = RegistryServer((url,), "source", "s3cret", **known)
+        trusted = RegistryServer((url,), "source", "s3cret", str(ours.file), str(me.cert), str(me.key))
         assert Client(trusted).register(unique_name, "key", SCHEMA) > 0
-        for wrong in ({"ca": str(other.file)}, {"ca": str(tmp_path / "nowhere")}, {"certificate": str(ours.file)}):
+        for wrong in (
+            replace(trusted, ca=str(other.file)),
+            replace(trusted, ca=str(tmp_path / "nowhere")),
+            replace(trusted, certificate=str(ours.file)),
+        ):
             with pytest.raises(CdcError) as refused:
-                Client(replace(trusted, **wrong)).register(unique_name, "key", SCHEMA)
+                Client(wrong).register(unique_name, "key", SCHEMA)
             assert refused.value.code is REGISTRY_TLS
             assert url in str(refused.value)
     expired = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -19,6 +19,7 @@ from cdc.mysql.session import Server
 from cdc.server import Side
 from sinks.engines import hold_of
 from tests.log_writer import Event, column, table
+from tests.servers.mariadb import FLAVOURS
 from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.system.replica import (
     ACCOUNTS,
@@ -37,8 +38,7 @@ from tests.system.replica import (
     update,
 )
 
-
-pytestmark = pytest.mark.parametrize("target_engine", ["mysql"], indirect=True)
+pytestmark = pytest.mark.parametrize("target_engine", FLAVOURS, indirect=True)
 
 
 def rows(database: MySQLDatabase, table: str = "accounts") -> Content:

@@ -11,10 +11,11 @@ from cdc.event import Table
 from cdc.log import Chunk
 from sinks.transaction import ChangeTransaction
 from tests.log_writer import Event
+from tests.servers.mariadb import FLAVOURS
 from tests.servers.mysql import MySQLDatabase
 from tests.system.replica import ACCOUNTS, NOTES, WIDER, Replica, changed, insert, shapes_of
 
-pytestmark = pytest.mark.parametrize("target_engine", ["mysql"], indirect=True)
+pytestmark = pytest.mark.parametrize("target_engine", FLAVOURS, indirect=True)
 
 KEY, V, N = ACCOUNTS.columns
 OTHER_V = replace(V, attnum=9, type="int4", type_expression="integer", missing="5")

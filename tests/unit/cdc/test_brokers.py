@@ -3,10 +3,10 @@
 import pytest
 
 from cdc.brokers import Cluster, check_cluster, check_link, check_registry_link, check_topics
-from cdc.config import Kafka, Registry, Source
 from cdc.finding import Finding, Level
 from cdc.kafka import Topic
 from cdc.secret import Secret
+from cdc.sections import Kafka, Registry, Source
 
 KAFKA = Kafka(bootstrap_servers="k:1")
 SHOP = Source(name="shop", url="postgresql:///shop", tables=("public.*",))

@@ -10,8 +10,8 @@ import pytest
 import typer.main
 
 from cdc import cli, secret
-from cdc.config import Archive, Debezium, Kafka, Metrics, Sink, Source
 from cdc.errors import EXIT_CODES, SOURCE_HELD, CdcError
+from cdc.sections import Archive, Debezium, Kafka, Metrics, Sink, Source
 
 OPERATIONS = (Path(__file__).parents[3] / "docs" / "OPERATIONS.md").read_text()
 

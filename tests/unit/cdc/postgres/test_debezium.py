@@ -70,7 +70,7 @@ def column(declared: str, *, not_null: bool = False) -> Column:
 
 
 def field_of(declared: str) -> str:
-    return "v_" + declared.translate(str.maketrans({"(": "_", ")": None, ",": "_"})).replace("[]", "_array")
+    return "v_" + declared.translate(str.maketrans("(,", "__", ")")).replace("[]", "_array")
 
 
 @cache
