@@ -222,7 +222,7 @@ class GtidSet(GtidPosition):
         return hash(str(self))
 
     def __le__(self, other: Self) -> bool:
-        return isinstance(other, GtidSet) and not (self - other)._of
+        return type(other) is type(self) and not (self - other)._of
 
 
 _DOMAIN_GTID = re.compile(r"([0-9]{1,10})-([0-9]{1,10})-([0-9]{1,20})")
@@ -293,7 +293,7 @@ class DomainPosition(GtidPosition):
         return hash(str(self))
 
     def __le__(self, other: Self) -> bool:
-        return isinstance(other, DomainPosition) and not (self - other)._of
+        return type(other) is type(self) and not (self - other)._of
 
 
 class BinlogState:

@@ -30,6 +30,7 @@ class MariaDB(MySQL):
 
     kind = "MariaDB"
     program = MARIADB / "usr" / "sbin" / "mariadbd"
+    collation = "utf8mb4_nopad_bin"
 
     def environment(self) -> dict[str, str]:
         folders = map(str, (MARIADB / "usr" / "lib").glob("*-linux-*"))

@@ -32,6 +32,8 @@ class MySQL(Server):
 
     kind = "MySQL"
     program = MYSQL / "bin" / "mysqld"
+    collation = "utf8mb4_0900_bin"
+    """Binary, and blanks at the end count."""
 
     def __init__(
         self, directory: Path, settings: Mapping[str, str | int] | None = None, *, fsync: bool = False

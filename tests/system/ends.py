@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Protocol
+from uuid import UUID
 
 from cdc.mysql.setup import HEARTBEAT_TABLE, HISTORY_TABLE
 from cdc.position import Lsn, PgPosition, Position, parse_gtids, parse_position
@@ -127,6 +128,8 @@ def _plain(row: Row) -> Iterator[Any]:
                 yield Decimal(int(value))
             case dt.datetime():
                 yield value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo else value
+            case UUID():
+                yield str(value)
             case memoryview():
                 yield bytes(value)
             case dict() | list():  # of json, which the other driver leaves a text

@@ -58,7 +58,7 @@ def test_what_it_alone_has_passes_or_is_followed(
 ) -> None:
     """Sequences, domains, columns that are there already, settings for one statement; others may do all of it."""
     source = mariadb_database
-    options = {"exclude": [f"{source.name}.beside"]}
+    options, table = {"exclude": [f"{source.name}.beside"]}, f"{source.name}.t"
     pipeline = piped(tmp_path, source, target_database, kafka, source_options=options)
     source.execute("CREATE SEQUENCE numbers; CREATE TABLE beside (id int PRIMARY KEY) WITH SYSTEM VERSIONING")
     with pipeline.source_running() as running, pipeline.sink_running():
@@ -74,14 +74,14 @@ def test_what_it_alone_has_passes_or_is_followed(
             "XA START 'x'; INSERT INTO t (id) VALUES (5); XA END 'x'; XA COMMIT 'x' ONE PHASE"
         )
         pipeline.wait_caught_up()
-        pipeline.assert_equal()
+        assert pipeline.rows_at_target(table) == pipeline.rows_at_source(table)
         assert running.running
         assert "numbers" not in running.log.read_text()
     assert str(pipeline.valid_ends()[-1].position).count(",") >= 1
     source.execute("SET SESSION gtid_domain_id = 7; DELETE FROM t WHERE id = 2; SET SESSION gtid_domain_id = 0")
     with pipeline.source_running(), pipeline.sink_running():
         pipeline.wait_caught_up()
-        pipeline.assert_equal()
+        assert pipeline.rows_at_target(table) == pipeline.rows_at_source(table)
 
 
 STOPS = [

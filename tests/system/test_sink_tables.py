@@ -141,7 +141,7 @@ def test_every_misfit_of_every_table_is_listed_at_once(make: Callable[..., Repli
 def test_rows_that_nobody_of_ours_brought_are_not_overwritten(
     make: Callable[..., Replica], target: AnyDatabase
 ) -> None:
-    text = "text" if isinstance(target, Database) else "longtext COLLATE utf8mb4_0900_bin"
+    text = "text" if isinstance(target, Database) else f"longtext COLLATE {target.server.collation}"
     target.execute(f"CREATE TABLE accounts (id integer PRIMARY KEY, v {text}, n integer)")
     target.execute("INSERT INTO accounts VALUES (7, 'mine', 0)")
     replica = make(ACCOUNTS)
