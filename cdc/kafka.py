@@ -14,6 +14,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -196,9 +197,15 @@ class Producer:
         self._producer.purge(in_queue=True, in_flight=True, blocking=False)
 
     def close(self) -> None:
-        """The run is over. Every callback is served here: the client aborts the process if one comes later."""
+        """The run is over. Every callback is served here: the client aborts the process if one comes later.
+
+        By polling: where there is a fatal error to tell, flush() calls back with that exception set.
+        """
         self.abandon()
-        self._producer.flush(_CLOSE_S)
+        deadline = time.monotonic() + _CLOSE_S
+        while self.pending() and time.monotonic() < deadline:
+            with suppress(KafkaException):
+                self._producer.poll(0.1)
 
 
 def _fixed(*names: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,6 +300,21 @@ def test_readers_may_not_write_and_nobody_sees_another_prefix(site: Site, unique
         assert list(Admin(options).describe([topic])) == [topic]
         with pytest.raises(CdcError, match=f"KAFKA_DENIED.*Describe topic {other}"):
             Admin(options).describe([other])
+
+
+def test_a_producer_that_may_not_write_is_closed_without_a_word(site: Site, unique_name: str) -> None:
+    """Its client tells of the refusal in whatever call comes next; what it had to send is called back all the same."""
+    topic = f"{unique_name}.transaction"
+    Admin({"bootstrap.servers": site.kafka.bootstrap}).create(topic, partitions=1, replicas=1, config={})
+    site.kafka.allow([binding("cdc_sink", topic, "Describe")])
+    producer = Producer(site.options("SCRAM", sasl_username="cdc_sink"))
+    called: list[object] = []
+    for _ in range(3):
+        producer.produce_raw(topic, b"{}", on_delivery=lambda error, _: called.append(error))
+    time.sleep(3)
+    producer.close()
+    assert len(called) == 3
+    assert producer.pending() == 0
 
 
 def test_a_pipeline_runs_by_certificates_of_its_own(
