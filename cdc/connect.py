@@ -12,10 +12,13 @@ raises as Python does.
 
 from __future__ import annotations
 
+import math
 import re
 from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from struct import Struct
 from typing import Any, Literal
 
 import orjson
@@ -56,6 +59,31 @@ def array(items: Schema) -> Schema:
 
 def struct(name: str, *fields: tuple[str, Schema], version: int | None = None) -> Schema:
     return Schema("struct", name, fields=fields, version=version)
+
+
+def single(text: str | bytes) -> float:
+    """The number of 32 bits next to a decimal text, as servers read it.
+
+    By way of 64 bits it would be rounded twice; that shows only where these end halfway between two of 32, or where
+    numbers are so small that they have fewer digits.
+    """
+    value = float(text)
+    bits = int.from_bytes(_double(value), "big")
+    if bits & _BEYOND == _HALFWAY or 0 < abs(value) < _NORMAL:
+        exact = Fraction(text.decode() if isinstance(text, bytes) else text)
+        if exact != Fraction(value) and not bits & 1:
+            # An odd last bit says that more follows.
+            value = math.nextafter(value, math.inf if exact > Fraction(value) else -math.inf)
+    try:
+        return float(_float.unpack(_float.pack(value))[0])
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+_float, _double = Struct("<f"), Struct(">d").pack
+_BEYOND, _HALFWAY = (1 << 29) - 1, 1 << 28
+"""Bits of a double that a float has no room for."""
+_NORMAL = 2.0**-126
 
 
 # -- Connect's JSON form ----------------------------------------------------------------------------------------
@@ -99,7 +127,7 @@ def _to_json(schema: Schema) -> ToJson:
     return _PLAIN[schema.type]
 
 
-def _float(value: float) -> bytes:
+def _real(value: float) -> bytes:
     # NaN and the infinities are no numbers of JSON.
     return b"%a" % value if not value - value else orjson.dumps(_NO_NUMBERS[str(value)])
 
@@ -109,8 +137,8 @@ _PLAIN: dict[str, ToJson] = {
     "int16": lambda value: b"%d" % value,
     "int32": lambda value: b"%d" % value,
     "int64": lambda value: b"%d" % value,
-    "float": _float,
-    "double": _float,
+    "float": _real,
+    "double": _real,
     "boolean": lambda value: b"true" if value else b"false",
     "string": lambda value: orjson.dumps(value.decode()),
     "bytes": lambda value: b'"%b"' % b2a_base64(value, newline=False),

@@ -246,12 +246,14 @@ _LABEL_CHARACTERS = 63
 def _temporal(column: Column) -> TargetType:
     declared = numbers(column)
     digits = declared[0] if declared else 6
+    # As the server shows it again.
+    fraction = f"({digits})" if digits else ""
     if column.type == "time":
-        return TargetType("time", f"time({digits})")
+        return TargetType("time", f"time{fraction}")
     note = "infinity, BC and years above 9999 are refused"
     if column.type == "timestamp":
-        return TargetType("datetime", f"datetime({digits})", note=note, from_source=_refusing(_FAR))
-    return TargetType("datetime", f"datetime({digits})", "widened", f"in UTC, which the type does not say; {note}",
+        return TargetType("datetime", f"datetime{fraction}", note=note, from_source=_refusing(_FAR))
+    return TargetType("datetime", f"datetime{fraction}", "widened", f"in UTC, which the type does not say; {note}",
                       from_source=_without_zone)  # fmt: skip
 
 

@@ -18,9 +18,8 @@ from typing import Any
 import fastavro
 import orjson
 
-from cdc.connect import OWN_NAME
+from cdc.connect import OWN_NAME, single
 from cdc.errors import REGISTRY_MISSING, CdcError
-from cdc.mysql.values import float_json, to_single
 
 Json = Any
 SchemaOf = Callable[[int], Any]
@@ -115,10 +114,10 @@ def _float(value: float) -> float | str:
     """The shortest digits of a single, as servers have them."""
     if value - value:
         return _NO_NUMBERS[str(value)]
-    if not -_NORMAL < value < _NORMAL:
-        return float(float_json(value))
-    # Below, a single has fewer digits than the six that any decimal keeps.
-    return next(near for digits in range(1, 10) if to_single(near := float(f"{value:.{digits}g}")) == value)
+    # Six digits are always kept, but for the smallest of all: those have fewer.
+    least = 1 if -_NORMAL < value < _NORMAL else 6
+    texts = (f"{value:.{digits}g}" for digits in range(least, 10))
+    return float(next(text for text in texts if single(text) == value))
 
 
 _NORMAL = 2.0**-126

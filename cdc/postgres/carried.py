@@ -27,6 +27,7 @@ from cdc.connect import (
     array,
     named,
     optional,
+    single,
     struct,
     to_json,
 )
@@ -141,7 +142,7 @@ def _exact_native(column: Column, form: Form) -> Native:
         case Form.INTEGER:
             return int
         case Form.FLOAT:
-            return float
+            return single if element(column.type).name == "float4" else float
         case Form.BOOLEAN:
             return {b"t": True, b"f": False}.__getitem__
         case Form.TEXT:

@@ -36,7 +36,7 @@ def one_of(*given: object) -> None:
 def of_its_engine(engine: Engine, to_lsn: str | None, to_gtid: str | None) -> None:
     """Each engine's log has positions of its own."""
     if engine == "mysql" and to_lsn is not None:
-        fix = "--to-gtid UUID:N, --to-txn or --to-time"
+        fix = "--to-gtid UUID:N (MariaDB: D-S-N), --to-txn or --to-time"
         raise _invalid("--to-lsn: the archive is of a MySQL source, whose log has GTIDs", fix)
     if engine == "postgresql" and to_gtid is not None:
         fix = "--to-lsn X/X, --to-txn or --to-time"
@@ -63,7 +63,9 @@ def moment(
         if to_gtid is not None:
             return Moment(gtid=Gtid.parse(to_gtid), exclusive=exclusive, epoch=epoch)
     except ValueError:
-        raise _invalid(f"--to-gtid {to_gtid} is no GTID", "--to-gtid UUID:N, one transaction") from None
+        raise _invalid(
+            f"--to-gtid {to_gtid} is no GTID", "--to-gtid UUID:N, of MariaDB D-S-N, one transaction"
+        ) from None
     if to_txn is not None:
         return Moment(txn_seq=to_txn, exclusive=exclusive, epoch=epoch)
     return Moment(time_us=time_us(to_time or ""), exclusive=exclusive, epoch=epoch)

@@ -10,6 +10,7 @@ import struct
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,6 +34,7 @@ from cdc.types import TYPES
 from sinks.across import TargetColumn, UnfitError, target_columns
 from sinks.digest import differing, digests
 from sinks.mysql import digest as on_mysql
+from sinks.mysql.existing import misfits
 from sinks.mysql.reading import Reading
 from sinks.postgres import digest as on_postgres
 from tests.golden.mysql.record import OF_MARIADB
@@ -134,6 +136,10 @@ def to_mysql(at_source: psycopg.Connection[Any], at_target: Any, table: Table) -
     columns = target_columns(table, dialect_in(at_target).engine)
     with at_target.cursor() as cursor:
         cursor.execute(f"CREATE TABLE {table.name} (id int PRIMARY KEY, v {columns[1].type_sql})")
+        # A sink that comes back takes the table that it made.
+        cursor.execute("SELECT DATABASE()")
+        (home,) = cursor.fetchone()
+        assert list(misfits(at_target, replace(table, schema=home), home)) == []
         rows = at_source.execute(f"SELECT id, format('%s', v), v IS NULL FROM public.{table.name}".encode())
         encode = cdc.postgres.values.encoder(table.columns[1].type, table.columns[1].typmod)
         texts, refused = through(columns[1], encode, {i: None if null else t for i, t, null in rows})

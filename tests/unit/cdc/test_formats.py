@@ -6,6 +6,7 @@ import struct
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,26 @@ def test_a_value_is_written_as_fastavro_does(
             continue
         written = orjson.loads(to_json(form)(given_value))
         assert written == (b64encode(value).decode() if isinstance(value, bytes) else value)
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_a_single_is_rounded_once(value: float) -> None:
+    """Between two neighbours: what lies beyond the middle by however little goes to the farther one."""
+    above = struct.unpack("<f", struct.pack("<I", struct.unpack("<I", struct.pack("<f", abs(value)))[0] + 1))[0]
+    if above - above:
+        return
+    assert connect.single(str(abs(value))) == abs(value)
+    with localcontext() as exact:
+        exact.prec = 250
+        middle = (Decimal(abs(value)) + Decimal(above)) / 2
+        least = Decimal("1e-200")
+        assert connect.single(f"{middle + least:f}") == above
+        assert connect.single(f"-{middle - least:f}".replace("--", "-")) == -abs(value)
+
+
+def test_a_single_of_postgres_own_tests() -> None:
+    assert struct.pack(">f", connect.single(b"7.038531e-26")).hex() == "15ae43fd"
+    assert connect.single("1e39") == float("inf")
 
 
 def test_what_has_no_room_is_refused() -> None:
