@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from cdc.finding import Finding, Level, fail, note, ok, warn
-from cdc.kafka import Topic
+from cdc.kafka_admin import Topic
 from cdc.sections import Kafka, Registry, Source
 from cdc.server import is_loopback
 from cdc.topics import log_topic, message_topic, shape_topic

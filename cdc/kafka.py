@@ -1,4 +1,4 @@
-"""Kafka: with `kafka_errors` the only home of confluent_kafka. Producer, reader, topics; no opinions about records.
+"""Kafka: with `kafka_admin` and `kafka_errors` the only home of confluent_kafka. No opinions about records.
 
 In: librdkafka properties as a mapping, records as bytes. Out: acknowledgements by callback, records with offsets.
 Refuses: properties that the promises rest on (`FIXED_OPTIONS`); every error of the client comes as a `CdcError`.
@@ -13,30 +13,27 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Producer as _Producer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from cdc.errors import (
     DELIVERY_FAILED,
     KAFKA_OPTIONS,
     LOG_LOST,
-    TOPIC_MISSING,
     VALUE_TOO_LARGE,
     CdcError,
 )
 from cdc.kafka_errors import AWAY, GONE, LOST, REFUSALS, Options, Reports, kafka_error
 from cdc.secret import redact
 
-__all__ = ["Admin", "KafkaError", "KafkaException", "Options", "Partition", "Producer", "Reader", "Record", "Topic"]
+__all__ = ["KafkaError", "KafkaException", "Options", "Partition", "Producer", "Reader", "Record"]
 
 Partition = tuple[str, int]
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class _OnceAMinute(logging.Filter):
@@ -55,7 +52,7 @@ class _OnceAMinute(logging.Filter):
 
 
 _NUMBERS = re.compile(r"[0-9]+")
-_log.addFilter(_OnceAMinute())
+log.addFilter(_OnceAMinute())
 
 FIXED_OPTIONS = {
     "acks": "all",
@@ -90,10 +87,12 @@ _CONSUMER = {
     # Of a partition at once, compressed: large rows may be a hundred times that.
     "fetch.message.max.bytes": "262144",
 }
+OF_ONE_KIND = _PRODUCER.keys() | _CONSUMER.keys()
+"""What another client would warn of."""
 _POLL_BYTES = 8 << 20
 """About so much is handed over at once, judged by the records before."""
-_REQUEST_TIMEOUT_S = 30.0
-_DOWN_S = 5.0
+REQUEST_TIMEOUT_S = 30.0
+DOWN_S = 5.0
 """So long may all brokers be away before somebody who asks is told."""
 _MOMENT_S = 2.0
 _CLOSE_S = 10.0
@@ -115,7 +114,7 @@ class Record(Protocol):
 OnDelivery = Callable[[KafkaError | None, Record], None]
 
 
-def _client(make: Callable[[dict[str, Any]], Any], settings: dict[str, Any]) -> Any:
+def client_of(make: Callable[[dict[str, Any]], Any], settings: dict[str, Any]) -> Any:
     """Options that librdkafka cannot use, it refuses here."""
     try:
         return make(settings)
@@ -129,14 +128,14 @@ class Producer:
     def __init__(self, options: Options) -> None:
         self._options = options
         self.errors = Reports(options, "Write")
-        self._producer = _client(
+        self._producer = client_of(
             _Producer,
             {
                 **_PRODUCER,
                 **options,
                 **_fixed("acks", "enable.idempotence", "message.timeout.ms"),
                 "error_cb": self.errors,
-                "logger": _log,
+                "logger": log,
             },
         )
         self.produce_raw: Callable[..., None] = self._producer.produce
@@ -219,14 +218,14 @@ class Reader:
         self._options = {**options, "group.id": client}
         self._at_once = 1 << 20
         self.errors = Reports(self._options, "Read")
-        self._consumer = _client(
+        self._consumer = client_of(
             Consumer,
             {
                 **_CONSUMER,
                 **self._options,
                 **_fixed("enable.auto.commit", "auto.offset.reset", "isolation.level"),
                 "error_cb": self.errors,
-                "logger": _log,
+                "logger": log,
             },
         )
 
@@ -282,7 +281,7 @@ class Reader:
         asked_at = time.monotonic()
         while True:
             try:
-                found = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _DOWN_S)
+                found = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), DOWN_S)
             except KafkaException as error:
                 cause = error.args[0]
             else:
@@ -296,7 +295,7 @@ class Reader:
                 # What the client has to say comes with its records, of which there are none.
                 self._consumer.consume(1, 0)
             self.errors.check()
-            patience = 2 * _DOWN_S if cause.code() == KafkaError._ALL_BROKERS_DOWN else _REQUEST_TIMEOUT_S
+            patience = 2 * DOWN_S if cause.code() == KafkaError._ALL_BROKERS_DOWN else REQUEST_TIMEOUT_S
             if time.monotonic() > asked_at + patience - 1:
                 raise self.errors.unreachable()
 
@@ -308,13 +307,13 @@ class Reader:
         if first >= end:
             return records
         self.assign({(topic, partition): first})
-        deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
         while not records or records[-1].offset() < end - 1:
             waiting()
             batch = self.poll(10_000, 0.2)
             if batch:
                 records += batch
-                deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+                deadline = time.monotonic() + REQUEST_TIMEOUT_S
             elif time.monotonic() > deadline:
                 raise self.errors.unreachable()
         self.assign({})
@@ -322,130 +321,3 @@ class Reader:
 
     def close(self) -> None:
         self._consumer.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """A topic as the brokers describe it."""
-
-    name: str
-    id: str
-    partitions: int
-    replicas: int
-    config: Mapping[str, str]
-
-
-class Admin:
-    """Asks about and creates topics. Only the source creates."""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self.errors = Reports(options, "Describe")
-        known = {k: v for k, v in options.items() if k not in _PRODUCER and k not in _CONSUMER}
-        settings: dict[str, Any] = {**known, "error_cb": self.errors, "logger": _log}
-        self._admin = _client(AdminClient, settings)
-
-    def cluster(self) -> tuple[str, int]:
-        """The cluster's id and its number of brokers."""
-        found = self._ask(self._admin.describe_cluster(request_timeout=_REQUEST_TIMEOUT_S))
-        return found.cluster_id, len(found.nodes)
-
-    def broker_config(self) -> dict[str, str]:
-        """The settings of one broker, which topics have where they set nothing themselves."""
-        found = self._ask(self._admin.describe_cluster(request_timeout=_REQUEST_TIMEOUT_S))
-        broker = ConfigResource(ResourceType.BROKER, str(found.nodes[0].id))
-        future = self._admin.describe_configs([broker], request_timeout=_REQUEST_TIMEOUT_S)[broker]
-        return {key: entry.value for key, entry in self._ask(future, operation="DescribeConfigs").items()}
-
-    def names(self) -> list[str]:
-        """Of every topic that this account may see."""
-        try:
-            return list(self._admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics)
-        except KafkaException as error:
-            raise kafka_error(self._options, error.args[0]) from None
-
-    def describe(self, names: Sequence[str]) -> dict[str, Topic]:
-        """Those of the topics that exist."""
-        if not names:
-            return {}
-        futures = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=_REQUEST_TIMEOUT_S)
-        found = {}
-        for name, future in futures.items():
-            try:
-                description = self._ask(future, name)
-            except CdcError as error:
-                if error.code is TOPIC_MISSING:
-                    continue
-                raise
-            found[name] = description
-        configs = self._configs(list(found))
-        return {
-            name: Topic(
-                name,
-                str(d.topic_id),
-                len(d.partitions),
-                min((len(p.replicas) for p in d.partitions), default=0),
-                configs[name],
-            )
-            for name, d in found.items()
-        }
-
-    def _configs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
-        if not names:
-            return {}
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        futures = self._admin.describe_configs(resources, request_timeout=_REQUEST_TIMEOUT_S)
-        return {
-            resource.name: {
-                key: entry.value for key, entry in self._ask(future, resource.name, operation="DescribeConfigs").items()
-            }
-            for resource, future in futures.items()
-        }
-
-    def create(self, name: str, *, partitions: int, replicas: int, config: Mapping[str, str]) -> None:
-        """Make a topic; one that exists by now is left as it is."""
-        topic = NewTopic(name, num_partitions=partitions, replication_factor=replicas, config=dict(config))
-        future = self._admin.create_topics([topic], request_timeout=_REQUEST_TIMEOUT_S)[name]
-        try:
-            future.result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise kafka_error(self._options, error.args[0], topic=name, operation="Create") from None
-
-    def delete(self, names: Sequence[str]) -> None:
-        if names:
-            futures = self._admin.delete_topics(list(names), operation_timeout=_REQUEST_TIMEOUT_S)
-            for name, future in futures.items():
-                self._ask(future, name, operation="Delete")
-
-    def configure(self, name: str, config: Mapping[str, str]) -> None:
-        """Set these properties of a topic, leave the others."""
-        entries = [
-            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in config.items()
-        ]
-        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
-        for future in self._admin.incremental_alter_configs([resource]).values():
-            self._ask(future, name, operation="AlterConfigs")
-
-    def topic_names(self) -> list[str]:
-        try:
-            return list(self._admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics)
-        except KafkaException as error:
-            raise kafka_error(self._options, error.args[0]) from None
-
-    def _ask(self, future: Any, topic: str = "?", *, operation: str = "Describe") -> Any:
-        """The answer; where no broker can be connected to, no longer than some seconds are waited for one."""
-        asked_at = time.monotonic()
-        while True:
-            try:
-                return future.result(0.1)
-            except KafkaException as error:
-                if error.args[0].code() in AWAY:
-                    raise self.errors.unreachable() from None
-                raise kafka_error(self._options, error.args[0], topic=topic, operation=operation) from None
-            except TimeoutError:
-                self._admin.poll(0)
-            self.errors.check()
-            now = time.monotonic()
-            if now > asked_at + _REQUEST_TIMEOUT_S + 5 or asked_at <= self.errors.all_down_at < now - _DOWN_S:
-                raise self.errors.unreachable()

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cdc.errors import TOPIC_COMPACTED, TOPIC_MISSING, TOPIC_PARTITIONS, TOPIC_REPLACED, CdcError
-from cdc.kafka import Admin, Topic
+from cdc.kafka_admin import Admin, Topic
 from cdc.topics import log_topic, message_topic, shape_topic
 
 _APPEARS_S = 15.0

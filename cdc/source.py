@@ -28,7 +28,8 @@ from cdc.errors import LOG_TRUNCATED, SOURCE_HELD, TYPES_CHANGED, CdcError, Kind
 from cdc.event import Table
 from cdc.failpoint import failpoint
 from cdc.json_format import JsonFormat
-from cdc.kafka import Admin, Options, Producer, Reader
+from cdc.kafka import Options, Producer, Reader
+from cdc.kafka_admin import Admin
 from cdc.log import Start, log_key
 from cdc.logtail import LogState, read_log
 from cdc.mysql.session import Server as MySqlServer

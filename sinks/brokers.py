@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from cdc.errors import TOPIC_COMPACTED, TOPIC_MISSING, TOPIC_PARTITIONS, TOPIC_REPLACED, CdcError
-from cdc.kafka import Admin, Reader, Topic
+from cdc.kafka import Reader
+from cdc.kafka_admin import Admin, Topic
 from cdc.log import Start, parse
 from cdc.topics import log_topic
 

@@ -40,7 +40,8 @@ from cdc.errors import (
     CdcError,
 )
 from cdc.event import RowEvent, Table
-from cdc.kafka import Admin, Reader
+from cdc.kafka import Reader
+from cdc.kafka_admin import Admin
 from cdc.log import End, Span, Start, parse
 from cdc.shape import SchemaRecord, holds_no_shape, parse_shape
 from cdc.topics import log_topic, shape_topic

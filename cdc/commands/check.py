@@ -11,7 +11,7 @@ from cdc.config import Config
 from cdc.engine import engine_of
 from cdc.errors import KAFKA_DENIED, CdcError
 from cdc.finding import Finding, Level, fail, note
-from cdc.kafka import Admin
+from cdc.kafka_admin import Admin
 from cdc.mysql import check as mysql
 from cdc.mysql import check_target as mysql_target
 from cdc.mysql.inventory import Inventory as MySqlInventory

@@ -16,7 +16,7 @@ from cdc.commands.terminal import say
 from cdc.config import Config
 from cdc.engine import Server, engine_of, server_of
 from cdc.errors import ARGUMENT_INVALID, CdcError
-from cdc.kafka import Admin
+from cdc.kafka_admin import Admin
 from cdc.mysql.session import Server as MySqlServer
 from cdc.server import Side
 from cdc.setup import Plan, Shared
@@ -156,7 +156,7 @@ def _say_what_is_left(config: Config, unit: Unit) -> None:
         return
     prefix = config.source(name).topic_prefix
     try:
-        names = Admin(config.kafka_options()).topic_names()
+        names = Admin(config.kafka_options()).names()
         topics = sorted(topic for topic in names if topic == prefix or topic.startswith(f"{prefix}."))
         say(f"-- left: topics {', '.join(topics) or 'none'}")
     except CdcError as error:

@@ -63,9 +63,8 @@ def moment(
         if to_gtid is not None:
             return Moment(gtid=Gtid.parse(to_gtid), exclusive=exclusive, epoch=epoch)
     except ValueError:
-        raise _invalid(
-            f"--to-gtid {to_gtid} is no GTID", "--to-gtid UUID:N, of MariaDB D-S-N, one transaction"
-        ) from None
+        fix = "--to-gtid UUID:N, of MariaDB D-S-N, one transaction"
+        raise _invalid(f"--to-gtid {to_gtid} is no GTID", fix) from None
     if to_txn is not None:
         return Moment(txn_seq=to_txn, exclusive=exclusive, epoch=epoch)
     return Moment(time_us=time_us(to_time or ""), exclusive=exclusive, epoch=epoch)

@@ -18,7 +18,8 @@ from typing import Self
 
 from cdc.errors import DEBEZIUM_GONE, PROGRESS_UNKNOWN, TOPIC_PARTITIONS, CdcError
 from cdc.event import Table
-from cdc.kafka import Admin, Reader, Record
+from cdc.kafka import Reader, Record
+from cdc.kafka_admin import Admin
 from cdc.topics import log_topic, message_topic
 from sinks.brokers import check_rows
 from sinks.debezium.assemble import REMEMBERED, RUN, Assembler, incomplete, offsets_of, past_of

@@ -40,6 +40,7 @@ from sinks.mysql.names import database_of, listed
 from sinks.mysql.progress import PROGRESS_TABLES
 from sinks.mysql.statements import literal_of
 from sinks.mysql.tables import defined
+from sinks.relatives import collation_on
 from sinks.transaction import Progress
 
 _SETTINGS: dict[str, Setting] = {
@@ -140,8 +141,10 @@ class RestoreTarget:
         ]
         if table.primary_key:
             parts.append(f"PRIMARY KEY ({listed(table.primary_key)})")
-        charset = f" CHARACTER SET {table.charset} COLLATE {table.collation}" if table.charset else ""
-        ends = charset or f" CHARACTER SET utf8mb4 COLLATE {self._dialect.collation}"
+        charset, collation = table.charset or "utf8mb4", table.collation or self._dialect.collation
+        if table.engine != self.engine:
+            collation = collation_on(charset, collation, self.engine)
+        ends = f" CHARACTER SET {charset} COLLATE {collation}"
         self._execute(f"CREATE TABLE {self._at(place)} ({', '.join(parts)}) ENGINE=InnoDB{ends}", "table", str(place))
         self._places.append(place)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from cdc.errors import COPY_TORN, CdcError
-from cdc.kafka import Admin
+from cdc.kafka_admin import Admin
 from cdc.log import Start
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.messages import TRIGGERS
@@ -83,7 +83,7 @@ def delete_topic(name: Callable[[str], str]) -> Callable[[Pipeline], None]:
         admin = Admin({"bootstrap.servers": pipeline.bootstrap})
         topic = name(pipeline.name)
         admin.delete([topic])
-        wait_until(lambda: topic not in admin.topic_names(), f"{topic} deleted")
+        wait_until(lambda: topic not in admin.names(), f"{topic} deleted")
 
     return delete
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from cdc.kafka import Admin
+from cdc.kafka_admin import Admin
 from cdc.topics import row_topic
 from tests.crash.conftest import died, ends
 from tests.system.pipeline import Pipeline, wait_until

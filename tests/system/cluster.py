@@ -11,7 +11,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from cdc.event import Table
-from cdc.kafka import Admin
+from cdc.kafka_admin import Admin
 from cdc.shape import SchemaRecord, schema_id
 from cdc.topics import log_topic, row_topic, shape_topic
 from tests.log_writer import Partition, Run, Topics

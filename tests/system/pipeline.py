@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from cdc.errors import CdcError
-from cdc.kafka import Admin, Producer, Reader
+from cdc.kafka import Producer, Reader
+from cdc.kafka_admin import Admin
 from cdc.log import End, Start, Validity, parse
 from cdc.position import Lsn, PgPosition, Position, parse_position
 from cdc.secret import new_key, parse_key

@@ -113,11 +113,11 @@ def work(database: MySQLDatabase) -> None:
 
 @pytest.fixture(scope="module")
 def mysql_lived(
-    tmp_path_factory: pytest.TempPathFactory, mysql_server: MySQL, mysql_target: MySQL, kafka: Kafka
+    tmp_path_factory: pytest.TempPathFactory, mysql_server: MySQL, mysql_target: MySQL, kafka: Kafka, flavour: str
 ) -> Iterator[Past]:
     """Once: `copy`, a base, `first`, columns that come and go, `second`, rows deleted by accident."""
-    source = mysql_server.create_database(f"lived_mysql_{os.getpid()}")
-    target = mysql_target.create_database(f"lived_mysql_{os.getpid()}")
+    source = mysql_server.create_database(f"lived_{flavour}_{os.getpid()}")
+    target = mysql_target.create_database(f"lived_{flavour}_{os.getpid()}")
     source.execute(SHOP)
     options = {"tables": [f"{source.name}.*"], "exclude": [f"{source.name}.secrets"]}
     made = AnyPipeline(tmp_path_factory.mktemp("lived-mysql"), source, target, kafka.bootstrap, source_options=options)
@@ -350,6 +350,24 @@ def test_mysql_into_postgres(mysql_past: Past, target_database: Database) -> Non
     assert rows == [(Decimal("-0.50"), pytest.approx(1.1), b"\x00\xff\x00", "x,y", "-12:34:56.7")]
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         target_database.execute(f"INSERT INTO {schema}.orders (id, customer, at) VALUES (99, 999, now())")
+
+
+@pytest.mark.matrix
+def test_into_the_relative(mysql_past: Past, request: pytest.FixtureRequest, flavour: str, unique_name: str) -> None:
+    """MySQL's archive into MariaDB, MariaDB's into MySQL: as across engines, out of shapes."""
+    pipeline, (gtid, expected) = mysql_past.pipeline, mysql_past.moments["second"]
+    other: MySQL = request.getfixturevalue("mariadb_target" if flavour == "mysql" else "real_mysql_target")
+    database = other.create_database(unique_name)
+    done = cdc_restore(pipeline, "--to-gtid", gtid, "--json", target=database)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["verdict"] == "PROVEN"
+    assert {name.partition(".")[2] for name in (table["table"] for table in said["restored"])} == expected.keys()
+    assert "not restored: view buyers, a_few" in " ".join(said["notes"])
+    place = said["restored"][0]["place"].partition(".")[0]
+    with pytest.raises(pymysql.IntegrityError, match="of_customer"):
+        other.execute(f"INSERT INTO {place}.orders (id, customer, at) VALUES (99, 999, now())")
+    database.drop()
 
 
 def test_postgres_into_mysql(past: Lived, mysql_target_database: MySQLDatabase) -> None:

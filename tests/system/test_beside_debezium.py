@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from cdc.kafka import Admin, Reader
+from cdc.kafka import Reader
+from cdc.kafka_admin import Admin
 from tests.servers.connect import JSON, LOSSLESS, Connect, Properties, debezium_mysql, debezium_postgres
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQLDatabase
@@ -100,7 +101,7 @@ class Beside(AnyPipeline):
 
     def records(self, prefix: str) -> dict[str, list[Any]]:
         options = {"bootstrap.servers": self.bootstrap}
-        names = [name for name in Admin(options).topic_names() if name.startswith(f"{prefix}.")]
+        names = [name for name in Admin(options).names() if name.startswith(f"{prefix}.")]
         partitions = {name: topic.partitions for name, topic in Admin(options).describe(names).items()}
         reader = Reader(options)
         try:

@@ -21,7 +21,8 @@ from cdc.errors import (
     CdcError,
     Code,
 )
-from cdc.kafka import Admin, Producer, Reader
+from cdc.kafka import Producer, Reader
+from cdc.kafka_admin import Admin
 from tests.servers.certificates import Authority
 from tests.servers.kafka_secured import MECHANISM, SecuredKafka
 from tests.servers.postgres import Database

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from cdc.kafka import Admin
+from cdc.kafka_admin import Admin
 from cdc.topics import log_topic
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database

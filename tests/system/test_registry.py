@@ -17,7 +17,8 @@ import fastavro
 import pytest
 
 from cdc.errors import REGISTRY_LOGIN, REGISTRY_REFUSED, REGISTRY_TLS, REGISTRY_UNREACHABLE, CdcError
-from cdc.kafka import Admin, Reader
+from cdc.kafka import Reader
+from cdc.kafka_admin import Admin
 from cdc.registry import Registry as Client
 from cdc.registry import RegistryServer
 from tests.servers.certificates import Authority
@@ -39,7 +40,7 @@ def avro(tmp_path: Path, source: Database, target: Database, kafka: Kafka, url: 
 
 
 def values(kafka: Kafka, topic: str) -> list[bytes]:
-    if topic not in Admin({"bootstrap.servers": kafka.bootstrap}).topic_names():
+    if topic not in Admin({"bootstrap.servers": kafka.bootstrap}).names():
         return []
     reader = Reader({"bootstrap.servers": kafka.bootstrap})
     try:

@@ -4,7 +4,7 @@ import pytest
 
 from cdc.brokers import Cluster, check_cluster, check_link, check_registry_link, check_topics
 from cdc.finding import Finding, Level
-from cdc.kafka import Topic
+from cdc.kafka_admin import Topic
 from cdc.secret import Secret
 from cdc.sections import Kafka, Registry, Source
 
