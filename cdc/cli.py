@@ -43,7 +43,7 @@ from cdc.position import Position
 from cdc.registry import schemas_of
 from cdc.sections import Kind
 from cdc.source import Source
-from cdc.status import read_tail
+from cdc.status_tail import read_tail
 from sinks import Progress, TransactionReader
 from sinks.consumer import Sink, SinkSettings
 from sinks.engines import reading_of

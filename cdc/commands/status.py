@@ -30,12 +30,11 @@ from cdc.status import (
     Report,
     SinkStatus,
     SourceStatus,
-    Tail,
     archive_status,
-    read_tail,
     sink_status,
     source_status,
 )
+from cdc.status_tail import Tail, read_tail
 from cdc.topics import log_topic
 
 _EVERY_S = 2.0

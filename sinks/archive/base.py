@@ -35,7 +35,7 @@ from cdc.position import Position, parse_position
 from cdc.sections import Sink, Source
 from cdc.shape import schema_id
 from cdc.shapes import ShapeTopic
-from cdc.status import Tail, follow, read_tail
+from cdc.status_tail import Tail, follow, read_tail
 from sinks.archive.archive import Archive
 from sinks.archive.dump import Dump
 from sinks.archive.manifest import Base, BaseTable

@@ -24,7 +24,7 @@ from cdc.event import Engine, Table
 from cdc.failpoint import failpoint
 from cdc.kafka import Reader
 from cdc.retry import keep_trying
-from cdc.status import read_tail as read_log_tail
+from cdc.status_tail import read_tail as read_log_tail
 from sinks.archive.archive import Archive
 from sinks.archive.body import Body
 from sinks.archive.chain import HEAD, Tail, read_head, read_tail

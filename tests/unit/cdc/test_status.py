@@ -21,12 +21,11 @@ from cdc.status import (
     Binlog,
     Report,
     SourceStatus,
-    Tail,
-    _tail,
     archive_status,
     sink_status,
     source_status,
 )
+from cdc.status_tail import Tail, _tail
 
 NOW_US = 1_800_000_000_000_000
 GIB = 2**30
