@@ -15,9 +15,6 @@ from cdc.log import End, Start, Validity, parse
 from cdc.position import Position, parse_position
 from cdc.topics import log_topic
 
-VERSION = 1
-PROMISE = "every committed transaction once, whole, in commit order"
-PROMISE_OF_DEBEZIUM = "whole transactions in commit order, as often as the connector writes them; no gap is detected"
 _BLOCK = 2_000
 
 
