@@ -364,9 +364,10 @@ def test_into_the_relative(mysql_past: Past, request: pytest.FixtureRequest, fla
     assert said["verdict"] == "PROVEN"
     assert {name.partition(".")[2] for name in (table["table"] for table in said["restored"])} == expected.keys()
     assert "not restored: view buyers, a_few" in " ".join(said["notes"])
-    place = said["restored"][0]["place"].partition(".")[0]
+    place = pipeline.source.name
     with pytest.raises(pymysql.IntegrityError, match="of_customer"):
         other.execute(f"INSERT INTO {place}.orders (id, customer, at) VALUES (99, 999, now())")
+    other.execute(f"DROP DATABASE {place}")
     database.drop()
 
 
