@@ -20,12 +20,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import cdc.mysql.carried
-import cdc.mysql.values
 import cdc.postgres.carried
 from cdc.event import Column, Engine, Table
 from cdc.mysql.dialect import MARIADB, MYSQL
 from cdc.types import is_array
-from sinks.relatives import type_on
+from sinks.relatives import altered_number, type_on
 
 Text = Callable[[str], str]
 Fidelity = Literal["exact", "widened"]
@@ -81,8 +80,7 @@ def target_columns(table: Table, target: Engine) -> tuple[TargetColumn, ...]:
     if target == "postgresql":
         return tuple(_across(table, column, _on_postgres(column)) for column in table.columns)
     if table.engine == "postgresql":
-        of_mysql = _on_mysql(table)
-        found = of_mysql if target == "mysql" else [_on_mariadb(of) for of in of_mysql]
+        found = _on_mysql(table) if target == "mysql" else [*map(_on_mariadb, _on_mysql(table))]
         return tuple(_across(table, column, of) for column, of in zip(table.columns, found, strict=True))
     return tuple(_across(table, column, _on_relative(column, target)) for column in table.columns)
 
@@ -147,23 +145,13 @@ def _same_text(text: str) -> str:
 
 
 _NO_DECIMALS = "numbers that are DECIMAL inside, and would become another as DOUBLE, are refused: 1.50"
-_JSON_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?\d+(?:\.\d+)?(?:e-?\d+)?)')
 
 
 def _keeping_numbers(text: str) -> str:
-    """JSON that MySQL reads as it was. A DECIMAL that SQL put into it is printed like a DOUBLE, and read as one."""
-    for match in _JSON_NUMBER.finditer(text):
-        number = match[1]
-        if number and number != _read_back(number):
-            raise UnfitError(f"MySQL reads the number {number} of a JSON text as {_read_back(number)}")
+    """JSON that MySQL reads as it was."""
+    if altered := altered_number(text):
+        raise UnfitError("MySQL reads the number {} of a JSON text as {}".format(*altered))
     return text
-
-
-def _read_back(number: str) -> str:
-    if number.lstrip("-").isdigit() and -(2**63) <= int(number) < 2**64:
-        return number
-    text = cdc.mysql.values.double_text(float(number))
-    return text if "." in text or "e" in text else f"{text}.0"
 
 
 def _on_relative(column: Column, target: Engine) -> TargetType:
@@ -234,13 +222,10 @@ def _enum(column: Column) -> TargetType:
     labels = column.enum_values or ()
     # MySQL cuts the blanks off a label's end, and has '' for what is none of them.
     if any(label == "" or label.endswith(" ") for label in labels) or not labels:
-        return _characters(_LABEL_CHARACTERS, fidelity="widened",
+        return _characters(_POSTGRES_NAME_BYTES, fidelity="widened",
                            note="the label: MySQL's enum holds none that is empty or ends with a blank")  # fmt: skip
     quoted = ",".join("'" + label.replace("\\", "\\\\").replace("'", "''") + "'" for label in labels)
     return TargetType("enum", f"enum({quoted}) {_UTF8}")
-
-
-_LABEL_CHARACTERS = 63
 
 
 def _temporal(column: Column) -> TargetType:
@@ -258,7 +243,7 @@ def _temporal(column: Column) -> TargetType:
 
 
 def _on_mariadb(of: TargetType) -> TargetType:
-    if of.type in _FLOATS:
+    if of.type in ("float", "double"):
         of = replace(of, from_source=_no_negative_zero, note="; ".join(filter(None, (of.note, "-0 is refused"))))
     return replace(of, sql=of.sql.replace(MYSQL.collation, MARIADB.collation))
 
@@ -272,7 +257,6 @@ def _refusing(unfit: re.Pattern[str], engine: Engine = "mysql") -> Text:
     return check
 
 
-_FLOATS = ("float", "double")
 _no_negative_zero = _refusing(re.compile(r"[yN]|\A-0\Z"), "mariadb")
 
 

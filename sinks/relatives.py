@@ -3,6 +3,7 @@
 In: a column of the one, the engine that is the other. Out: its type there as CREATE TABLE has it, and a note where it
 is not the same. Refuses: nothing. Values keep their text.
 
+MySQL's json to MySQL's has one exception: numbers that it would alter (`altered_number`).
 A collation that the other lacks is replaced by one that holds no two texts equal which the source holds different:
 else a key of the source would not fit.
 """
@@ -13,6 +14,7 @@ import re
 
 from cdc.event import Column, Engine
 from cdc.mysql.dialect import of_engine
+from cdc.mysql.values import double_text
 
 _ASCII = "CHARACTER SET ascii COLLATE ascii_bin"
 _ONLY_ON_MARIADB = {"uuid": "char(36)", "inet4": "varchar(15)", "inet6": "varchar(45)"}
@@ -44,3 +46,25 @@ def collation_on(charset: str, collation: str, target: Engine) -> str:
     if charset == "utf8mb4":
         return of_engine(target).collation
     return f"{charset}_nopad_bin" if target == "mariadb" else f"{charset}_bin"
+
+
+_JSON_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?\d+(?:\.\d+)?(?:e-?\d+)?)')
+
+
+def altered_number(text: str) -> tuple[str, str] | None:
+    """The first number of a JSON text that MySQL reads as another, and that one.
+
+    A DECIMAL that SQL put into it is printed like a DOUBLE, and read as one.
+    """
+    for match in _JSON_NUMBER.finditer(text):
+        number = match[1]
+        if number and number != (read := _read_back(number)):
+            return number, read
+    return None
+
+
+def _read_back(number: str) -> str:
+    if number.lstrip("-").isdigit() and -(2**63) <= int(number) < 2**64:
+        return number
+    text = double_text(float(number))
+    return text if "." in text or "e" in text else f"{text}.0"
