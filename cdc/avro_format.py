@@ -1,9 +1,11 @@
 """Events as Avro in Confluent's wire format: a zero byte, the schema's id in the registry, the value. Pure.
 
 In: a table, its columns' rules; `register`, which gives a schema's id. Out: a `TableFormat`. Refuses: what `register`
-refuses, and two columns whose names are one in Avro, by `ValueError`.
+refuses, and two columns whose names are one in Avro (COLUMN_NAMES_COLLIDE).
 
-Names are adjusted as Debezium does in mode `avro`; a field that had to be has its own name in `cdc.name`.
+The schema of a value says the id of the shape that it is of: a registry that lost its schemas and gives their ids to
+others is noticed by the first event. Names are adjusted as Debezium does in mode `avro`; a field that had to be has its
+own name in `cdc.name`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cdc.avro import NULL, THERE, branches, integer, long, sized, writer
-from cdc.connect import Schema, as_avro, avro_name
+from cdc.connect import SCHEMA_ID, Schema, as_avro, avro_name
 from cdc.envelope import (
     NAMES,
     OURS,
@@ -30,6 +32,7 @@ from cdc.envelope import (
     escaped,
     key_schema,
 )
+from cdc.errors import COLUMN_NAMES_COLLIDE, CdcError
 
 Register = Callable[[str, Part, Any], int]
 """Topic, what it is the schema of, the schema → its id."""
@@ -44,8 +47,8 @@ class AvroFormat:
 
     def table(self, table: Described) -> TableFormat:
         columns = table.columns
-        _refuse_alike([column.name for column in columns])
-        head = self._head(table.topic, "value", envelope_schema(table))
+        refuse_alike(table.full_name, [column.name for column in columns])
+        head = self._head(table.topic, "value", envelope_schema(table), {SCHEMA_ID: table.schema_id})
         key_head = self._head(table.topic, "key", key_schema(table)) if table.key_at else b""
         return TableFormat(
             columns=columns,
@@ -70,16 +73,18 @@ class AvroFormat:
     def record(self, topic: str, part: Part, schema: Schema, value: Any) -> bytes:
         return self._head(topic, part, schema) + writer(schema)(value)
 
-    def _head(self, topic: str, part: Part, schema: Schema) -> bytes:
-        return b"\x00" + self._register(topic, part, as_avro(schema)).to_bytes(4, "big")
+    def _head(self, topic: str, part: Part, schema: Schema, more: Mapping[str, str] | None = None) -> bytes:
+        form = as_avro(schema) | dict(more or {})
+        return b"\x00" + self._register(topic, part, form).to_bytes(4, "big")
 
 
-def _refuse_alike(names: Sequence[str]) -> None:
+def refuse_alike(table: str, names: Sequence[str]) -> None:
+    """Two columns of one name in Avro."""
     known: dict[str, str] = {}
     for name in names:
         other = known.setdefault(avro_name(name), name)
         if other != name:
-            raise ValueError(f"columns {other} and {name} would both be {avro_name(name)} in Avro")
+            raise CdcError(COLUMN_NAMES_COLLIDE, table=table, first=other, second=name, name=avro_name(name))
 
 
 def _value(schema: Schema, value: Any) -> bytes:

@@ -149,6 +149,8 @@ _PLAIN: dict[str, ToJson] = {
 CONNECT_TYPE, CONNECT_NAME = "connect.type", "connect.name"
 _AVRO_TYPES = {"int16": "int", "int32": "int", "int64": "long"}
 _INVALID = re.compile(r"[^A-Za-z0-9_]")
+SCHEMA_ID = "cdc.schema_id"
+"""A property of an envelope: the id of the shape that its rows are of."""
 OWN_NAME = "cdc.name"
 """What a field is called that had to be adjusted."""
 

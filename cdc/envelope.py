@@ -100,6 +100,8 @@ class Described:
     """A table as a format is told of it. `name`, which is `<prefix>.<schema>.<table>`, begins its schemas' names."""
 
     name: str
+    full_name: str
+    schema_id: str
     topic: str
     columns: tuple[Carried, ...]
     key_at: tuple[int, ...]

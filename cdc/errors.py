@@ -296,6 +296,13 @@ TOPIC_NAMES_COLLIDE = _code(
     "leave one out by exclude in [source.{source}], or rename it",
 )
 
+COLUMN_NAMES_COLLIDE = _code(
+    "COLUMN_NAMES_COLLIDE",
+    Kind.STOP,
+    "columns {first} and {second} of {table} would both be {name} in Avro",
+    'rename one, leave the table out by exclude, or set format = "json-with-schema", which keeps names as they are',
+)
+
 # -- source: running --------------------------------------------------------------------------------------------
 VALUE_UNREPRESENTABLE = _code(
     "VALUE_UNREPRESENTABLE",
@@ -396,6 +403,13 @@ REGISTRY_LOGIN = _code(
     "the schema registry at {url} does not let {user} have {what}: {problem}",
     "check user and password in [registry]; a source registers schemas and sets the compatibility of its subjects, "
     "readers read schemas by their id",
+)
+REGISTRY_LOST = _code(
+    "REGISTRY_LOST",
+    Kind.STOP,
+    "the schema registry at {url} has no schema of id {id}, under which a record was written",
+    "bring its schemas back under their ids (its storage, a backup of it): without them nobody can read these records; "
+    "or copy everything again: cdc source run NAME --reopen copy-again",
 )
 REGISTRY_REFUSED = _code(
     "REGISTRY_REFUSED",

@@ -20,7 +20,7 @@ import orjson
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
-from cdc.errors import REGISTRY_LOGIN, REGISTRY_REFUSED, REGISTRY_TLS, REGISTRY_UNREACHABLE, CdcError
+from cdc.errors import REGISTRY_LOGIN, REGISTRY_LOST, REGISTRY_REFUSED, REGISTRY_TLS, REGISTRY_UNREACHABLE, CdcError
 from cdc.secret import redact
 
 SubjectStrategy = Literal["topic", "record", "topic-record"]
@@ -76,7 +76,7 @@ class Registry:
         try:
             self._call("PUT", f"/config/{at}", {"compatibility": "NONE"}, f"the compatibility of {subject}")
         except CdcError as error:
-            if error.code is not REGISTRY_REFUSED or not str(error.facts["problem"]).startswith("404 "):
+            if not _unknown(error):
                 raise
             return False
         self._free.add(subject)
@@ -85,11 +85,19 @@ class Registry:
     def schema(self, schema_id: int) -> Any:
         """The Avro schema of this id, parsed."""
         if schema_id not in self._schemas:
-            answer = self._call("GET", f"/schemas/ids/{schema_id}", None, f"the schema of id {schema_id}")
+            answer = self._told(schema_id)
             if answer.get("schemaType", "AVRO") != "AVRO":
                 raise self._refused(f"the schema of id {schema_id}", f"it is of type {answer['schemaType']}, not Avro")
             self._schemas[schema_id] = orjson.loads(answer["schema"])
         return self._schemas[schema_id]
+
+    def _told(self, schema_id: int) -> Any:
+        try:
+            return self._call("GET", f"/schemas/ids/{schema_id}", None, f"the schema of id {schema_id}")
+        except CdcError as error:
+            if _unknown(error):
+                raise CdcError(REGISTRY_LOST, url=self._server.urls[0], id=schema_id) from None
+            raise
 
     def _subject(self, topic: str, part: str, schema: Any) -> str:
         name = f"{schema['namespace']}.{schema['name']}"
@@ -152,6 +160,11 @@ class Registry:
 def schemas_of(server: RegistryServer | None) -> Callable[[int], Any] | None:
     """A schema by its id; None where no registry is configured."""
     return None if server is None else Registry(server).schema
+
+
+def _unknown(error: CdcError) -> bool:
+    """Whether there is no such thing."""
+    return error.code is REGISTRY_REFUSED and str(error.facts["problem"]).startswith("404 ")
 
 
 def _said(body: bytes, status: int) -> str:

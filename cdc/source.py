@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
-from cdc.avro_format import AvroFormat
+from cdc.avro_format import AvroFormat, refuse_alike
 from cdc.copy import Copy, Stopped
 from cdc.decoded import Captured, Decoded, Lone, NewShapes, Statement, Transaction
 from cdc.envelope import Format
@@ -252,6 +252,7 @@ class Run:
             copy = Copy(self._publisher, self._facts, snapshot, copy_id, plan.last_seq, told, stop)
             self._position = snapshot.position
             tables = [self._typed(table) for table in snapshot.tables]
+            self._refuse_alike(tables)
             self._shapes = {table.full_name: table for table in tables}
             self._know_topics(create=True)
             for table in tables:
@@ -265,6 +266,12 @@ class Run:
     def _typed(self, table: Table) -> Table:
         """A shape of the catalog, which knows nothing of the form that values have in events."""
         return replace(table, types=self._settings.types)
+
+    def _refuse_alike(self, tables: Iterable[Table]) -> None:
+        """Before the first row of the first table goes out."""
+        if self._settings.format == "avro":
+            for table in tables:
+                refuse_alike(table.full_name, [column.name for column in table.columns])
 
     def _refuse_other_types(self) -> None:
         for name, table in self._shapes.items():

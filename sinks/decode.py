@@ -13,12 +13,13 @@ from __future__ import annotations
 import io
 from binascii import b2a_base64
 from collections.abc import Callable
+from struct import error as StructError  # noqa: N812 - struct calls its exception like a module
 from typing import Any
 
 import fastavro
 import orjson
 
-from cdc.connect import OWN_NAME, single
+from cdc.connect import OWN_NAME, SCHEMA_ID, single
 from cdc.errors import REGISTRY_MISSING, CdcError
 
 Json = Any
@@ -37,7 +38,7 @@ class Decoder:
 
     def __init__(self, schema_of: SchemaOf | None = None) -> None:
         self._schema_of = schema_of
-        self._avro: dict[int, tuple[Any, Fix | None]] = {}
+        self._avro: dict[int, tuple[Any, Fix | None, str | None]] = {}
 
     def value(self, data: bytes, topic: str) -> Json:
         """The value alone."""
@@ -65,15 +66,27 @@ class Decoder:
             if self._schema_of is None:
                 raise CdcError(REGISTRY_MISSING, topic=topic)
             schema = plain(self._schema_of(number))
-            known = self._avro[number] = fastavro.parse_schema(schema), fix(schema, {})
-        parsed, mend = known
+            shape = schema.get(SCHEMA_ID) if isinstance(schema, dict) else None
+            known = self._avro[number] = fastavro.parse_schema(schema), fix(schema, {}), shape
+        parsed, mend, shape = known
         body = io.BytesIO(data)
         body.seek(_HEAD)
         try:
-            value = fastavro.schemaless_reader(body, parsed, None)
-        except (EOFError, IndexError, UnicodeDecodeError) as error:
+            value: Any = fastavro.schemaless_reader(body, parsed, None)
+        except (EOFError, IndexError, UnicodeDecodeError, StructError, OverflowError) as error:
             raise ValueError(f"no value of the schema of id {number}: {error!r}") from None
+        if body.tell() != len(data):
+            raise ValueError(f"{len(data) - body.tell()} bytes behind the value of the schema of id {number}")
+        if shape is not None:
+            self._refuse_other_shape(value, shape, number)
         return mend(value) if mend else value
+
+    def _refuse_other_shape(self, value: Any, shape: str, number: int) -> None:
+        if value["source"]["schema_id"] != shape:
+            raise ValueError(
+                f"the registry's schema of id {number} is that of shape {shape}, and the event was written under "
+                "another: it gives other schemas for its ids than when this was written"
+            )
 
 
 def parts(data: bytes) -> tuple[bytes, bytes]:

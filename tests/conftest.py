@@ -247,7 +247,7 @@ def make_shop(request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka) -> C
                     "mariadb": ("mariadb_database", "mariadb_target_database")}  # fmt: skip
         captured: AnyDatabase = request.getfixturevalue(fixtures[source][0])
         replica: AnyDatabase = request.getfixturevalue(fixtures[target][1])
-        captured.execute(SHOP[source])
+        captured.execute(SHOP["mariadb" if captured.server.kind == "MariaDB" else source])
         folder = tmp_path / f"{source}-{target}"
         folder.mkdir()
         shop = Shop(folder, captured, replica, bootstrap, **options)

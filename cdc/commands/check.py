@@ -19,7 +19,7 @@ from cdc.postgres import check as postgres
 from cdc.postgres import check_target as postgres_target
 from cdc.postgres.inventory import Inventory as PostgresInventory
 from cdc.sections import Source
-from cdc.topics import log_topic, message_topic, row_topic, shape_topic
+from cdc.topics import log_topic, message_topic, row_topics, shape_topic
 
 _STYLE = {Level.OK: "green", Level.NOTE: "dim", Level.WARN: "yellow", Level.FAIL: "bold red"}
 Inventory = PostgresInventory | MySqlInventory
@@ -63,7 +63,8 @@ def _kafka(config: Config, captured: list[tuple[Source, Inventory | None]]) -> l
         findings += check_cluster(config.kafka, Cluster(*admin.cluster(), settings))
         for source, inventory in captured:
             prefix = source.topic_prefix
-            rows = [row_topic(prefix, t.schema, t.name) for t in (inventory.capture if inventory else ())]
+            capture = inventory.capture if inventory else ()
+            rows = list(row_topics(prefix, [(table.schema, table.name) for table in capture]).values())
             topics = admin.describe([log_topic(prefix), shape_topic(prefix), message_topic(prefix), *rows])
             findings += check_topics(config.kafka, source, topics, rows)
     except CdcError as error:

@@ -68,6 +68,8 @@ class TableStream:
         self._format = form = facts.format.table(
             Described(
                 name=f"{facts.source}.{table.full_name}",
+                full_name=table.full_name,
+                schema_id=schema_id,
                 topic=topic,
                 columns=tuple(encode(column, table.types, keyed=column.name in table.key) for column in table.columns),
                 key_at=tuple(self._key_at),

@@ -134,7 +134,8 @@ def test_a_sink_frozen_in_its_transaction_is_taken_over(
         with shop.target.connect(autocommit=False) as other, other.cursor() as cursor:
             cursor.execute("SELECT * FROM accounts FOR UPDATE")
             shop.work(0, 2)
-            waits = "SELECT COUNT(*) FROM performance_schema.data_lock_waits"
+            of_locks = "performance_schema.data_lock_waits" if flavour == "mysql" else "information_schema.innodb_lock_waits"
+            waits = f"SELECT COUNT(*) FROM {of_locks}"
             wait_until(lambda: shop.target.execute(waits)[0][0] > 0, "a transaction that waits")
             frozen.pause()
         run(shop, "sink", "run", "eu")

@@ -16,7 +16,15 @@ from urllib.error import HTTPError
 import fastavro
 import pytest
 
-from cdc.errors import REGISTRY_LOGIN, REGISTRY_REFUSED, REGISTRY_TLS, REGISTRY_UNREACHABLE, CdcError
+from cdc.errors import (
+    COLUMN_NAMES_COLLIDE,
+    REGISTRY_LOGIN,
+    REGISTRY_LOST,
+    REGISTRY_REFUSED,
+    REGISTRY_TLS,
+    REGISTRY_UNREACHABLE,
+    CdcError,
+)
 from cdc.kafka import Reader
 from cdc.kafka_admin import Admin
 from cdc.registry import Registry as Client
@@ -100,6 +108,16 @@ def test_a_registry_that_is_away_delays_what_needs_it_and_nothing_else(
             proxy.restore()
             wait_until(lambda: len(values(kafka, topic)) >= 3, "a row of the new shape")
     assert source.log.read_text().count("Traceback") == 0
+
+
+def test_columns_of_one_name_in_avro_are_refused_at_the_start(
+    tmp_path: Path, database: Database, target_database: Database, kafka: Kafka, registry: Registry
+) -> None:
+    database.execute('CREATE TABLE public.orders (id int PRIMARY KEY, "a-b" int, a_b int)')
+    source = avro(tmp_path, database, target_database, kafka, registry.url).run("source", "run", database.name)
+    assert source.wait(60) == 5
+    assert COLUMN_NAMES_COLLIDE.name in source.tail()
+    assert "columns a-b and a_b of public.orders would both be a_b in Avro" in source.tail()
 
 
 # -- the client -------------------------------------------------------------------------------------------------
@@ -186,7 +204,7 @@ def test_a_schema_and_an_id_that_are_refused(registry: Registry, unique_name: st
     assert refused.value.code is REGISTRY_REFUSED
     with pytest.raises(CdcError) as refused:
         client.schema(999_999)
-    assert refused.value.code is REGISTRY_REFUSED
+    assert refused.value.code is REGISTRY_LOST
     assert "999999" in str(refused.value)
 
 

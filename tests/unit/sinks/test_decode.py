@@ -8,6 +8,8 @@ from typing import Any
 import fastavro
 import pytest
 
+from cdc.avro import sized
+from cdc.connect import SCHEMA_ID, STRING, as_avro, struct
 from cdc.errors import CdcError
 from cdc.mysql.values import to_single
 from sinks.decode import Decoder, parts
@@ -71,6 +73,26 @@ def test_a_schema_is_told_by_its_text_or_its_id() -> None:
     assert Decoder().schema(raw) == (b'{"type":"string","optional":true}', {"type": "string", "optional": True})
     assert Decoder().schema(b'{"id":1}') is None
     assert Decoder({7: "string"}.__getitem__).schema(b"\0\0\0\0\7\2x") == (7, "string")
+
+
+def test_a_registry_that_gives_another_schema_for_an_id_is_noticed() -> None:
+    """Two shapes of one layout: the bytes alone would not tell."""
+
+    def envelope(*columns: str, shape: str) -> dict[str, Any]:
+        row = struct("s.t.Value", *((name, STRING) for name in columns))
+        source = struct("s.Source", ("schema_id", STRING))
+        return {**as_avro(struct("s.t.Envelope", ("after", row), ("source", source))), SCHEMA_ID: shape}
+
+    written = {7: envelope("credit", "debit", shape="a" * 16)}
+    event = b"\0\0\0\0\7" + b"".join(sized(text) for text in (b"C", b"D", b"a" * 16))
+    assert Decoder(written.__getitem__).value(event, "t")["after"] == {"credit": "C", "debit": "D"}
+    lost = {7: envelope("debit", "credit", shape="b" * 16)}
+    with pytest.raises(ValueError, match=f"that of shape {'b' * 16}, and the event was written under another"):
+        Decoder(lost.__getitem__).value(event, "t")
+    with pytest.raises(ValueError, match="1 bytes behind the value"):
+        Decoder(written.__getitem__).value(event + b"\0", "t")
+    with pytest.raises(ValueError, match="no value of the schema of id 7"):
+        Decoder({7: "double"}.__getitem__).value(event[:9], "t")
 
 
 def test_a_field_that_had_to_be_adjusted_has_its_own_name() -> None:

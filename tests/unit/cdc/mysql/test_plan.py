@@ -176,7 +176,7 @@ EXACT = WAYS["JSON"]
 
 def form_of(columns: Sequence[Column], key: Sequence[int], way: Way) -> TableFormat:
     carried = tuple(encode(column, way[1]) for column in columns)
-    return way[0].table(Described("s.d.t", "t", carried, tuple(key), "Source", lambda _: ()))
+    return way[0].table(Described("s.d.t", "d.t", "5" * 16, "t", carried, tuple(key), "Source", lambda _: ()))
 
 
 def by_text(

@@ -152,7 +152,8 @@ def test_envelope_and_source(types: Types) -> None:
     facts = RunFacts(types, "shop", "a" * 16, 1)
     carried = Carried("id", Schema("int32"), bytes, int)
     table = Described(
-        f"{types}.public.nulls", "t", (carried,), (0,), "io.debezium.connector.postgresql.Source",
+        f"{types}.public.nulls", "public.nulls", "5" * 16, "t", (carried,), (0,),
+        "io.debezium.connector.postgresql.Source",
         lambda snapshot: source_places(facts, snapshot, "public", "nulls", "5" * 16),
     )  # fmt: skip
     ours = as_json(envelope_schema(table))
