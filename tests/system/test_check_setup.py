@@ -515,6 +515,13 @@ def test_kafka_that_is_away_is_a_finding(site: Site) -> None:
     assert "KAFKA_UNREACHABLE" in lines(found["kafka"], "FAIL")
 
 
+def test_two_tables_of_one_topic(site: Site) -> None:
+    site.source.execute('CREATE TABLE "a b" (id int PRIMARY KEY); CREATE TABLE a_b (id int PRIMARY KEY)')
+    site.set_up()
+    found = lines(site.findings(site.name)["kafka"], "FAIL")
+    assert f"would share topic {site.name}.public.a_b -> leave one out by exclude" in found
+
+
 def test_teardown_removes_everything_and_says_what_is_left(site: Site) -> None:
     site.set_up()
     with site.as_reader() as connection:

@@ -123,7 +123,7 @@ def test_a_frozen_source_is_taken_over_and_publishes_nothing_more(
 
 
 def test_a_sink_frozen_in_its_transaction_is_taken_over(
-    make_shop: Callable[..., Shop], run: Callable[..., Process]
+    make_shop: Callable[..., Shop], run: Callable[..., Process], flavour: str
 ) -> None:
     """The row of its progress is locked by then."""
     shop = make_shop("postgres", "mysql")
@@ -134,8 +134,8 @@ def test_a_sink_frozen_in_its_transaction_is_taken_over(
         with shop.target.connect(autocommit=False) as other, other.cursor() as cursor:
             cursor.execute("SELECT * FROM accounts FOR UPDATE")
             shop.work(0, 2)
-            of_locks = "performance_schema.data_lock_waits" if flavour == "mysql" else "information_schema.innodb_lock_waits"
-            waits = f"SELECT COUNT(*) FROM {of_locks}"
+            schema = "performance_schema.data" if flavour == "mysql" else "information_schema.innodb"
+            waits = f"SELECT COUNT(*) FROM {schema}_lock_waits"
             wait_until(lambda: shop.target.execute(waits)[0][0] > 0, "a transaction that waits")
             frozen.pause()
         run(shop, "sink", "run", "eu")
