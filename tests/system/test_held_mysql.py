@@ -22,7 +22,7 @@ from tests.servers.proxy import Proxy
 from tests.system.pipeline import wait_until
 from tests.system.shop import Shop
 
-pytestmark = pytest.mark.parametrize("flavour", FLAVOURS, indirect=True)
+BOTH = pytest.mark.parametrize("flavour", FLAVOURS, indirect=True)
 
 IMPATIENT = "import cdc.mysql.held as h; h._SAYS_S, h._SILENT_S = 0.5, 3; from cdc.cli import main; main()"
 """`cdc`, but that a server hears of it more often and waits for it less."""
@@ -40,6 +40,7 @@ def server(mysql_database: MySQLDatabase) -> Server:
 
 
 # -- the name alone ---------------------------------------------------------------------------------------------
+@BOTH
 @pytest.mark.usefixtures("_impatient")
 def test_a_name_lasts_as_long_as_its_holder_says_something(server: Server, unique_name: str) -> None:
     with closing(HeldName(server, unique_name)) as one, closing(HeldName(server, unique_name)) as other:
@@ -52,6 +53,7 @@ def test_a_name_lasts_as_long_as_its_holder_says_something(server: Server, uniqu
     assert not [thread for thread in threading.enumerate() if thread.name == "held"]
 
 
+@BOTH
 @pytest.mark.usefixtures("_impatient")
 def test_behind_a_link_that_passes_nothing_it_is_lost(
     server: Server, mysql_database: MySQLDatabase, unique_name: str
@@ -70,6 +72,7 @@ def test_behind_a_link_that_passes_nothing_it_is_lost(
             assert caught.value.transient
 
 
+@BOTH
 @pytest.mark.usefixtures("_impatient")
 def test_whatever_ends_its_thread_it_is_lost(server: Server, unique_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object, **__: object) -> None:
@@ -123,7 +126,7 @@ def test_a_frozen_source_is_taken_over_and_publishes_nothing_more(
 
 
 def test_a_sink_frozen_in_its_transaction_is_taken_over(
-    make_shop: Callable[..., Shop], run: Callable[..., Process], flavour: str
+    make_shop: Callable[..., Shop], run: Callable[..., Process]
 ) -> None:
     """The row of its progress is locked by then."""
     shop = make_shop("postgres", "mysql")
@@ -134,8 +137,7 @@ def test_a_sink_frozen_in_its_transaction_is_taken_over(
         with shop.target.connect(autocommit=False) as other, other.cursor() as cursor:
             cursor.execute("SELECT * FROM accounts FOR UPDATE")
             shop.work(0, 2)
-            schema = "performance_schema.data" if flavour == "mysql" else "information_schema.innodb"
-            waits = f"SELECT COUNT(*) FROM {schema}_lock_waits"
+            waits = "SELECT COUNT(*) FROM performance_schema.data_lock_waits"
             wait_until(lambda: shop.target.execute(waits)[0][0] > 0, "a transaction that waits")
             frozen.pause()
         run(shop, "sink", "run", "eu")
