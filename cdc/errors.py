@@ -599,7 +599,8 @@ TARGET_MISMATCH = _code(
     "TARGET_MISMATCH",
     Kind.STOP,
     "tables of the target do not fit:\n{problems}",
-    "alter or drop them; the sink makes tables that are missing by itself",
+    "alter or drop them; the sink makes tables that are missing by itself. Where the source was altered since, the "
+    "log still holds the earlier shape: cdc source run NAME --reopen copy-again brings the present one",
 )
 TARGET_TRIGGERS = _code(
     "TARGET_TRIGGERS",

@@ -51,6 +51,14 @@ def role_of(url: str, section: str) -> str:
     return unquote(name)
 
 
+def password_note(role: str, section: str) -> str:
+    """Of a role that is there: sections of other files may use it too."""
+    return (
+        f"role {role} was there: its password is that of [{section}] from now on, for everything that logs in as it; a "
+        "pipeline beside this one on the server needs the same password, or a role of its own in its url"
+    )
+
+
 def named_schemas(source: Written) -> tuple[list[str], bool]:
     """The schemas that `tables` names, and whether a pattern may bring others."""
     named = sorted({glob.partition(".")[0] for glob in source.tables})

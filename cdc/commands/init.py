@@ -143,6 +143,8 @@ url = "{url}"  # {link}
 password = "${{{variable}}}"
 {tables}# globs schema.table; cdc check lists every table that stays out, and why
 # exclude = ["{exclude}"]
+# format = "json"                 # or "json-with-schema", or "avro", which needs [registry] url = "https://…"
+# types = "exact"                 # or "debezium": values as a Debezium with its default settings writes them
 # partitions = 1                  # of each row topic; fixed once it exists
 # heartbeat_every = "10s"
 # max_record = "8MiB"             # a larger event stops the source by name

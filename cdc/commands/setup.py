@@ -161,4 +161,6 @@ def _say_what_is_left(config: Config, unit: Unit) -> None:
         say(f"-- left: topics {', '.join(topics) or 'none'}")
     except CdcError as error:
         say(f"-- left: topics {prefix} and {prefix}.* (Kafka could not be asked: {error.text})")
+    if config.source(name).format == "avro":
+        say("-- left: the schemas of these topics in the registry; whoever reads the records needs them")
     say("-- left: replicas and their progress (cdc teardown SINK)")

@@ -31,7 +31,7 @@ from cdc.mysql.prerequisites import prerequisites
 from cdc.mysql.provider import recognise
 from cdc.mysql.session import Server
 from cdc.sections import Sink, Source
-from cdc.setup import named_schemas, role_of
+from cdc.setup import named_schemas, password_note, role_of
 
 HEARTBEAT_TABLE = (
     "CREATE DATABASE IF NOT EXISTS cdc",
@@ -109,6 +109,8 @@ def open_admin(server: Server, admin_url: str | None) -> Admin:
     try:
         return Admin(admin)
     except CdcError as error:
+        if error.transient:
+            raise
         raise refused(admin, error.text) from None
 
 
@@ -146,6 +148,7 @@ def plan_source(catalog: Catalog, source: Source, password: str | None, *, archi
     ]
     lacking = [finding for finding in prerequisites(catalog) if finding.level in (Level.FAIL, Level.WARN)]
     notes = [
+        *_password_notes(catalog, user, password, f"source.{source.name}"),
         *(f"left to you: {finding.what}: {finding.fix}" for finding in lacking),
         *(f"left out: {out.table.full_name}: {out.why}" for out in inventory.stay_out),
     ]
@@ -236,7 +239,7 @@ def plan_target(
             for name in homes(catalog, source, home)
         ),
     ]
-    notes = []
+    notes = _password_notes(catalog, user, password, f"sink.{sink.name}")
     if named_schemas(source)[1]:
         notes.append(
             f"tables = {', '.join(source.tables)} names databases by a pattern. For each that is not there yet: "
@@ -291,6 +294,13 @@ def _user(catalog: Catalog, user: str, password: str | None, section: str) -> It
             f"{make} USER {name} IDENTIFIED BY {identified}",
             f"{make} USER {name} IDENTIFIED BY '(password of [{section}])'",
         )
+
+
+def _password_notes(catalog: Catalog, user: str, password: str | None, section: str) -> list[str]:
+    """Asked before the account is made."""
+    query = "SELECT 1 FROM mysql.user WHERE user = %s AND super_priv = 'N'"
+    there = password is not None and catalog.rows(query, user)
+    return [password_note(user, section)] if there else []
 
 
 def _hashed(password: str) -> str:

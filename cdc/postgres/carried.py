@@ -167,6 +167,8 @@ def _debezium_native(column: Column, name: str) -> Native | None:
     return None
 
 
+_DIGITS = 4_000
+_LINE = 60
 _DATE = re.compile(rb"(\d{4,})-(\d\d)-(\d\d)( BC)?")
 _TIME = re.compile(rb"(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
 _DAY_US = 86_400_000_000
@@ -176,7 +178,7 @@ def _days(text: bytes) -> int:
     """Since 1970, on the calendar that Postgres carries back without end."""
     found = _DATE.fullmatch(text)
     if not found:
-        raise UnrepresentableError(f'{text.decode()} is no day since 1970, which types = "debezium" has for a date')
+        raise UnrepresentableError(f'{_shown(text)} is no day since 1970, which types = "debezium" has for a date')
     year, month, day = int(found[1]), int(found[2]), int(found[3])
     return _day_number(1 - year if found[4] else year, month, day)
 
@@ -202,7 +204,7 @@ def _date_of(days: int) -> tuple[int, int, int]:
 def _time_us(text: bytes) -> int:
     found = _TIME.fullmatch(text)
     if not found:
-        raise UnrepresentableError(f"{text.decode()} is no time")
+        raise UnrepresentableError(f"{_shown(text)} is no time")
     seconds = (int(found[1]) * 60 + int(found[2])) * 60 + int(found[3])
     return seconds * 1_000_000 + int((found[4] or b"").ljust(6, b"0"))
 
@@ -212,11 +214,11 @@ def _timestamp_us(text: bytes) -> int:
     date, blank, time = body.partition(b" ")
     if not blank:
         raise UnrepresentableError(
-            f'{text.decode()} is no moment since 1970, which types = "debezium" has for a timestamp'
+            f'{_shown(text)} is no moment since 1970, which types = "debezium" has for a timestamp'
         )
     us = _days(date + text[len(body) :]) * _DAY_US + _time_us(time)
     if not -(1 << 63) <= us < 1 << 63:
-        raise UnrepresentableError(f"{text.decode()} is too far from 1970 for microseconds of 64 bits")
+        raise UnrepresentableError(f"{_shown(text)} is too far from 1970 for microseconds of 64 bits")
     return us
 
 
@@ -240,18 +242,31 @@ def _scaled(scale: int) -> Native:
 
 def _unscaled(text: bytes) -> tuple[int, int]:
     whole, _, fraction = text.partition(b".")
-    try:
-        return int(whole + fraction), len(fraction)
-    except ValueError:
-        raise UnrepresentableError(
-            f'{text.decode()} is no decimal number, which types = "debezium" has for numeric'
-        ) from None
+    digits = whole + fraction
+    if not digits.removeprefix(b"-").isdigit():
+        raise UnrepresentableError(f'{_shown(text)} is no decimal number, which types = "debezium" has for numeric')
+    return _whole(digits), len(fraction)
+
+
+def _whole(digits: bytes) -> int:
+    """Of any length: Python's own reading stops at some thousand digits, since it takes the square of their time."""
+    if len(digits) <= _DIGITS:
+        return int(digits)
+    sign, digits = (-1, digits[1:]) if digits[:1] == b"-" else (1, digits)
+    half = len(digits) // 2
+    power: int = 10**half
+    return sign * (_whole(digits[:-half]) * power + _whole(digits[-half:]))
 
 
 def _big_endian(value: int) -> bytes:
     """Two's complement, as short as it can be: Java's BigInteger."""
     size = (value if value >= 0 else ~value).bit_length() // 8 + 1
     return value.to_bytes(size, "big", signed=True)
+
+
+def _shown(text: bytes) -> str:
+    """In an error: no more than a line of it."""
+    return text.decode() if len(text) <= _LINE else f"{text[:_LINE].decode(errors='replace')}… ({len(text)} bytes)"
 
 
 # -- in place of a value ----------------------------------------------------------------------------------------
@@ -343,9 +358,18 @@ def _moment_text(us: int) -> str:
     return f"{bare} {_clock_text(time)}{date[len(bare) :]}"
 
 
+def _digits(value: int) -> str:
+    """Of any length, as `_whole`."""
+    if value < 10**_DIGITS:
+        return str(value)
+    half = value.bit_length() * 3 // 20
+    head, tail = divmod(value, 10**half)
+    return _digits(head) + _digits(tail).rjust(half, "0")
+
+
 def _decimal_text(value: str, scale: int) -> str:
     unscaled = int.from_bytes(b64decode(value, validate=True), "big", signed=True)
-    sign, text = ("-", str(-unscaled)) if unscaled < 0 else ("", str(unscaled))
+    sign, text = ("-", _digits(-unscaled)) if unscaled < 0 else ("", _digits(unscaled))
     if scale <= 0:
         return f"{sign}{text}{'0' * -scale if unscaled else ''}"
     text = text.rjust(scale + 1, "0")

@@ -26,7 +26,7 @@ from cdc.postgres.messages import EVENT_TRIGGER
 from cdc.postgres.provider import recognise
 from cdc.postgres.session import Server
 from cdc.sections import Sink, Source, Written
-from cdc.setup import named_schemas, role_of
+from cdc.setup import named_schemas, password_note, role_of
 
 Connection = psycopg.Connection[Any]
 
@@ -69,6 +69,8 @@ def open_admin(admin: Server) -> Catalog:
     try:
         return Catalog(admin, statement_timeout="60s")
     except CdcError as error:
+        if error.transient:
+            raise
         raise refused(admin, error.text) from None
 
 
@@ -89,6 +91,7 @@ def plan_source(catalog: Catalog, source: Source, password: str | None, *, archi
     publication = catalog.publication(source.publication, lambda _schema, _table: True)
     change = _publication(catalog, source.publication, publication, inventory)
     notes = [f"left out: {out.table.full_name}: {out.why}" for out in inventory.stay_out]
+    notes += _password_notes(catalog, role, password, f"source.{source.name}")
     if change and publication and catalog.slot(source.slot):
         notes.append(
             f"publication {source.publication} changes under a slot: the source stops at it. Then copy again: "
@@ -190,7 +193,8 @@ def plan_target(catalog: Catalog, sink: Sink, source: Written, password: str | N
     if not _public_may(catalog, database, "TEMP"):
         why = "batches are staged in temporary tables"
         steps.append(Step(why, _sql("GRANT TEMP ON DATABASE {} TO {}", database, role)))
-    return Plan([*steps, *_places(catalog, source, role)])
+    notes = _password_notes(catalog, role, password, f"sink.{sink.name}")
+    return Plan([*steps, *_places(catalog, source, role)], notes)
 
 
 def _places(catalog: Catalog, source: Written, role: str) -> Iterator[Step]:
@@ -252,6 +256,13 @@ def _role(catalog: Catalog, role: str, attribute: str, password: str | None, sec
         )
     if not _public_may(catalog, catalog.database, "CONNECT"):
         yield Step("", _sql("GRANT CONNECT ON DATABASE {} TO {}", catalog.database, role))
+
+
+def _password_notes(catalog: Catalog, role: str, password: str | None, section: str) -> list[str]:
+    """Asked before the role is made."""
+    query = "SELECT 1 FROM pg_catalog.pg_roles r WHERE r.rolname = %s AND NOT r.rolsuper"
+    there = password is not None and catalog.rows(query, role)
+    return [password_note(role, section)] if there else []
 
 
 def apply(catalog: Catalog, plan: Plan) -> list[str]:

@@ -515,6 +515,19 @@ def test_kafka_that_is_away_is_a_finding(site: Site) -> None:
     assert "KAFKA_UNREACHABLE" in lines(found["kafka"], "FAIL")
 
 
+def test_a_server_that_is_away_is_named_as_such(site: Site) -> None:
+    done = site.cdc("setup", site.name, "--admin-url", "postgresql://postgres@127.0.0.1:1/shop")
+    assert done.returncode == 1
+    assert "SOURCE_UNREACHABLE" in done.stderr
+
+
+def test_a_role_that_is_there_gets_a_new_password_not_without_a_word(site: Site) -> None:
+    assert "was there: its password" not in site.as_admin("setup", "--dry-run").stdout
+    site.set_up()
+    said = f"role {site.reader} was there: its password is that of [source.{site.name}] from now on"
+    assert said in site.as_admin("setup").stdout
+
+
 def test_two_tables_of_one_topic(site: Site) -> None:
     site.source.execute('CREATE TABLE "a b" (id int PRIMARY KEY); CREATE TABLE a_b (id int PRIMARY KEY)')
     site.set_up()
