@@ -415,7 +415,8 @@ REGISTRY_REFUSED = _code(
     "REGISTRY_REFUSED",
     Kind.STOP,
     "the schema registry at {url} refuses {what}: {problem}",
-    "see in the registry what stands under that subject; its compatibility must be NONE",
+    "check url in [registry], which ends where Confluent's API begins (/apis/ccompat/v7 at Apicurio's); see in the "
+    "registry what stands under that subject",
 )
 
 # -- Kafka ------------------------------------------------------------------------------------------------------

@@ -65,18 +65,35 @@ class Registry:
             return known
         at = quote(subject, safe="")
         known_to_it = subject in self._free or self._free_of_rules(subject, at)
-        answer = self._call("POST", f"/subjects/{at}/versions", {"schema": text.decode()}, f"a schema of {subject}")
+        try:
+            answer = self._post(subject, at, text)
+        except CdcError as error:
+            # Somebody has set rules for it since.
+            if not _said_status(error, 409):
+                raise
+            self._free_of_rules(subject, at)
+            answer = self._post(subject, at, text)
         if not known_to_it:
             self._free_of_rules(subject, at)
         self._ids[subject, text] = found = int(answer["id"])
         return found
+
+    def _post(self, subject: str, at: str, text: bytes) -> Any:
+        return self._call("POST", f"/subjects/{at}/versions", {"schema": text.decode()}, f"a schema of {subject}")
+
+    def probe(self) -> int:
+        """Whether it answers, by Confluent's API, to us: how many subjects it has."""
+        subjects = self._call("GET", "/subjects", None, "the list of subjects")
+        if not isinstance(subjects, list):
+            raise self._refused("the list of subjects", "the answer is none: it may not speak Confluent's API there")
+        return len(subjects)
 
     def _free_of_rules(self, subject: str, at: str) -> bool:
         """Whether the registry took it: some have no rules for a subject before its first schema."""
         try:
             self._call("PUT", f"/config/{at}", {"compatibility": "NONE"}, f"the compatibility of {subject}")
         except CdcError as error:
-            if not _unknown(error):
+            if not _said_status(error, 404):
                 raise
             return False
         self._free.add(subject)
@@ -95,7 +112,7 @@ class Registry:
         try:
             return self._call("GET", f"/schemas/ids/{schema_id}", None, f"the schema of id {schema_id}")
         except CdcError as error:
-            if _unknown(error):
+            if _said_status(error, 404):
                 raise CdcError(REGISTRY_LOST, url=self._server.urls[0], id=schema_id) from None
             raise
 
@@ -162,9 +179,9 @@ def schemas_of(server: RegistryServer | None) -> Callable[[int], Any] | None:
     return None if server is None else Registry(server).schema
 
 
-def _unknown(error: CdcError) -> bool:
-    """Whether there is no such thing."""
-    return error.code is REGISTRY_REFUSED and str(error.facts["problem"]).startswith("404 ")
+def _said_status(error: CdcError, status: int) -> bool:
+    """Whether the registry refused with this status: 404, there is no such thing; 409, rules forbid it."""
+    return error.code is REGISTRY_REFUSED and str(error.facts["problem"]).startswith(f"{status} ")
 
 
 def _said(body: bytes, status: int) -> str:

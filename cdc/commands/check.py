@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 from cdc.brokers import Cluster, check_cluster, check_link, check_registry_link, check_topics
 from cdc.commands.sections import chosen, url_of
@@ -10,7 +11,7 @@ from cdc.commands.terminal import say, say_json
 from cdc.config import Config
 from cdc.engine import engine_of
 from cdc.errors import KAFKA_DENIED, CdcError
-from cdc.finding import Finding, Level, fail, note
+from cdc.finding import Finding, Level, fail, note, ok
 from cdc.kafka_admin import Admin
 from cdc.mysql import check as mysql
 from cdc.mysql import check_target as mysql_target
@@ -18,6 +19,7 @@ from cdc.mysql.inventory import Inventory as MySqlInventory
 from cdc.postgres import check as postgres
 from cdc.postgres import check_target as postgres_target
 from cdc.postgres.inventory import Inventory as PostgresInventory
+from cdc.registry import Registry
 from cdc.sections import Source
 from cdc.topics import log_topic, message_topic, row_topics, shape_topic
 
@@ -55,7 +57,7 @@ def _check_source(source: Source) -> tuple[list[Finding], Inventory | None]:
 def _kafka(config: Config, captured: list[tuple[Source, Inventory | None]]) -> list[Finding]:
     findings = list(check_link(config.kafka))
     if config.registry is not None:
-        findings += check_registry_link(config.registry)
+        findings += [*check_registry_link(config.registry), _registry(config)]
     try:
         admin = Admin(config.kafka_options())
         settings, unseen = _broker_settings(admin)
@@ -70,6 +72,16 @@ def _kafka(config: Config, captured: list[tuple[Source, Inventory | None]]) -> l
     except CdcError as error:
         return [*findings, fail(f"{error.code.name}: {error.text}", error.hint)]
     return findings
+
+
+def _registry(config: Config) -> Finding:
+    try:
+        server = config.registry_server()
+        assert server is not None
+        with closing(Registry(server)) as registry:
+            return ok(f"the schema registry answers: {registry.probe()} subjects")
+    except CdcError as error:
+        return fail(f"{error.code.name}: {error.text}", error.hint)
 
 
 def _broker_settings(admin: Admin) -> tuple[dict[str, str], list[Finding]]:

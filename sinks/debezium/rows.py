@@ -18,6 +18,8 @@ from sinks.decode import Decoder
 
 Texts = Mapping[str, str | None]
 _SNAPSHOT, _TRUNCATE = "r", "t"
+_POSTGRES, _MAY_LACK = "postgresql", ("u", "c")
+"""Values that were not sent: of TOAST, in an update, and in the insert that a changed key is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ class Rows:
         image = self._image(value, source["connector"], table)
         found = None if op == _TRUNCATE else self._key(topic, key, image, table)
         after = event["after"]
-        unchanged = () if after is None else tuple(n for n, v in after.items() if v is not None and is_unavailable(v))
+        unchanged: tuple[str, ...] = ()
+        if after is not None and source["connector"] == _POSTGRES and op in _MAY_LACK:
+            unchanged = tuple(name for name, sent in after.items() if sent is not None and is_unavailable(sent))
         texts = None if after is None else _texts(after, image, unchanged)
         return Row(
             record.offset, record.sent_ms, _log_place(source), transaction, order, table, op, found or {}, texts,

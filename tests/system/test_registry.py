@@ -68,7 +68,9 @@ def test_what_is_registered_is_what_is_written(
     with pipeline.source_running():
         wait_until(lambda: len(values(kafka, topic)) == 1, "the copied row")
         assert {registry.compatibility(f"{topic}-{part}") for part in ("key", "value")} == {"NONE"}
-        # A change that every stricter compatibility would refuse.
+        # Somebody sets rules that the changes break.
+        client._call("PUT", f"/config/{topic}-value", {"compatibility": "FULL"}, "rules")
+        assert registry.compatibility(f"{topic}-value") == "FULL"
         database.execute("ALTER TABLE public.orders DROP COLUMN total")
         database.execute("ALTER TABLE public.orders ADD COLUMN total bool NOT NULL DEFAULT true")
         database.execute("INSERT INTO public.orders VALUES (2, NULL, false)")
@@ -108,6 +110,25 @@ def test_a_registry_that_is_away_delays_what_needs_it_and_nothing_else(
             proxy.restore()
             wait_until(lambda: len(values(kafka, topic)) >= 3, "a row of the new shape")
     assert source.log.read_text().count("Traceback") == 0
+
+
+def test_check_asks_the_registry(
+    tmp_path: Path, database: Database, target_database: Database, kafka: Kafka, registry: Registry
+) -> None:
+    wrong = {
+        registry.url: "OK    the schema registry answers: ",
+        "http://127.0.0.1:1/x": "FAIL  REGISTRY_UNREACHABLE",
+        registry.url.removesuffix("/v7"): "FAIL  REGISTRY_REFUSED",
+        registry.url.replace("http:", "https:"): "FAIL  REGISTRY_TLS",
+    }
+    for at, (url, says) in enumerate(wrong.items()):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        pipeline = Pipeline(folder, database, target_database, kafka.bootstrap, source_options={"format": "avro"})
+        with pipeline.config.open("a") as config:
+            config.write(f'\n[registry]\nurl = "{url}"\n')
+        output = pipeline.command("check", "eu").stdout
+        assert says in output, output
 
 
 def test_columns_of_one_name_in_avro_are_refused_at_the_start(
