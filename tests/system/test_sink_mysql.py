@@ -19,7 +19,7 @@ from cdc.mysql.session import Server
 from cdc.server import Side
 from sinks.engines import hold_of
 from tests.log_writer import Event, column, table
-from tests.servers.mariadb import FLAVOURS
+from tests.servers.mariadb import FLAVOURS, MariaDB
 from tests.servers.mysql import MySQLDatabase
 from tests.system.replica import (
     ACCOUNTS,
@@ -95,6 +95,9 @@ def mysql_column(name: str, expression: str, attnum: int, **facts: Any) -> Colum
 
 @pytest.mark.usefixtures("way")
 def test_every_type_of_mysql_holds_what_the_event_said(make: Callable[..., Replica], target: MySQLDatabase) -> None:
+    # MariaDB has no negative zero, and refuses it by name (tests/types/test_across.py).
+    lacks = {"-0"} if isinstance(target.server, MariaDB) else set()
+    types = {kind: [value for value in values if value[1] not in lacks] for kind, values in TYPES.items()}
     shapes = {
         kind: Table(
             schema=target.name,
@@ -106,18 +109,18 @@ def test_every_type_of_mysql_holds_what_the_event_said(make: Callable[..., Repli
             identity_columns=(),
             engine="mysql",
         )
-        for at, kind in enumerate(TYPES)
+        for at, kind in enumerate(types)
     }
     replica = make(*shapes.values())
     replica.copy(*shapes.values())
-    for kind, values in TYPES.items():
+    for kind, values in types.items():
         replica.commit(*[Event(shapes[kind], "c", after={"id": at, "v": v}) for at, (v, _) in enumerate(values)])
         replica.commit(*[Event(shapes[kind], "c", after={"id": 100 + at, "v": None}) for at, _ in enumerate(values)])
     replica.sync()
-    for kind, values in TYPES.items():
+    for kind, values in types.items():
         replica.commit(*[Event(shapes[kind], "u", after={"id": 100 + at, "v": v}) for at, (v, _) in enumerate(values)])
     replica.sync()
-    for kind, values in TYPES.items():
+    for kind, values in types.items():
         text = "HEX(v)" if "bin" in kind or "blob" in kind else "v + 0" if kind[:3] in ("bit", "yea") else "CONCAT(v)"
         found = target.execute(f"SELECT {text} FROM {shapes[kind].name} ORDER BY id")
         assert [str(value[0]) for value in found] == [text for _, text in values] * 2, kind
