@@ -97,7 +97,8 @@ def refused(options: Mapping[str, str]) -> CdcError:
 def test_a_fault_is_named(
     site: Site, listener: str, changed: Mapping[str, str], code: Code, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cdc.kafka._REQUEST_TIMEOUT_S", 3.0)
+    monkeypatch.setattr("cdc.kafka.REQUEST_TIMEOUT_S", 3.0)
+    monkeypatch.setattr("cdc.kafka_admin.REQUEST_TIMEOUT_S", 3.0)
     error = refused(site.options(listener, **changed))
     assert error.code is code, error
     assert words in error.text
