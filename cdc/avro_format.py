@@ -70,8 +70,9 @@ class AvroFormat:
             frame=lambda snapshot: _frame(table.source(snapshot), head, transaction=snapshot == "false"),
         )
 
-    def record(self, topic: str, part: Part, schema: Schema, value: Any) -> bytes:
-        return self._head(topic, part, schema) + writer(schema)(value)
+    def record(self, topic: str, part: Part, schema: Schema) -> Callable[[Any], bytes]:
+        head, write = self._head(topic, part, schema), writer(schema)
+        return lambda value: head + write(value)
 
     def _head(self, topic: str, part: Part, schema: Schema, more: Mapping[str, str] | None = None) -> bytes:
         form = as_avro(schema) | dict(more or {})

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import re
+from base64 import b64decode
 from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -59,6 +60,37 @@ def array(items: Schema) -> Schema:
 
 def struct(name: str, *fields: tuple[str, Schema], version: int | None = None) -> Schema:
     return Schema("struct", name, fields=fields, version=version)
+
+
+DECIMAL = "org.apache.kafka.connect.data.Decimal"
+
+
+def decimal_bytes(unscaled: int) -> bytes:
+    """Of a Decimal: two's complement, highest byte first, as short as it can be (Java's BigInteger)."""
+    size = (unscaled if unscaled >= 0 else ~unscaled).bit_length() // 8 + 1
+    return unscaled.to_bytes(size, "big", signed=True)
+
+
+def decimal_text(value: str, scale: int) -> str:
+    """The digits of a Decimal as it stands in JSON."""
+    unscaled = int.from_bytes(b64decode(value, validate=True), "big", signed=True)
+    sign, text = ("-", _digits(-unscaled)) if unscaled < 0 else ("", _digits(unscaled))
+    if scale <= 0:
+        return f"{sign}{text}{'0' * -scale if unscaled else ''}"
+    text = text.rjust(scale + 1, "0")
+    return f"{sign}{text[:-scale]}.{text[-scale:]}"
+
+
+def _digits(value: int) -> str:
+    """Of any length: Python's own writing stops at some thousand digits."""
+    if value < _LONG:
+        return str(value)
+    half = value.bit_length() * 3 // 20
+    head, tail = divmod(value, 10**half)
+    return _digits(head) + _digits(tail).rjust(half, "0")
+
+
+_LONG = 10**4_000
 
 
 def single(text: str | bytes) -> float:
@@ -112,6 +144,12 @@ def to_json(schema: Schema) -> ToJson:
     if not schema.optional:
         return write
     return lambda value: b"null" if value is None else write(value)
+
+
+def by_value(schema: Schema, native: Callable[[bytes], Any]) -> Callable[[bytes], bytes]:
+    """The rule for texts, by way of the value that `native` makes of them."""
+    write = to_json(schema)
+    return lambda text: write(native(text))
 
 
 def _to_json(schema: Schema) -> ToJson:

@@ -208,8 +208,8 @@ class Format(Protocol):
     """How events are written."""
 
     def table(self, table: Described) -> TableFormat: ...
-    def record(self, topic: str, part: Part, schema: Schema, value: Any) -> bytes:
-        """Key or value of any other record."""
+    def record(self, topic: str, part: Part, schema: Schema) -> Callable[[Any], bytes]:
+        """The rule for keys or values of any other topic."""
         ...
 
 

@@ -8,7 +8,7 @@ every message is `{"schema":…,"payload":…}`; fields of ours that say nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -60,9 +60,9 @@ class JsonFormat:
             frame=lambda snapshot: _frame(table.source(snapshot), before, behind, transaction=snapshot == "false"),
         )
 
-    def record(self, topic: str, part: Part, schema: Schema, value: Any) -> bytes:  # noqa: ARG002 - JSON is told all
-        before, behind = self._around(schema)
-        return before + to_json(schema)(value) + behind
+    def record(self, topic: str, part: Part, schema: Schema) -> Callable[[Any], bytes]:  # noqa: ARG002 - Avro's
+        (before, behind), write = self._around(schema), to_json(schema)
+        return lambda value: before + write(value) + behind
 
     def _around(self, schema: Schema) -> tuple[bytes, bytes]:
         if not self._with_schema:

@@ -11,18 +11,30 @@ In: a column, the profile of types. Out: a `Carried` (`encode`); the way back fr
 from __future__ import annotations
 
 import re
-from base64 import b64decode
-from collections.abc import Callable
 from datetime import date, timedelta
 
-from cdc.connect import BOOLEAN, BYTES, DOUBLE, FLOAT, INT16, INT32, INT64, STRING, Schema, named, optional, to_json
+from cdc.connect import (
+    BOOLEAN,
+    BYTES,
+    DECIMAL,
+    DOUBLE,
+    FLOAT,
+    INT16,
+    INT32,
+    INT64,
+    STRING,
+    Schema,
+    by_value,
+    decimal_bytes,
+    decimal_text,
+    named,
+    optional,
+)
 from cdc.envelope import Carried, Native, as_it_is
 from cdc.event import UNAVAILABLE, Column, Types
 from cdc.mysql import values
 from cdc.mysql.values import ToText, bit_length, fraction_digits, precision, scale
 from cdc.types import Form, element
-
-DECIMAL = "org.apache.kafka.connect.data.Decimal"
 
 
 def encode(column: Column, types: Types) -> Carried:
@@ -33,16 +45,11 @@ def encode(column: Column, types: Types) -> Carried:
     return Carried(
         column.name,
         schema if column.not_null else optional(schema),
-        _json(schema, native) if types == "debezium" and _debezium(column) else values.encoder(column),
+        by_value(schema, native) if types == "debezium" and _debezium(column) else values.encoder(column),
         native,
         zero if there is None and column.not_null else there,
         zero if column.not_null else None,
     )
-
-
-def _json(schema: Schema, native: Native) -> Callable[[bytes], bytes]:
-    write = to_json(schema)
-    return lambda text: write(native(text))
 
 
 # -- schemas ----------------------------------------------------------------------------------------------------
@@ -148,10 +155,7 @@ _TIME = re.compile(rb"(-?)(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
 
 
 def _unscaled(text: bytes) -> bytes:
-    """Two's complement, big-endian, as short as it can be: Java's BigInteger."""
-    value = int(text.replace(b".", b"", 1))
-    size = (value if value >= 0 else ~value).bit_length() // 8 + 1
-    return value.to_bytes(size, "big", signed=True)
+    return decimal_bytes(int(text.replace(b".", b"", 1)))
 
 
 def _signed(text: bytes) -> int:
@@ -213,7 +217,8 @@ def _debezium_back(column: Column) -> ToText | None:
     digits = fraction_digits(column)
     match column.type:
         case "decimal":
-            return _decimal_back(scale(column))
+            of_scale = scale(column)
+            return lambda value: decimal_text(value, of_scale)
         case "bigint unsigned":
             return str
         case "date":
@@ -224,18 +229,6 @@ def _debezium_back(column: Column) -> ToText | None:
             factor = 1000 if digits <= 3 else 1
             return lambda value: _moment_text(value * factor, digits)
     return None
-
-
-def _decimal_back(digits: int) -> ToText:
-    def back(value: str) -> str:
-        unscaled = int.from_bytes(b64decode(value, validate=True), "big", signed=True)
-        sign, text = ("-", str(-unscaled)) if unscaled < 0 else ("", str(unscaled))
-        if not digits:
-            return sign + text
-        text = text.rjust(digits + 1, "0")
-        return f"{sign}{text[:-digits]}.{text[-digits:]}"
-
-    return back
 
 
 def _clock_text(us: int, digits: int) -> str:

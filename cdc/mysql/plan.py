@@ -23,9 +23,7 @@ import orjson
 
 from cdc.envelope import TableFormat
 from cdc.mysql.kinds import Kind, Rule, by_text, kind
-from cdc.mysql.tablemap import (
-    MappedColumn,
-)
+from cdc.mysql.tablemap import MappedColumn
 
 ReadImage = Callable[[bytes, int], tuple[int, bytes | None, bytes]]
 
@@ -49,9 +47,9 @@ class Plan:
     def __init__(self, table: TableFormat, columns: Sequence[MappedColumn], *, exact: bool) -> None:
         self._table = table
         self._kinds = [
-            kind(column) if exact and table.json else by_text(column, native, encode, write)
-            for column, native, encode, write in zip(
-                columns, [c.native for c in table.columns], table.encoders, table.writers, strict=True
+            kind(column) if exact and table.json else by_text(column, carried.native, encode, write)
+            for column, carried, encode, write in zip(
+                columns, table.columns, table.encoders, table.writers, strict=True
             )
         ]
         self.functions: dict[bytes, ReadImage] = {}

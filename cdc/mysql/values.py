@@ -27,6 +27,7 @@ from typing import Any
 
 import orjson
 
+from cdc.connect import decimal_bytes
 from cdc.event import Column
 from cdc.mysql.dialect import Dialect
 from cdc.types import Form, element
@@ -105,7 +106,7 @@ def _decimal(value: bytes) -> bytes:
 
 def unsigned_json(value: int) -> bytes:
     """As Connect's Decimal without a fraction: two's complement, big-endian, as short as it can be."""
-    return b'"%b"' % b2a_base64(value.to_bytes(value.bit_length() // 8 + 1, "big"), newline=False)
+    return b'"%b"' % b2a_base64(decimal_bytes(value), newline=False)
 
 
 def _unsigned(value: bytes) -> bytes:

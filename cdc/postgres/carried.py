@@ -10,13 +10,13 @@ In: a column, the profile of types. Out: a `Carried` (`encode`); the way back fr
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from collections.abc import Callable
 from typing import Any
 
 from cdc.connect import (
     BOOLEAN,
     BYTES,
+    DECIMAL,
     DOUBLE,
     FLOAT,
     INT16,
@@ -25,11 +25,13 @@ from cdc.connect import (
     STRING,
     Schema,
     array,
+    by_value,
+    decimal_bytes,
+    decimal_text,
     named,
     optional,
     single,
     struct,
-    to_json,
 )
 from cdc.envelope import Carried, Native, as_it_is
 from cdc.event import UNAVAILABLE, Column, Types
@@ -37,7 +39,6 @@ from cdc.postgres import values
 from cdc.postgres.values import ToText, UnrepresentableError, split_array
 from cdc.types import Form, element, is_array
 
-DECIMAL = "org.apache.kafka.connect.data.Decimal"
 _VARIABLE = struct("io.debezium.data.VariableScaleDecimal", ("scale", INT32), ("value", BYTES), version=1)
 
 
@@ -54,16 +55,11 @@ def encode(column: Column, types: Types, *, keyed: bool) -> Carried:
     return Carried(
         column.name,
         optional(schema) if nullable else schema,
-        _json(schema, native) if types == "debezium" and differs else values.encoder(column.type, column.typmod),
+        by_value(schema, native) if types == "debezium" and differs else values.encoder(column.type, column.typmod),
         native,
         unavailable,
         _invented(column, native) if column.not_null else None,
     )
-
-
-def _json(schema: Schema, native: Native) -> Callable[[bytes], bytes]:
-    write = to_json(schema)
-    return lambda text: write(native(text))
 
 
 # -- schemas ----------------------------------------------------------------------------------------------------
@@ -228,14 +224,14 @@ def _unit(us: Callable[[bytes], int], column: Column) -> Native:
 
 def _variable(text: bytes) -> tuple[int, bytes]:
     unscaled, scale = _unscaled(text)
-    return scale, _big_endian(unscaled)
+    return scale, decimal_bytes(unscaled)
 
 
 def _scaled(scale: int) -> Native:
     def native(text: bytes) -> bytes:
         unscaled, found = _unscaled(text)
         # A scale below zero: the server writes the zeros, the value leaves them out.
-        return _big_endian(unscaled // 10 ** (found - scale) if found > scale else unscaled)
+        return decimal_bytes(unscaled // 10 ** (found - scale) if found > scale else unscaled)
 
     return native
 
@@ -256,12 +252,6 @@ def _whole(digits: bytes) -> int:
     half = len(digits) // 2
     power: int = 10**half
     return sign * (_whole(digits[:-half]) * power + _whole(digits[-half:]))
-
-
-def _big_endian(value: int) -> bytes:
-    """Two's complement, as short as it can be: Java's BigInteger."""
-    size = (value if value >= 0 else ~value).bit_length() // 8 + 1
-    return value.to_bytes(size, "big", signed=True)
 
 
 def _shown(text: bytes) -> str:
@@ -334,9 +324,9 @@ def _debezium_back(column: Column) -> ToText | None:
             return lambda value: _moment_text(value * factor)
         case "numeric":
             if column.typmod < 0:
-                return lambda value: _decimal_text(value["value"], value["scale"])
+                return lambda value: decimal_text(value["value"], value["scale"])
             scale = digits(column)[1]
-            return lambda value: _decimal_text(value, scale)
+            return lambda value: decimal_text(value, scale)
     return None
 
 
@@ -356,21 +346,3 @@ def _moment_text(us: int) -> str:
     date = _date_text(days)
     bare = date.removesuffix(" BC")
     return f"{bare} {_clock_text(time)}{date[len(bare) :]}"
-
-
-def _digits(value: int) -> str:
-    """Of any length, as `_whole`."""
-    if value < 10**_DIGITS:
-        return str(value)
-    half = value.bit_length() * 3 // 20
-    head, tail = divmod(value, 10**half)
-    return _digits(head) + _digits(tail).rjust(half, "0")
-
-
-def _decimal_text(value: str, scale: int) -> str:
-    unscaled = int.from_bytes(b64decode(value, validate=True), "big", signed=True)
-    sign, text = ("-", _digits(-unscaled)) if unscaled < 0 else ("", _digits(unscaled))
-    if scale <= 0:
-        return f"{sign}{text}{'0' * -scale if unscaled else ''}"
-    text = text.rjust(scale + 1, "0")
-    return f"{sign}{text[:-scale]}.{text[-scale:]}"

@@ -9,8 +9,10 @@ and `insert`, `update`, `delete`, which write the same events from rows, and the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import orjson
 
@@ -327,8 +329,14 @@ class MessageStream:
             ("message", _CONTENT),
         )
 
+    @cached_property
+    def _write(self) -> tuple[Callable[[Any], bytes], Callable[[Any], bytes]]:
+        """Key and value; asked for by the first message, since most sources never see one."""
+        record = self._facts.format.record
+        return record(self._topic, "key", _MESSAGE_KEY), record(self._topic, "value", self._schema)
+
     def event(self, txn: PgTransaction, message: Message, lsn: int) -> Record:
-        us, write = txn.commit_ts_us, self._facts.format.record
+        us, (write_key, write_value) = txn.commit_ts_us, self._write
         txn.ordinal += 1
         txn.counts[""] = count = txn.counts.get("", 0) + 1
         last = None if txn.last_commit_lsn is None else str(txn.last_commit_lsn)
@@ -353,6 +361,6 @@ class MessageStream:
         value = b"m", txn.now_ns // 1_000_000, source, transaction, (prefix, message.content)
         return Record(
             self._topic,
-            write(self._topic, "key", _MESSAGE_KEY, (prefix,)),
-            write(self._topic, "value", self._schema, value),
+            write_key((prefix,)),
+            write_value(value),
         )
