@@ -231,6 +231,7 @@ def test_sessions_that_the_target_ends_are_opened_again(
     sink = run(batch_events=5)
     for first in range(0, 200, 40):
         shop.transfers(first, 40)
+        wait_until(lambda begun=first: count(target) > (begun, begun), "the sink is at work in its sessions")
         end_sessions(target)
     settled(target, 200)
     assert sink.alive
