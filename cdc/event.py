@@ -1,7 +1,7 @@
 """The shape of a table and what readers are handed: pure value types.
 
 A `Table` is what a schema record holds: enough to decode the log, to make the table elsewhere and to write its
-events. Two tables of the same shape have the same `schema_id` in every run (`cdc.log.schema_id`).
+events. Two tables of the same shape have the same `schema_id` in every run (`cdc.shape.schema_id`).
 A `RowEvent` is one change as readers see it, already parsed; `ChangeTransaction` in `sinks.assemble` groups them.
 """
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from cdc.errors import CORRUPT_LOG, LOG_TRUNCATED, CdcError
 from cdc.kafka import Reader
-from cdc.log import End, Start, parse
+from cdc.log import End, Start
+from cdc.logparse import parse
 from cdc.topics import log_topic
 
 _BLOCK = 20_000

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from cdc.avro_format import AvroFormat, refuse_alike
+from cdc.closing import Closing
 from cdc.copy import Copy, Stopped
 from cdc.decoded import Captured, Decoded, Lone, NewShapes, Statement, Transaction
 from cdc.envelope import Format
@@ -32,10 +32,7 @@ from cdc.kafka import Options, Producer, Reader
 from cdc.kafka_admin import Admin
 from cdc.log import Start, log_key
 from cdc.logtail import LogState, read_log
-from cdc.mysql.session import Server as MySqlServer
-from cdc.mysql.upstream import MySqlUpstream
 from cdc.position import Position
-from cdc.postgres.upstream import PostgresUpstream
 from cdc.provision import Provision, Wanted
 from cdc.publisher import Committed, PublishedRun, Publisher
 from cdc.registry import Registry, RegistryServer
@@ -46,6 +43,7 @@ from cdc.sections import Source as Settings
 from cdc.shapes import ShapeTopic
 from cdc.topics import log_topic, message_topic, row_topic, row_topics, shape_topic
 from cdc.upstream import Plan, Publication, Resumed, Upstream
+from cdc.upstreams import upstream_of
 
 _POLL_S = 0.1
 
@@ -105,7 +103,7 @@ class Source:
             keep_trying(attempt, stop, self._observer.retry, standing_by=() if self._no_wait else (SOURCE_HELD,))
 
 
-class Run:
+class Run(Closing):
     """One run. `begin` holds the source and ends with the checkpoint known; `stream` publishes until stopped."""
 
     def __init__(
@@ -121,7 +119,7 @@ class Run:
         self._observer, self._registry, self._reopen = observer, registry, reopen
         self._name, self._prefix = settings.name, settings.topic_prefix
         self._run = secrets.token_hex(8)
-        self._upstream: Upstream = upstream(settings, observer)
+        self._upstream: Upstream = upstream_of(settings, observer.waiting, observer.lacking)
         self._resources = ExitStack()
         self._shapes: dict[str, Table] = {}
         self._shape_topic = ShapeTopic(self._name, self._prefix)
@@ -132,12 +130,7 @@ class Run:
         }
         self._topic_ids: dict[str, str] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._resources.close()
 
     # -- the line of a start ------------------------------------------------------------------------------------
@@ -410,11 +403,3 @@ class Run:
                 self._upstream.foreign_messages,
             )
         )
-
-
-def upstream(settings: Settings, observer: Observer) -> Upstream:
-    """The database of a `[source.NAME]`, by its engine."""
-    server = settings.server()
-    if isinstance(server, MySqlServer):
-        return MySqlUpstream(settings, server, observer.waiting, observer.lacking)
-    return PostgresUpstream(settings, server, observer.waiting, observer.lacking)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from cdc.errors import CORRUPT_LOG, CdcError
 from cdc.kafka import Reader
-from cdc.log import End, Start, Validity, parse
+from cdc.log import End, Start, Validity
+from cdc.logparse import parse
 from cdc.position import Position, parse_position
 from cdc.topics import log_topic
 

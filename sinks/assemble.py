@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable
 
 from cdc.errors import CORRUPT_LOG, CdcError
 from cdc.event import RowEvent
-from cdc.log import End, Start, Validity, parse
+from cdc.log import End, Start, Validity
+from cdc.logparse import parse
 from cdc.topics import log_topic
 from sinks.continuity import Continuity
 from sinks.decode import Decoder

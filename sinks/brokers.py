@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from cdc.errors import TOPIC_COMPACTED, TOPIC_MISSING, TOPIC_PARTITIONS, TOPIC_REPLACED, CdcError
 from cdc.kafka import Reader
 from cdc.kafka_admin import Admin, Topic
-from cdc.log import Start, parse
+from cdc.log import Start
+from cdc.logparse import parse
 from cdc.topics import log_topic
 
 _BLOCK = 20_000

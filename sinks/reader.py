@@ -23,9 +23,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Self
 
+from cdc.closing import Closing
 from cdc.errors import (
     CORRUPT_EVENT,
     CORRUPT_LOG,
@@ -42,7 +41,8 @@ from cdc.errors import (
 from cdc.event import RowEvent, Table
 from cdc.kafka import Reader
 from cdc.kafka_admin import Admin
-from cdc.log import End, Span, Start, parse
+from cdc.log import End, Span, Start
+from cdc.logparse import parse
 from cdc.shape import SchemaRecord, holds_no_shape, parse_shape
 from cdc.topics import log_topic, shape_topic
 from sinks.assemble import Assembler
@@ -67,7 +67,7 @@ _VOIDED_BY_A_COPY = {
 _log = logging.getLogger(__name__)
 
 
-class TransactionReader:
+class TransactionReader(Closing):
     """See the module. Errors are final for a reader, but not for its progress: make a new one from there."""
 
     def __init__(
@@ -100,14 +100,6 @@ class TransactionReader:
         self._voided = 0
 
     # -- what a caller uses --
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __iter__(self) -> Iterator[ChangeTransaction]:
         """Every transaction, waiting for the next one for ever."""
         while True:

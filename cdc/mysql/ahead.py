@@ -19,11 +19,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from types import TracebackType
-from typing import Self
 
 from pymysql.connections import Connection
 
+from cdc.closing import Closing
 from cdc.event import Table
 from cdc.mysql.session import cut
 from cdc.rowevents import Row
@@ -31,7 +30,7 @@ from cdc.rowevents import Row
 Chunks = Callable[[Connection, Table], Generator[list[Row], None, None]]
 
 
-class ReadAhead:
+class ReadAhead(Closing):
     """Reads as soon as it is made. Its sessions belong to it until it is closed."""
 
     def __init__(self, chunks: Chunks, sessions: Sequence[Connection], tables: Sequence[Table]) -> None:
@@ -48,14 +47,6 @@ class ReadAhead:
             thread = threading.Thread(target=self._read, args=(session, own, held), name=f"copy {at}", daemon=True)
             self._threads.append(thread)
             thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def chunks(self, table: Table) -> Iterator[list[Row]]:
         """Of the table whose turn it is; nothing for an empty one."""

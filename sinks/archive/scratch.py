@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import duckdb
 import duckdb_extension_httpfs
 import pyarrow as pa
 
+from cdc.closing import Closing
 from cdc.errors import SCRATCH_UNENCRYPTED, CdcError
 
 _PREFIX, _LOCK = "cdc-restore-", "lock"
@@ -32,7 +33,7 @@ BATCH_BYTES = 16 << 20
 _STEP_ROWS = 2048
 
 
-class Scratch:
+class Scratch(Closing):
     """One restore's working memory."""
 
     def __init__(self, directory: Path | None = None, memory: str = MEMORY) -> None:
@@ -92,14 +93,6 @@ class Scratch:
         self._connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _clear(directory: Path) -> None:

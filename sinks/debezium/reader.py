@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
+from cdc.closing import Closing
 from cdc.errors import DEBEZIUM_GONE, PROGRESS_UNKNOWN, TOPIC_PARTITIONS, CdcError
 from cdc.event import Table
 from cdc.kafka import Reader, Record
@@ -37,7 +36,7 @@ _LOST_S = 60.0
 """Rows are sent before their END: one that does not come so long after it has to be told of."""
 
 
-class DebeziumReader:
+class DebeziumReader(Closing):
     """See the module. Errors are final for a reader, but not for its progress: make a new one from there."""
 
     def __init__(
@@ -65,13 +64,6 @@ class DebeziumReader:
         self._awaited_since = 0.0
 
     # -- what a caller uses --
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self._kafka.close()

@@ -16,16 +16,17 @@ from __future__ import annotations
 
 import secrets
 from contextlib import AbstractContextManager, suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pymysql
 
-from cdc.errors import PROGRESS_TAKEN, PROGRESS_UNKNOWN, CdcError
+from cdc.closing import Closing
+from cdc.errors import CdcError
 from cdc.mysql.catalog import sink_lock_name
 from cdc.mysql.dialect import Setting
 from cdc.mysql.held import HeldName
 from cdc.mysql.session import Server, close, dialect_in, number_of, transaction
+from sinks.progress import at, refuse_other, taken
 from sinks.transaction import Progress
 
 PROGRESS_TABLES = (
@@ -80,7 +81,7 @@ _SETTINGS: dict[str, Setting] = {
 }
 
 
-class Hold:
+class Hold(Closing):
     """A connection to the target and, once `try_lock` has it, the right to write as this sink."""
 
     def __init__(self, server: Server, pipeline: str, source: str) -> None:
@@ -151,23 +152,13 @@ class Hold:
                 source, epoch, txn_seq, run, position, log_offset, commit_ts_us = self._one(_TAKEN, [self.pipeline])
         if log_offset is not None:
             self.progress = Progress(epoch, txn_seq, run, position, log_offset, commit_ts_us)
-        if source != self.source:
-            raise CdcError(
-                PROGRESS_UNKNOWN,
-                source=self.source,
-                sink=self.pipeline,
-                epoch=epoch,
-                txn_seq=txn_seq,
-                run=run,
-                offset=log_offset,
-                problem=f"its progress is of source {source}, not of {self.source}",
-            )
+        refuse_other(self.pipeline, self.source, source, self.progress)
         return self.progress
 
     def move(self, to: Progress) -> None:
         """The guard: the first statement of an apply, in its transaction."""
         self._name.refuse_lost()
-        where = [self.pipeline, self._writer, *self._at()]
+        where = [self.pipeline, self._writer, *at(self.progress)]
         moved = [to.epoch, to.txn_seq, to.run, to.position, to.log_offset, to.commit_ts_us]
         if self._run(_MOVE, [*moved, *where]) != 1:
             raise self._taken()
@@ -175,24 +166,11 @@ class Hold:
     def check(self) -> None:
         """The guard of what commits by itself: nobody moved the row, and the name is ours."""
         self._name.refuse_lost()
-        if self._one(_READ, [self.pipeline]) != (*self._at(), self._writer):
+        if self._one(_READ, [self.pipeline]) != (*at(self.progress), self._writer):
             raise self._taken()
 
     def _taken(self) -> CdcError:
-        found = self._one(_READ, [self.pipeline]) or ("none", "none", "nobody")
-        epoch, txn_seq = self._at()
-        return CdcError(
-            PROGRESS_TAKEN,
-            source=self.source,
-            sink=self.pipeline,
-            epoch=found[0],
-            txn_seq=found[1],
-            writer=found[2],
-            expected=f"(epoch {epoch}, txn {txn_seq}) as {self._writer}",
-        )
-
-    def _at(self) -> tuple[int, int]:
-        return (self.progress.epoch, self.progress.txn_seq) if self.progress else (0, 0)
+        return taken(self.pipeline, self.source, self._one(_READ, [self.pipeline]), self.progress, self._writer)
 
     def _run(self, statement: str, parameters: Any = None) -> int:
         with self.connection.cursor() as cursor:
@@ -207,11 +185,3 @@ class Hold:
     def close(self) -> None:
         close(self.connection)
         self._name.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

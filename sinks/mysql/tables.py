@@ -24,6 +24,7 @@ from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk, End
 from cdc.mysql.names import quoted
 from sinks.across import TargetColumn, UnfitError, target_columns
+from sinks.forms import Form, difference, form
 from sinks.mysql.existing import columns_of, exists, has_primary_key, misfits, triggers_on
 from sinks.mysql.known import Intent, Known, keep, load, places
 from sinks.mysql.names import Place, at, database_of, listed, name_of, place_of
@@ -65,8 +66,8 @@ class Tables:
             raise self._unsupported(table.full_name, end, "no base copy has brought it")
         if known.schema_id != schema_id:
             before = self._shape_of(known.schema_id)
-            if _form(before) != _form(table):
-                raise self._unsupported(table.full_name, end, _difference(before, table))
+            if form(before, _column_form) != form(table, _column_form):
+                raise self._unsupported(table.full_name, end, difference(before, table, _column_form))
             self._save(table, schema_id, known.state, known.copy_id, known.intent)
         return known.state == _READY
 
@@ -110,7 +111,7 @@ class Tables:
         if known is None or change.old is None or change.new is None:
             raise self._unsupported(change.table, end, "no base copy has brought it")
         before = self._shape_of(known.schema_id)
-        if _form(before) != _form(self._shape_of(change.old)):
+        if form(before, _column_form) != form(self._shape_of(change.old), _column_form):
             raise self._unsupported(change.table, end, "it is not in the form that the change starts from")
         return before
 
@@ -150,8 +151,8 @@ class Tables:
         for change in changes:
             after, last = self._shape_of(change.new or ""), shapes[-1]
             kept = {column.attnum for column in last.columns} & {column.attnum for column in after.columns}
-            if _form(last, kept) != _form(after, kept):
-                raise self._unsupported(change.table, end, _difference(last, after))
+            if form(last, _column_form, kept) != form(after, _column_form, kept):
+                raise self._unsupported(change.table, end, difference(last, after, _column_form))
             shapes.append(after)
         self._refuse_types(shapes)
         to = changes[-1].new or ""
@@ -354,24 +355,5 @@ def defined(column: Column, target: TargetColumn) -> str:
     return f"{quoted(column.name)} {target.type_sql} {'NOT NULL' if column.not_null else 'NULL'}"
 
 
-_Form = tuple[object, ...]
-
-
-def _column_form(column: Column) -> _Form:
+def _column_form(column: Column) -> Form:
     return column.type_expression, column.not_null, column.enum_values, column.charset, column.collation
-
-
-def _form(table: Table, attnums: set[int] | None = None) -> _Form:
-    """What must be equal for two shapes to hold the same rows; of these columns only, if they are given."""
-    columns = tuple(
-        (c.attnum, c.name, *_column_form(c)) for c in table.columns if attnums is None or c.attnum in attnums
-    )
-    return table.key, columns
-
-
-def _difference(before: Table, after: Table) -> str:
-    old, new = ({c.name: _column_form(c) for c in t.columns} for t in (before, after))
-    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    if names:
-        return f"columns {', '.join(names)}"
-    return "its key" if before.key != after.key else "its columns were made anew"

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import secrets
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from cdc.errors import PROGRESS_TAKEN, PROGRESS_UNKNOWN, CdcError
+from cdc.closing import Closing
 from cdc.postgres.session import Server
+from sinks.progress import at, refuse_other, taken
 from sinks.transaction import Progress
 
 PROGRESS_TABLES = """
@@ -68,7 +68,7 @@ _SETTINGS = {
 }
 
 
-class Hold:
+class Hold(Closing):
     """A connection to the target and, once `try_lock` has it, the right to write as this sink."""
 
     def __init__(self, server: Server, pipeline: str, source: str) -> None:
@@ -107,38 +107,16 @@ class Hold:
             source, epoch, txn_seq, run, position, log_offset, commit_ts_us = self._one(_TAKE, facts)
         if log_offset is not None:
             self.progress = Progress(epoch, txn_seq, run, position, log_offset, commit_ts_us)
-        if source != self.source:
-            raise CdcError(
-                PROGRESS_UNKNOWN,
-                source=self.source,
-                sink=self.pipeline,
-                epoch=epoch,
-                txn_seq=txn_seq,
-                run=run,
-                offset=log_offset,
-                problem=f"its progress is of source {source}, not of {self.source}",
-            )
+        refuse_other(self.pipeline, self.source, source, self.progress)
         return self.progress
 
     def move(self, to: Progress) -> None:
         """The guard: the first statement of an apply, in its transaction."""
-        epoch, txn_seq = self._at()
-        where = [self.pipeline, self._writer, epoch, txn_seq]
+        where = [self.pipeline, self._writer, *at(self.progress)]
         moved = [to.epoch, to.txn_seq, to.run, to.position, to.log_offset, to.commit_ts_us]
         if self.connection.execute(_MOVE, [*moved, *where]).rowcount != 1:
-            found = self.connection.execute(_READ, [self.pipeline]).fetchone() or ("none", "none", "nobody")
-            raise CdcError(
-                PROGRESS_TAKEN,
-                source=self.source,
-                sink=self.pipeline,
-                epoch=found[0],
-                txn_seq=found[1],
-                writer=found[2],
-                expected=f"(epoch {epoch}, txn {txn_seq}) as {self._writer}",
-            )
-
-    def _at(self) -> tuple[int, int]:
-        return (self.progress.epoch, self.progress.txn_seq) if self.progress else (0, 0)
+            found = self.connection.execute(_READ, [self.pipeline]).fetchone() or ()
+            raise taken(self.pipeline, self.source, found, self.progress, self._writer)
 
     def _one(self, statement: str, parameters: list[str] | dict[str, str]) -> tuple[Any, ...]:
         row = self.connection.execute(statement, parameters).fetchone()
@@ -147,11 +125,3 @@ class Hold:
 
     def close(self) -> None:
         self.connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -21,6 +21,7 @@ from cdc.errors import SCHEMA_CHANGE_UNSUPPORTED, TARGET_MISMATCH, TARGET_NOT_EM
 from cdc.event import Column, Table
 from cdc.log import Change, Chunk, End
 from sinks.across import UnfitError, on_target, problems, target_columns
+from sinks.forms import Form, difference, form
 from sinks.postgres.existing import find, lacks_labels, misfits
 from sinks.postgres.statements import name_of
 from sinks.target import ExistingRows
@@ -78,8 +79,8 @@ class Tables:
             raise self._unsupported(table.full_name, end, "no base copy has brought it")
         if known.schema_id != schema_id:
             before, table = self._shape_of(known.schema_id), on_target(table, "postgresql")
-            if _form(before) != _form(table):
-                raise self._unsupported(table.full_name, end, _difference(before, table))
+            if form(before, _column_form) != form(table, _column_form):
+                raise self._unsupported(table.full_name, end, difference(before, table, _column_form))
             self._save(table, schema_id, known.state, known.copy_id)
         return known.state == _READY
 
@@ -239,13 +240,13 @@ class Tables:
         if known is None or change.old is None or change.new is None:
             raise self._unsupported(change.table, end, "no base copy has brought it")
         before, after = self._shape_of(known.schema_id), self._shape_of(change.new)
-        if _form(before) != _form(self._shape_of(change.old)):
+        if form(before, _column_form) != form(self._shape_of(change.old), _column_form):
             raise self._unsupported(change.table, end, "it is not in the form that the change starts from")
         kept = {column.attnum for column in before.columns} & {column.attnum for column in after.columns}
         added = [column for column in after.columns if column.attnum not in kept]
         dropped = [column for column in before.columns if column.attnum not in kept]
-        if _form(before, kept) != _form(after, kept):
-            raise self._unsupported(change.table, end, _difference(before, after))
+        if form(before, _column_form, kept) != form(after, _column_form, kept):
+            raise self._unsupported(change.table, end, difference(before, after, _column_form))
         self._refuse(problems(after, "postgresql"))
         target = name_of(after)
         for column in dropped:
@@ -289,24 +290,5 @@ class Tables:
         )
 
 
-_Form = tuple[object, ...]
-
-
-def _column_form(column: Column) -> _Form:
+def _column_form(column: Column) -> Form:
     return column.type_expression, column.not_null, column.enum_values
-
-
-def _form(table: Table, attnums: set[int] | None = None) -> _Form:
-    """What must be equal for two shapes to hold the same rows; of these columns only, if they are given."""
-    columns = tuple(
-        (c.attnum, c.name, *_column_form(c)) for c in table.columns if attnums is None or c.attnum in attnums
-    )
-    return table.key, columns
-
-
-def _difference(before: Table, after: Table) -> str:
-    old, new = ({c.name: _column_form(c) for c in t.columns} for t in (before, after))
-    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    if names:
-        return f"columns {', '.join(names)}"
-    return "its key" if before.key != after.key else "its columns were made anew"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from cdc.errors import CdcError
 from cdc.kafka import Reader
-from cdc.log import End, parse
+from cdc.log import End
+from cdc.logparse import parse
 from cdc.topics import log_topic
 from tests.bench import topics
 from tests.bench.__main__ import conclude, new_results, say

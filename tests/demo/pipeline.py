@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdc.kafka import Reader
-from cdc.log import End, Validity, parse
+from cdc.log import End, Validity
+from cdc.logparse import parse
 from cdc.topics import log_topic
 from tests.demo import billing, shop
 from tests.demo.screen import CDC, console, run_cdc, run_setup, say, show, wait_until

@@ -17,7 +17,8 @@ from typing import Any
 from cdc.errors import CdcError
 from cdc.kafka import Producer, Reader
 from cdc.kafka_admin import Admin
-from cdc.log import End, Start, Validity, parse
+from cdc.log import End, Start, Validity
+from cdc.logparse import parse
 from cdc.position import Lsn, PgPosition, Position, parse_position
 from cdc.secret import new_key, parse_key
 from cdc.topics import log_topic

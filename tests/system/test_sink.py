@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pymysql
@@ -153,6 +154,10 @@ def settled(database: AnyDatabase, rows: int) -> None:
     wait_until(lambda: count(database) == (rows, rows), f"{rows} rows in both tables")
 
 
+def _more_than(database: AnyDatabase, rows: int) -> bool:
+    return count(database) > (rows, rows)
+
+
 def end_sessions(database: AnyDatabase) -> None:
     """Those of the sink."""
     if isinstance(database, Database):
@@ -231,7 +236,7 @@ def test_sessions_that_the_target_ends_are_opened_again(
     sink = run(batch_events=5)
     for first in range(0, 200, 40):
         shop.transfers(first, 40)
-        wait_until(lambda begun=first: count(target) > (begun, begun), "the sink is at work in its sessions")
+        wait_until(partial(_more_than, target, first), "the sink is at work in its sessions")
         end_sessions(target)
     settled(target, 200)
     assert sink.alive

@@ -5,20 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc.log import (
-    Change,
-    Chunk,
-    End,
-    Gap,
-    Identity,
-    Opened,
-    OrdinaryEnds,
-    Span,
-    Start,
-    Validity,
-    log_key,
-    parse,
-)
+from cdc.log import Change, Chunk, End, Gap, Identity, Opened, OrdinaryEnds, Span, Start, Validity, log_key
+from cdc.logparse import parse
 
 IDENTITY = Identity("postgresql", "7123456789", 1, "shop", "cdc_shop")
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import sinks.assemble
 from cdc.errors import CORRUPT_EVENT, CORRUPT_LOG, EPOCH_GAP, EVENTS_LOST, LOG_GAP, CdcError, Code
 from cdc.event import RowEvent
-from cdc.log import End, Gap, Identity, Opened, Span, parse
+from cdc.log import End, Gap, Identity, Opened, Span
+from cdc.logparse import parse
 from cdc.topics import log_topic
 from sinks.assemble import Assembler
 from sinks.transaction import ChangeTransaction, Progress

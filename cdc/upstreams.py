@@ -1,0 +1,19 @@
+"""Which upstream a source has: the one place of a source that knows the engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cdc.mysql.session import Server as MySqlServer
+from cdc.mysql.upstream import MySqlUpstream
+from cdc.postgres.upstream import PostgresUpstream
+from cdc.sections import Source
+from cdc.upstream import Upstream
+
+
+def upstream_of(source: Source, waiting: Callable[[str], None], lacking: Callable[[str], None]) -> Upstream:
+    """The database of a `[source.NAME]`. `waiting` and `lacking` tell what a source's observer is told."""
+    server = source.server()
+    if isinstance(server, MySqlServer):
+        return MySqlUpstream(source, server, waiting, lacking)
+    return PostgresUpstream(source, server, waiting, lacking)
