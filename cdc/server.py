@@ -21,6 +21,7 @@ from cdc.errors import (
     TARGET_UNREACHABLE,
     CdcError,
 )
+from cdc.excerpt import WORDS, excerpt
 
 
 class Side(Enum):
@@ -53,9 +54,9 @@ class Endpoint:
         return f"cdc {self.side.value} {self.name} {self.purpose}".rstrip()
 
     def hidden(self, text: str) -> str:
-        """On one line, without our password."""
+        """On one line, not longer than anybody reads, without our password."""
         text = " ".join(text.split())
-        return text.replace(self.password, "***") if self.password else text
+        return excerpt(text.replace(self.password, "***") if self.password else text, WORDS)
 
     def login_refused(self, user: str, problem: str) -> CdcError:
         if self.side is Side.SOURCE:

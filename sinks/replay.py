@@ -15,6 +15,7 @@ import orjson
 
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, CdcError, Code
 from cdc.event import RowEvent, Table
+from cdc.excerpt import WORDS, excerpt
 from sinks.across import UnfitError
 from sinks.fold import Key, Values, carried, key_of, new_key
 
@@ -57,7 +58,7 @@ class Replay:
         try:
             found = self._apply(event, table, exact=exact)
         except (RefusedRow, UnfitError) as error:
-            raise self._stop(APPLY_FAILED, event, table, txn_seq, problem=str(error)) from None
+            raise self._stop(APPLY_FAILED, event, table, txn_seq, problem=excerpt(str(error), WORDS)) from None
         except (KeyError, TypeError, ValueError) as error:
             problem = f"the event does not have the table's form: {error!r}"
             raise self._stop(APPLY_FAILED, event, table, txn_seq, problem=problem) from None
@@ -101,5 +102,6 @@ class Replay:
 def _named(event: RowEvent, table: Table) -> str:
     """The row's key as JSON, for a message; the whole row where there is no key."""
     image = event.moved_from or event.before or event.after or {}
-    named = {name: image.get(name) for name in table.key} if table.key else dict(image)
-    return orjson.dumps(named).decode()
+    named = {name: image.get(name) for name in table.key} if table.key else image
+    shown = {name: excerpt(value) if isinstance(value, str) else value for name, value in named.items()}
+    return excerpt(orjson.dumps(shown).decode(), WORDS)

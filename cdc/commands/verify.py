@@ -8,6 +8,7 @@ from contextlib import closing
 from cdc.commands.terminal import say, say_json
 from cdc.errors import PUBLICATION_MISSING, TOPIC_MISSING, CdcError
 from cdc.event import Table
+from cdc.excerpt import excerpt
 from cdc.kafka import Reader
 from cdc.logtail import read_log
 from cdc.mysql.catalog import Catalog as MySqlCatalog
@@ -70,7 +71,7 @@ def show(verdict: Verdict, lacking: Sequence[str]) -> None:
         if table.equal:
             say(f"equal      {table.table}  {table.source_rows:,} rows")
         else:
-            keys = f"; such as {', '.join(table.keys)}" if table.keys else ""
+            keys = f"; such as {', '.join(map(excerpt, table.keys))}" if table.keys else ""
             rows = f"source {table.source_rows:,} rows, replica {table.target_rows:,}"
             say(f"different  {table.table}  {rows}{keys}", "red")
     place = f"at {verdict.position} (transaction {verdict.txn_seq})"

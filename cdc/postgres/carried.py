@@ -35,6 +35,7 @@ from cdc.connect import (
 )
 from cdc.envelope import Carried, Native, as_it_is
 from cdc.event import UNAVAILABLE, Column, Types
+from cdc.excerpt import excerpt
 from cdc.postgres import values
 from cdc.postgres.values import ToText, UnrepresentableError, split_array
 from cdc.types import Form, element, is_array
@@ -164,7 +165,6 @@ def _debezium_native(column: Column, name: str) -> Native | None:
 
 
 _DIGITS = 4_000
-_LINE = 60
 _DATE = re.compile(rb"(\d{4,})-(\d\d)-(\d\d)( BC)?")
 _TIME = re.compile(rb"(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
 _DAY_US = 86_400_000_000
@@ -255,8 +255,7 @@ def _whole(digits: bytes) -> int:
 
 
 def _shown(text: bytes) -> str:
-    """In an error: no more than a line of it."""
-    return text.decode() if len(text) <= _LINE else f"{text[:_LINE].decode(errors='replace')}… ({len(text)} bytes)"
+    return excerpt(text.decode())
 
 
 # -- in place of a value ----------------------------------------------------------------------------------------
