@@ -359,6 +359,7 @@ def test_an_event_that_cannot_be_read_stops(topics: Topics, run: Run, garbage: b
     topics.records[span.topic, 0][0] = (None, garbage)
     run.end([span], position="1:0/1")
     assert stopped(topics)[1] is CORRUPT_EVENT
+    assert "the registry is not the one that gave its ids" in CORRUPT_EVENT.hint
 
 
 def test_a_part_of_a_split_event_is_not_taken_for_a_whole(topics: Topics, run: Run) -> None:
