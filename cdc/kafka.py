@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -106,6 +106,7 @@ class Record(Protocol):
     def offset(self) -> int: ...
     def key(self) -> bytes | None: ...
     def value(self) -> bytes | None: ...
+    def headers(self) -> Sequence[tuple[str, bytes | str | None]] | None: ...
     def timestamp(self) -> tuple[int, int]:
         """What kind it is, and milliseconds since 1970."""
         ...

@@ -29,6 +29,7 @@ from sinks.ranges import Partition
 from sinks.transaction import ChangeTransaction, Progress
 
 BUDGET_BYTES = 32 << 20
+_OLD_KEY = "__debezium.oldkey"
 _POLL_RECORDS = 2_000
 _LOOK_EVERY_S = 2.0
 """How often topics are looked for that were not there."""
@@ -217,4 +218,5 @@ class DebeziumReader(Closing):
 
 def _incoming(record: Record) -> Incoming:
     _, sent_ms = record.timestamp()
-    return Incoming(record.offset(), record.key(), record.value(), sent_ms)
+    moved = any(name == _OLD_KEY for name, _ in record.headers() or ())
+    return Incoming(record.offset(), record.key(), record.value(), sent_ms, moved)

@@ -30,14 +30,18 @@ class Incoming:
     key: bytes | None
     value: bytes | None
     sent_ms: int
+    moved: bool = False
+    """Its headers say that it is a row under another key."""
 
 
 @dataclass(slots=True)
 class Row:
     """One change. `transaction` is "" outside of any, `columns` are all that the record describes, with their types.
 
-    `unchanged` are those of `after` whose value was not sent. `sent_ms` is when the connector sent the record, `place`
-    where the change stands in the database's log. `done` once it is applied, or known to have been.
+    `unchanged` are those of `after` that hold what stands for a value that was not sent: in an update, and in an insert
+    that is a row under another key (`moved`: its headers say so); in any other insert it is the value itself.
+    `sent_ms` is when the connector sent the record, `place` where the change stands in the database's log. `done` once
+    it is applied, or known to have been.
     """
 
     offset: int
@@ -51,6 +55,7 @@ class Row:
     after: Texts | None
     columns: Mapping[str, str]
     unchanged: tuple[str, ...]
+    moved: bool
     bytes: int
     done: bool = False
 
@@ -94,10 +99,10 @@ class Rows:
         unchanged: tuple[str, ...] = ()
         if after is not None and source["connector"] == _POSTGRES and op in _MAY_LACK:
             unchanged = tuple(name for name, sent in after.items() if sent is not None and is_unavailable(sent))
-        texts = None if after is None else _texts(after, image, unchanged)
+        texts = None if after is None else _texts(after, image, unchanged if op == "u" else ())
         return Row(
             record.offset, record.sent_ms, _log_place(source), transaction, order, table, op, found or {}, texts,
-            image.types, unchanged, len(value),
+            image.types, unchanged, record.moved, len(value),
         )  # fmt: skip
 
     def _image(self, value: bytes, connector: str, table: str) -> _Image:

@@ -61,12 +61,12 @@ class Shapes:
         if row.op == "d":
             return RowEvent(row.table, "d", ordinal, schema_id, row.key, None, moved_to=other.key if other else None)
         sent = row.after or {}
-        lacking = tuple(c.name for c in table.columns if c.name not in sent) if row.op == "u" or other else ()
-        after = {column.name: sent.get(column.name) for column in table.columns}
+        unchanged: tuple[str, ...] = ()
+        if row.op == "u" or other or row.moved:
+            unchanged = (*row.unchanged, *(c.name for c in table.columns if c.name not in sent))
+        after = {c.name: None if c.name in unchanged else sent.get(c.name) for c in table.columns}
         moved_from = other.key if other else None
-        return RowEvent(
-            row.table, row.op, ordinal, schema_id, None, after, (*row.unchanged, *lacking), moved_from=moved_from
-        )
+        return RowEvent(row.table, row.op, ordinal, schema_id, None, after, unchanged, moved_from=moved_from)
 
     def _first(self, row: Row) -> Table:
         schema, _, name = row.table.partition(".")

@@ -181,6 +181,27 @@ def test_a_row_under_another_key_keeps_what_was_not_sent() -> None:
     assert (deleted.moved_to, inserted.moved_from) == (None, None)
 
 
+def test_an_insert_that_moves_no_key_is_taken_at_its_word() -> None:
+    feeder, text = Feeder(), "__debezium_unavailable_value"
+    feeder.rows(row("r", 9, v=text), row("c", 1, "1:1", v=text), row("u", 2, "1:1", 2, v=text))
+    feeder.log(end("1:9", t=2))
+    copied, transaction = feeder.all()
+    inserted, updated = transaction.events
+    for event in (copied.events[0], inserted):
+        assert (event.after and event.after["v"], event.unchanged) == (text, ())
+    assert (updated.after and updated.after["v"], updated.unchanged) == (None, ("v",))
+
+
+def test_an_insert_whose_header_tells_of_another_key_is_not() -> None:
+    feeder = Feeder()
+    key, value = row("c", 2, "1:1", v="__debezium_unavailable_value")
+    feeder.assembler.row(T, Incoming(0, key, value, 1, moved=True))
+    feeder.log(end("1:9", t=1))
+    (transaction,) = feeder.all()
+    (moved,) = transaction.events
+    assert (moved.after and moved.after["v"], moved.unchanged) == (None, ("v",))
+
+
 def test_messages_are_not_counted_and_other_connectors_rows_are_not_ours() -> None:
     feeder = Feeder()
     key, value = row("c", 1, "1:1")
