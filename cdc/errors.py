@@ -106,8 +106,8 @@ CORRUPT_EVENT = _code(
     "CORRUPT_EVENT",
     Kind.STOP,
     "the event at {topic}[{partition}] offset {offset} cannot be read: {problem}",
-    "something else writes to this topic, or a newer version did: keep other producers away by an ACL, or upgrade; where "
-    "the record is Avro, perhaps the registry is not the one that gave its ids: see url in [registry]",
+    "something else writes to this topic, or a newer version did: keep other producers away by an ACL, or upgrade; "
+    "where the record is Avro, perhaps the registry is not the one that gave its ids: see url in [registry]",
 )
 
 # -- source: start ----------------------------------------------------------------------------------------------

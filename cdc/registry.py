@@ -81,12 +81,12 @@ class Registry:
     def _post(self, subject: str, at: str, text: bytes) -> Any:
         return self._call("POST", f"/subjects/{at}/versions", {"schema": text.decode()}, f"a schema of {subject}")
 
-    def probe(self) -> int:
-        """Whether it answers, by Confluent's API, to us: how many subjects it has."""
+    def subjects(self) -> list[str]:
+        """All that it has; asked for also to see whether it answers, by Confluent's API, to us."""
         subjects = self._call("GET", "/subjects", None, "the list of subjects")
         if not isinstance(subjects, list):
             raise self._refused("the list of subjects", "the answer is none: it may not speak Confluent's API there")
-        return len(subjects)
+        return sorted(map(str, subjects))
 
     def _free_of_rules(self, subject: str, at: str) -> bool:
         """Whether the registry took it: some have no rules for a subject before its first schema."""

@@ -14,10 +14,12 @@ import cdc.postgres.teardown
 from cdc.commands.sections import Unit, databases, same_server, url_of
 from cdc.commands.terminal import say
 from cdc.config import Config
+from cdc.connect import avro_full_name
 from cdc.engine import Server, engine_of, server_of
 from cdc.errors import ARGUMENT_INVALID, CdcError
 from cdc.kafka_admin import Admin
 from cdc.mysql.session import Server as MySqlServer
+from cdc.registry import Registry
 from cdc.server import Side
 from cdc.setup import Plan, Shared
 
@@ -162,5 +164,18 @@ def _say_what_is_left(config: Config, unit: Unit) -> None:
     except CdcError as error:
         say(f"-- left: topics {prefix} and {prefix}.* (Kafka could not be asked: {error.text})")
     if config.source(name).format == "avro":
-        say("-- left: the schemas of these topics in the registry; whoever reads the records needs them")
+        say(f"-- left: in the registry {_subjects(config, prefix)}; whoever reads the records needs their schemas")
     say("-- left: replicas and their progress (cdc teardown SINK)")
+
+
+def _subjects(config: Config, prefix: str) -> str:
+    """By any of the strategies their names begin with the prefix, as Avro has it or as it is."""
+    try:
+        server = config.registry_server()
+        assert server is not None, "the configuration refuses Avro without it"
+        with closing(Registry(server)) as registry:
+            beginnings = (f"{prefix}.", f"{avro_full_name(prefix)}.")
+            found = [subject for subject in registry.subjects() if subject.startswith(beginnings)]
+    except CdcError as error:
+        return f"subjects {prefix}.* (it could not be asked: {error.text})"
+    return f"subjects {', '.join(found)}" if found else "no subjects"

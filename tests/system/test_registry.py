@@ -58,8 +58,9 @@ def values(kafka: Kafka, topic: str) -> list[bytes]:
 
 
 def test_what_is_registered_is_what_is_written(
-    tmp_path: Path, database: Database, target_database: Database, kafka: Kafka, registry: Registry
-) -> None:
+    tmp_path: Path, database: Database, target_database: Database, kafka: Kafka, registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     database.execute('CREATE TABLE public.orders (id int PRIMARY KEY, "paid at" timestamptz, total numeric(10,2))')
     database.execute("INSERT INTO public.orders VALUES (1, '2024-02-29 12:00+00', 9.50)")
     pipeline = avro(tmp_path, database, target_database, kafka, registry.url)
@@ -75,6 +76,9 @@ def test_what_is_registered_is_what_is_written(
         database.execute("ALTER TABLE public.orders ADD COLUMN total bool NOT NULL DEFAULT true")
         database.execute("INSERT INTO public.orders VALUES (2, NULL, false)")
         wait_until(lambda: len(values(kafka, topic)) == 2, "the second row")
+    monkeypatch.setenv("PGPASSWORD", database.server.password)
+    left = pipeline.command("teardown", database.name, "--dry-run", "--admin-url", database.server.url(database.name))
+    assert f"left: in the registry subjects {topic}-key, {topic}-value;" in left.stdout, left.stderr
     read = []
     for data in values(kafka, topic):
         schema = client.schema(int.from_bytes(data[1:5], "big"))
