@@ -18,7 +18,7 @@ from functools import partial
 
 from cdc.errors import KAFKA_STALLED, SUPERSEDED, TOPIC_MISSING, CdcError
 from cdc.failpoint import failpoint
-from cdc.kafka import KafkaError, KafkaException, Producer, Record
+from cdc.kafka import KafkaError, KafkaException, OnDelivery, Producer, Record
 from cdc.log import Change, Chunk, End, OrdinaryEnds, Span, log_key
 from cdc.position import Position
 from cdc.topics import log_topic, partition_of
@@ -168,7 +168,7 @@ class Publisher:
         value: bytes | None,
         key: bytes | None,
         partition: int,
-        on_delivery: Callable[[KafkaError | None, Record], None],
+        on_delivery: OnDelivery,
         headers: list[tuple[str, bytes]] | None,
     ) -> None:
         """The producer's queue is full: wait for room. Anything else ends the run."""
@@ -252,7 +252,7 @@ class Publisher:
         error: Exception,
         value: bytes,
         key: bytes,
-        acknowledged: Callable[[KafkaError | None, Record], None],
+        acknowledged: OnDelivery,
     ) -> None:
         """As `_retry`, but without writing further ENDs meanwhile: their order is the log."""
         while True:
