@@ -1,6 +1,7 @@
-"""Readers of what the source publishes. `TransactionReader` is public: write your own consumers on it."""
+"""Readers of what the source publishes. These names are public: write your own consumers on them."""
 
+from cdc.registry import Registry, RegistryServer
 from sinks.reader import TransactionReader
 from sinks.transaction import ChangeTransaction, Progress
 
-__all__ = ["ChangeTransaction", "Progress", "TransactionReader"]
+__all__ = ["ChangeTransaction", "Progress", "Registry", "RegistryServer", "TransactionReader"]

@@ -7,8 +7,8 @@
             saved = reader.progress     # keep it in the same place, and the same commit, as your result
 
 In: librdkafka properties, the source's topic prefix, the `Progress` of an earlier reader (None: from the beginning, or
-with `latest_copy` from the last base copy, which is all that a replica needs); for events in Avro, what gives a schema
-by its id in the registry.
+with `latest_copy` from the last base copy, which is all that a replica needs); for events in Avro `schema_of`, which
+gives a schema by its id: `sinks.Registry(…).schema`.
 Out: `ChangeTransaction`s; `progress` behind the last one, moved by heartbeats in between; shapes by their id.
 Refuses: a progress that the log does not hold (PROGRESS_UNKNOWN), records that are gone (LOG_LOST, EVENTS_LOST), topics
 deleted, made anew or compacted (TOPIC_…), holes in the log. A copy that begins further on makes all of this
