@@ -6,12 +6,13 @@ A stage that cannot be asked is shown with its problem; a host that lacks anothe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -39,6 +40,8 @@ from cdc.topics import log_topic
 
 _EVERY_S = 2.0
 AskArchive = Callable[[Config, str], ArchiveFacts | None]
+_NOTHING = "–"
+_ANY_WIDTH = 10_000
 _UNITS = (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10))
 
 
@@ -151,8 +154,44 @@ def render(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def _sources(sources: tuple[SourceStatus, ...]) -> Table:
-    table = _table("source", "state", "position", "txn", "lag", "log kept", "until limit")
+class _Stages:
+    """A row for each stage; where the terminal is too narrow for that, its facts behind each other, none cut in two."""
+
+    def __init__(self, *columns: str) -> None:
+        self._columns = columns
+        self._rows: list[tuple[str, ...]] = []
+
+    def add_row(self, *facts: str) -> None:
+        self._rows.append(facts)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in self._columns:
+            table.add_column(column, no_wrap=True)
+        for row in self._rows:
+            table.add_row(*row)
+        if Measurement.get(console, options.update(max_width=_ANY_WIDTH), table).maximum <= options.max_width:
+            yield table
+        else:
+            for name, state, *facts in self._rows:
+                told = "\n".join(self._lines(f"{self._columns[0]} {name}: {state}", facts, options.max_width))
+                yield Text.assemble((self._columns[0], "bold"), told.removeprefix(self._columns[0]))
+
+    def _lines(self, line: str, facts: Sequence[str], width: int) -> Iterator[str]:
+        for column, fact in zip(self._columns[2:], facts, strict=True):
+            told = f"{column} {fact}"
+            if fact == _NOTHING:
+                continue
+            if len(line) + len(told) + 3 > width:
+                yield f"{line},"
+                line = f"  {told}"
+            else:
+                line += f", {told}"
+        yield line
+
+
+def _sources(sources: tuple[SourceStatus, ...]) -> _Stages:
+    table = _Stages("source", "state", "position", "txn", "lag", "log kept", "until limit")
     for s in sources:
         state = f"{s.state} {s.copying}" if s.copying and s.state == "copying" else s.state
         kept, limit = _log_kept(s)
@@ -160,23 +199,25 @@ def _sources(sources: tuple[SourceStatus, ...]) -> Table:
     return table
 
 
-def _sinks(sinks: tuple[SinkStatus, ...]) -> Table:
-    table = _table("sink", "state", "position", "txn", "behind", "lag", "known divergence")
+def _sinks(sinks: tuple[SinkStatus, ...]) -> _Stages:
+    table = _Stages("sink", "state", "position", "txn", "behind", "lag", "known divergence")
     for s in sinks:
         state = f"{s.state} {', '.join(s.copying)}" if s.copying else s.state
-        behind = "–" if s.lag_transactions is None else f"{s.lag_transactions:,} txn"
-        divergence = "–" if s.position is None else str(s.known_divergence)
+        behind = _NOTHING if s.lag_transactions is None else f"{s.lag_transactions:,} txn"
+        divergence = _NOTHING if s.position is None else str(s.known_divergence)
         table.add_row(s.name, state, _place(s.position), _number(s.txn_seq), behind, span(s.lag_seconds), divergence)
     return table
 
 
-def _archives(archives: tuple[ArchiveStatus, ...]) -> Table:
-    table = _table("archive", "state", "restorable from", "to", "txn", "behind", "lag", "base", "next base", "anchor")
+def _archives(archives: tuple[ArchiveStatus, ...]) -> _Stages:
+    table = _Stages(
+        "archive", "state", "restorable from", "archived to", "txn", "behind", "lag", "base", "next base", "anchor"
+    )
     for a in archives:
-        behind = "–" if a.lag_transactions is None else f"{a.lag_transactions:,} txn"
+        behind = _NOTHING if a.lag_transactions is None else f"{a.lag_transactions:,} txn"
         window = _moment(a.restorable_from_us), _moment(a.archived_to_us)
         base, anchor = _ago(a.base_age_seconds), _ago(a.anchor_age_seconds)
-        due = "overdue" if a.base_overdue else (a.base_due or "–").replace("T", " ")
+        due = "overdue" if a.base_overdue else (a.base_due or _NOTHING).replace("T", " ")
         table.add_row(
             a.name, a.state, *window, _number(a.txn_seq), behind, span(a.lag_seconds), base, due, anchor
         )  # fmt: skip
@@ -184,18 +225,11 @@ def _archives(archives: tuple[ArchiveStatus, ...]) -> Table:
 
 
 def _moment(micros: int | None) -> str:
-    return "–" if micros is None else f"{datetime.fromtimestamp(micros // 1_000_000, UTC):%F %T}Z"
+    return _NOTHING if micros is None else f"{datetime.fromtimestamp(micros // 1_000_000, UTC):%F %T}Z"
 
 
 def _ago(seconds: float | None) -> str:
     return "none" if seconds is None else f"{span(seconds)} ago"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def _log_kept(s: SourceStatus) -> tuple[str, str]:
@@ -204,7 +238,7 @@ def _log_kept(s: SourceStatus) -> tuple[str, str]:
         left = "no limit" if s.binlog.seconds_left is None else f"{span(s.binlog.seconds_left)} to purging"
         return f"{size(s.binlog.kept_bytes)} from {s.binlog.oldest_file}", left
     if s.wal is None:
-        return "–", "–"
+        return _NOTHING, _NOTHING
     kept = size(s.wal.retained_bytes)
     if s.wal.limit is None or s.wal.limit_bytes is None:
         return kept, "no limit"
@@ -215,12 +249,12 @@ def _log_kept(s: SourceStatus) -> tuple[str, str]:
 def _place(position: str | None) -> str:
     """For a column of a table: of each server's UUID in a set of GTIDs the beginning; `--json` has them whole."""
     if position is None:
-        return "–"
+        return _NOTHING
     return ", ".join(f"{part[:8]}…{part[36:]}" if part[36:37] == ":" else part for part in position.split(","))
 
 
 def _number(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
+    return _NOTHING if value is None else f"{value:,}"
 
 
 def size(count: int) -> str:
@@ -234,7 +268,7 @@ def size(count: int) -> str:
 def span(seconds: float | None) -> str:
     """A time for people, two units at most."""
     if seconds is None:
-        return "–"
+        return _NOTHING
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, hours = int(seconds // 60), int(seconds // 3600)

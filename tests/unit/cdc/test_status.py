@@ -260,6 +260,22 @@ def test_people_see_it_all() -> None:
         assert shown in text
 
 
+def test_a_narrow_terminal_cuts_nothing_in_two() -> None:
+    console = Console(width=80, record=True, file=io.StringIO(), soft_wrap=True)
+    console.print(render(report()))
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    for line in (
+        "source shop: streaming, position 1:0/1000, txn 8, lag 1.0 s, log kept 100 B,",
+        "  until limit at rest to max_slot_wal_keep_size (1.0 GiB)",
+        "  log kept 5.0 GiB from binlog.000004, until limit 23 h 59 min to purging",
+        "sink  state     position  txn  behind  lag    known divergence",
+        "archive main.shop: archiving, archived to 2027-01-15 07:59:57Z, txn 8,",
+        "  behind 0 txn, lag 2.0 s, base none, next base overdue, anchor none",
+    ):
+        assert line in lines
+    assert all(len(line) <= 80 for line in lines if not line.startswith("main.shop: a base"))
+
+
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (20 * GIB, "20.0 GiB"), (2**41, "2.0 TiB")]
 )
