@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from ipaddress import IPv4Address, IPv6Address
+from uuid import UUID
 
 from sqlglot import expressions as exp
 
 from cdc.event import Column, Table
+from cdc.mysql.cells import inet4_text, inet6_text, uuid_text
 from cdc.mysql.statements import Altered
 from cdc.mysql.tables import Definition, UnknownTypeError, column_of, default_collation
 from cdc.mysql.values import double_text, to_single
@@ -29,6 +32,8 @@ _BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATETIME = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,6}))?")
 _TIME = re.compile(r"(-?\d{2,3}:\d\d:\d\d)(?:\.(\d{1,6}))?")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_FIXED = {"uuid": uuid_text, "inet4": inet4_text, "inet6": inet6_text}
 _NEVER = re.compile(r"(?!)")
 _INTEGER, _NATURAL, _YEAR = re.compile(r"-?\d+"), re.compile(r"0|[1-9]\d*"), re.compile(r"19\d\d|2[01]\d\d")
 _DECIMAL, _FLOAT = re.compile(r"-?\d+(\.\d*)?"), re.compile(r"-?\d+(\.\d*)?([eE][+-]?\d+)?")
@@ -194,10 +199,12 @@ def _value(column: Column, missing: _Missing) -> str:
 def _implicit(column: Column) -> str | None:
     """What NOT NULL without a default gives."""
     match column.type.split()[0]:
-        case "date" | "datetime" | "timestamp" | "uuid" | "inet4" | "inet6":
+        case "date" | "datetime" | "timestamp":
             given = None
+        case "uuid" | "inet4" | "inet6" as fixed:
+            given = _FIXED[fixed](b"").decode()
         case "time":
-            given = _temporal(column, "time", "00:00:00")
+            given = _temporal(column, "00:00:00")
         case "year":
             given = "0000"
         case "decimal":
@@ -237,7 +244,8 @@ def _converted(column: Column, written: exp.Expression) -> str | None:
             return _characters(column, name, digits if string is None else string)
         case _ if name in _BYTES:
             return _hex(column, name, written, string)
-    return _temporal(column, name, string) if string is not None else None
+    rule = _fixed if name in _FIXED else _temporal
+    return rule(column, string) if string is not None else None
 
 
 def _number(written: exp.Expression) -> str | None:
@@ -293,11 +301,26 @@ def _hex(column: Column, name: str, written: exp.Expression, string: str | None)
     return found.ljust(column.typmod * 2, "0") if name == "binary" else found
 
 
-def _temporal(column: Column, name: str, given: str) -> str | None:
+def _fixed(column: Column, given: str) -> str | None:
+    """In the form that everybody writes; the server has its own."""
+    try:
+        match column.type:
+            case "uuid":
+                raw = UUID(given).bytes if _UUID.fullmatch(given) else None
+            case "inet4":
+                raw = IPv4Address(given).packed
+            case _:
+                raw = IPv6Address(given).packed if "%" not in given else None
+    except ValueError:
+        return None
+    return _FIXED[column.type](raw).decode() if raw is not None else None
+
+
+def _temporal(column: Column, given: str) -> str | None:
     """A timestamp's text depends on the session's time zone, which is not known."""
-    if name == "date":
+    if column.type == "date":
         return given if _DATE.fullmatch(given) else None
-    match = {"datetime": _DATETIME, "time": _TIME}.get(name, _NEVER).fullmatch(given)
+    match = {"datetime": _DATETIME, "time": _TIME}.get(column.type, _NEVER).fullmatch(given)
     if not match or len(match[2] or "") > column.typmod:
         return None
     return f"{match[1]}.{(match[2] or '').ljust(column.typmod, '0')}" if column.typmod else match[1]

@@ -18,7 +18,7 @@ import sqlglot
 from sqlglot import expressions as exp
 from sqlglot.errors import SqlglotError
 
-from cdc.mysql.tokens import Token, canonical, scan
+from cdc.mysql.tokens import Grammar, Token, canonical, scan
 
 EVERY = "*"
 """In `Stopping`: any table."""
@@ -293,7 +293,7 @@ def _definitions(words: _Words) -> Iterator[exp.ColumnDef]:
 
 def _definition(words: _Words) -> exp.ColumnDef:
     try:
-        parsed = sqlglot.parse_one(f"ALTER TABLE t ADD COLUMN {canonical(words.tokens)}", dialect="mysql")
+        parsed = sqlglot.parse_one(f"ALTER TABLE t ADD COLUMN {canonical(words.tokens)}", dialect=Grammar)
     except (SqlglotError, RecursionError):
         raise _NotUnderstood from None
     actions = parsed.args.get("actions") or [] if isinstance(parsed, exp.Alter) else []

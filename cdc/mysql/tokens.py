@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Literal, NamedTuple
 
+from sqlglot.dialects.mysql import MySQL
+
 ANSI_QUOTES, NO_BACKSLASH_ESCAPES = 1 << 2, 1 << 20
 """Bits of sql_mode in a QUERY event (sql/query_options of the server: MODE_ANSI_QUOTES, MODE_NO_BACKSLASH_ESCAPES)."""
 
@@ -22,6 +24,12 @@ Kind = Literal["word", "name", "string", "number", "other"]
 _ESCAPES = {"0": "\0", "b": "\b", "n": "\n", "r": "\r", "t": "\t", "Z": "\x1a", "%": "\\%", "_": "\\_"}
 _ESCAPE = re.compile(r"\\(.)|''|\"\"", re.DOTALL)
 _WORD = r"[\w$\u0080-\U0010ffff]+"
+
+
+class Grammar(MySQL):
+    """The grammar of definitions: any word may be a type, MariaDB's own among them; whose type it is, others say."""
+
+    SUPPORTS_USER_DEFINED_TYPES = True
 
 
 class Token(NamedTuple):

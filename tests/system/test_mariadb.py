@@ -67,6 +67,11 @@ def test_what_it_alone_has_passes_or_is_followed(
         source.execute("INSERT INTO t (id) VALUES (2); SET SESSION gtid_domain_id = 7; INSERT INTO t (id) VALUES (3)")
         source.execute("ALTER TABLE t ADD COLUMN IF NOT EXISTS a int, ADD COLUMN IF NOT EXISTS u uuid NULL")
         source.execute("ALTER TABLE t DROP COLUMN IF EXISTS nothing")
+        source.execute(
+            "ALTER TABLE t ADD four inet4, ADD six inet6 NOT NULL DEFAULT '2001:DB8::', ADD own uuid NOT NULL;"
+            "ALTER TABLE t ALTER own SET DEFAULT 'f27a4b6d-e73d-11f1-932d-02fc00000000';"
+            "UPDATE t SET four = '10.0.0.0', own = UUID() WHERE id = 3"
+        )
         source.execute("SET STATEMENT lock_wait_timeout = 9 FOR ALTER TABLE t ADD COLUMN more int NOT NULL DEFAULT 5")
         source.execute("CREATE OR REPLACE TABLE other (id int); CREATE OR REPLACE TABLE other (id bigint)")
         source.execute(

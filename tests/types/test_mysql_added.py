@@ -29,12 +29,18 @@ DEFAULTS = (
     "'2024-02-29 10:20:30.25'", "20240229", "'10:20'", "-0.0", "'-0'", "'10:20:30'", "'-10:20:30.125'",
     "(1)", "(1 + 1)", "NULL",
 )  # fmt: skip
+OF_MARIADB = ("uuid", "uuid NOT NULL", "inet4", "inet4 NOT NULL", "inet6", "inet6 NOT NULL")
+ADDRESSES = (
+    "", "NULL", "''", "0", "'123E4567-e89b-42d3-a456-426614174000'", "'123e4567e89b42d3a456426614174000'", "'1.2.3.4'",
+    "'01.2.3.4'", "'1.2.3'", "'::'", "'::1'", "'::FFFF:1.2.3.4'", "'2001:DB8:0:0:1::'", "'1:0:2:3:4:5:6:7'", "'::1%1'",
+    "x'01020304'", "UUID()", "(UUID())",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "sql_mode", [pytest.param("", marks=pytest.mark.matrix), "STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,ANSI_QUOTES"]
 )
-def test_the_value_of_rows_that_are_there(mysql_database: MySQLDatabase, sql_mode: str) -> None:
+def test_the_value_of_rows_that_are_there(mysql_database: MySQLDatabase, flavour: str, sql_mode: str) -> None:
     mysql_database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
     server = Server(Side.SOURCE, "added", mysql_database.url(), mysql_database.server.password)
     followed, wrong = 0, []
@@ -44,7 +50,8 @@ def test_the_value_of_rows_that_are_there(mysql_database: MySQLDatabase, sql_mod
         cursor = session.cursor()
         cursor.execute("SET sql_mode = %s", [sql_mode])
         bits = sum(bit for name, bit in (("ANSI_QUOTES", 4), ("NO_BACKSLASH_ESCAPES", 1 << 20)) if name in sql_mode)
-        for column_type, default in product(TYPES, DEFAULTS):
+        columns = [*product(TYPES, DEFAULTS), *(product(OF_MARIADB, ADDRESSES) if flavour == "mariadb" else ())]
+        for column_type, default in columns:
             statement = f"ALTER TABLE t ADD COLUMN c {column_type}{f' DEFAULT {default}' if default else ''}"
             meaning = read_statement(statement, mysql_database.name, bits)
             assert isinstance(meaning, Altered), statement

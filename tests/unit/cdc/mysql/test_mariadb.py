@@ -192,7 +192,7 @@ def test_a_server_is_known_by_its_version(version: str, dialect: Dialect, number
         ("ALTER TABLE p CONVERT TABLE t TO PARTITION p1 VALUES LESS THAN (9)", ("d.p", "d.t")),
         ("RENAME TABLE t WAIT 3 TO u", (EVERY,)),
         ("ALTER TABLE t DROP SYSTEM VERSIONING", ("d.t",)),
-        ("ALTER TABLE t ADD COLUMN a inet6", ("d.t",)),
+        ("ALTER TABLE t ADD COLUMN a varchar(9) COMPRESSED", ("d.t",)),
     ],
 )
 def test_what_stops_tables(text: str, stopped: tuple[str, ...]) -> None:
@@ -233,15 +233,21 @@ def test_a_column_that_is_there_already_or_gone_already_is_left() -> None:
 
 
 def test_a_columns_type_and_collation_are_its_own() -> None:
-    added = "ALTER TABLE t ADD j json, ADD v varchar(9) CHARACTER SET utf8mb4, ADD u uuid"
+    added = "ALTER TABLE t ADD j json, ADD v varchar(9) CHARACTER SET utf8mb4, ADD u uuid, ADD COLUMN i INET6 AFTER id"
     assert after(shape("mariadb", ID), added)[1:] == [
-        "j longtext utf8mb4_bin", "v varchar utf8mb4_general_ci", "u uuid None"
+        "i inet6 None", "j longtext utf8mb4_bin", "v varchar utf8mb4_general_ci", "u uuid None"
     ]  # fmt: skip
     assert after(shape("mysql", ID), "ALTER TABLE t ADD j json, ADD v varchar(9) CHARACTER SET utf8mb4")[1:] == [
         "j json None", "v varchar utf8mb4_0900_ai_ci"
     ]  # fmt: skip
-    with pytest.raises(UnfollowableError, match="does not tell"):
-        after(shape("mariadb", ID), "ALTER TABLE t ADD u uuid NOT NULL")
+    for definition, words in (
+        ("u uuid NOT NULL DEFAULT UUID()", "does not tell"),
+        ("u inet4 DEFAULT '010.1.1.1'", "does not tell"),
+        ("u inet6 DEFAULT '::1%1'", "does not tell"),
+        ("u xmltype", "not carried"),
+    ):
+        with pytest.raises(UnfollowableError, match=words):
+            after(shape("mariadb", ID), f"ALTER TABLE t ADD {definition}")
 
 
 def test_an_integer_has_no_width() -> None:
