@@ -2,7 +2,7 @@
 
 In: a server, the transactions that we have. Out: events as the server sent them (`wire` reads them), an empty list
 after a time-out. Refuses: a lost or silent connection (SOURCE_UNREACHABLE), a log that no longer begins where we stand
-(LOG_PURGED).
+(LOG_PURGED), to go on beside a newer dump of the same name (SOURCE_HELD).
 
 pymysqlreplication logs in and asks for the dump; what follows is read here from the socket, in blocks. The server ends
 an older dump of the same name by itself: both name themselves by the UUID that the source's name gives.
@@ -20,7 +20,7 @@ import pymysql
 from pymysql.connections import Connection
 from pymysqlreplication import BinLogStreamReader
 
-from cdc.errors import LOG_PURGED, CdcError
+from cdc.errors import LOG_PURGED, SOURCE_HELD, CdcError
 from cdc.mysql.session import Server, close
 from cdc.position import DomainPosition, GtidPosition
 
@@ -32,6 +32,8 @@ _WHOLE = 0xFFFFFF
 """A packet of this size goes on in the next one."""
 _REFUSED, _PURGED = 1236, ("purged", "Could not find GTID state requested by slave in any binlog files")
 """What MySQL and MariaDB say where the log no longer begins early enough."""
+_ONE_NAME = "same server_uuid/server_id"
+"""What both say to the older one of two dumps: a process that took over while this one was frozen has begun to read."""
 
 
 class BinlogStream:
@@ -123,6 +125,9 @@ class BinlogStream:
             return self._server.unreachable(f"a packet that begins with {packet[:4]!r}")
         number = int.from_bytes(packet[1:3], "little")
         words = packet[9:].decode(errors="replace")
+        if _ONE_NAME in words:
+            holder = f"the server ended the dump: {self._server.hidden(words)}"
+            return CdcError(SOURCE_HELD, source=self._server.name, holder=holder)
         if number == _REFUSED and any(word in words for word in _PURGED):
             return CdcError(LOG_PURGED, source=self._server.name, problem=self._server.hidden(words))
         return self._server.error(pymysql.OperationalError(number, words))
