@@ -187,7 +187,12 @@ def kafka_proxy(kafka: Kafka) -> Iterator[Proxy]:
 @pytest.fixture
 def unique_name() -> str:
     """A name no other test of this session uses: for topic prefixes, slots, sections of cdc.toml."""
-    return f"t{next(_numbers)}_{os.getpid()}"
+    return unused_name("t")
+
+
+def unused_name(word: str) -> str:
+    """Such a name for a fixture that outlives a test: made again for other servers, it meets the same Kafka."""
+    return f"{word}{next(_numbers)}_{os.getpid()}"
 
 
 @pytest.fixture

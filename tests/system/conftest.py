@@ -1,6 +1,5 @@
 """Fixtures for the sink's tests: a target that is applied to without Kafka. For the archive's: a past."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from cdc.event import Table
 from cdc.position import Lsn
 from sinks.digest import Digests
 from sinks.target import Mismatch
+from tests.conftest import unused_name
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQL
@@ -118,8 +118,8 @@ def lived(
     tmp_path_factory: pytest.TempPathFactory, postgres_source: Postgres, postgres_target: Postgres, kafka: Kafka
 ) -> Iterator[Lived]:
     """Once in a session: `copy`, a base, `first`, another base, `second`, then everything deleted at `end`."""
-    source = postgres_source.create_database(f"lived_{os.getpid()}")
-    target = postgres_target.create_database(f"lived_{os.getpid()}")
+    name = unused_name("lived")
+    source, target = postgres_source.create_database(name), postgres_target.create_database(name)
     source.execute(SHOP + SCHEMA)
     made = Pipeline(tmp_path_factory.mktemp("lived"), source, target, kafka.bootstrap)
     made.publish()

@@ -20,6 +20,7 @@ from sinks.archive.plan import Moment
 from sinks.archive.restore import Wanted, restore
 from sinks.archive.window import Windows
 from sinks.postgres.restoring import RestoreTarget
+from tests.conftest import unused_name
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
@@ -35,7 +36,7 @@ def shop(
     tmp_path_factory: pytest.TempPathFactory, postgres_source: Postgres, postgres_target: Postgres, kafka: Kafka
 ) -> Iterator[Pipeline]:
     """A source and its archiver, both at work; the archive has a base with changes behind it."""
-    name = f"proof_{os.getpid()}"
+    name = unused_name("proof")
     source, target = postgres_source.create_database(name), postgres_target.create_database(name)
     source.execute(SHOP)
     made = Pipeline(tmp_path_factory.mktemp("proof"), source, target, kafka.bootstrap)

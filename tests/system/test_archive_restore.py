@@ -20,6 +20,7 @@ from sinks.archive.window import Windows
 from sinks.digest import Digests, digests
 from sinks.postgres.digest import digest_query
 from sinks.postgres.restoring import RestoreTarget
+from tests.conftest import unused_name
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
@@ -128,8 +129,8 @@ def history(
     tmp_path_factory: pytest.TempPathFactory, postgres_source: Postgres, postgres_target: Postgres, kafka: Kafka
 ) -> Iterator[Pipeline]:
     """Lived once; who changes something has a copy."""
-    source = postgres_source.create_database(f"history_{os.getpid()}")
-    target = postgres_target.create_database(f"history_{os.getpid()}")
+    name = unused_name("history")
+    source, target = postgres_source.create_database(name), postgres_target.create_database(name)
     source.execute(SHOP)
     made = Pipeline(tmp_path_factory.mktemp("history"), source, target, kafka.bootstrap)
     made.publish()

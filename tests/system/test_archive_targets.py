@@ -143,7 +143,7 @@ def test_a_server_that_is_too_old(postgres_target: Postgres, monkeypatch: pytest
     with pytest.raises(CdcError) as caught:
         RestoreTarget(Server(Side.TARGET, "restore", postgres_target.url(), postgres_target.password))
     assert caught.value.code is TARGET_TOO_OLD
-    assert "the target is Postgres 18" in caught.value.text
+    assert f"the target is Postgres {postgres_target.version}" in caught.value.text
 
 
 def test_an_older_source_into_a_newer_server(
@@ -225,7 +225,8 @@ def test_a_target_that_cannot_be_entered(past: Lived, nobody: str, unique_name: 
 def test_a_server_that_ends_long_transactions(past: Lived) -> None:
     """A restore is one; what an administrator has set for others does not end it."""
     target = past.pipeline.target
-    for what in ("transaction_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+    of_17 = ["transaction_timeout"] if target.server.version >= 17 else []
+    for what in ("statement_timeout", "idle_in_transaction_session_timeout", *of_17):
         target.server.execute(f"ALTER DATABASE {target.name} SET {what} = '50ms'")
     process = restoring_into(past)
     assert process.wait(60) == 0, process.tail()
