@@ -204,11 +204,17 @@ def debezium_postgres(name: str, server: Postgres, database: Database, **options
     }
 
 
+_OF_KIND = {
+    "MySQL": "io.debezium.connector.mysql.MySqlConnector",
+    "MariaDB": "io.debezium.connector.mariadb.MariaDbConnector",
+}
+
+
 def debezium_mysql(name: str, server: MySQL, database: str, directory: Path, **options: str) -> dict[str, str | int]:
-    """Debezium's MySQL connector likewise; `directory` keeps the history of shapes it needs."""
+    """Debezium's connector of MySQL or MariaDB likewise; `directory` keeps the history of shapes it needs."""
     return {
         "name": name,
-        "connector.class": "io.debezium.connector.mysql.MySqlConnector",
+        "connector.class": _OF_KIND[server.kind],
         "tasks.max": 1,
         "database.hostname": "127.0.0.1",
         "database.port": server.port,
