@@ -88,6 +88,12 @@ def test_whatever_ends_its_thread_it_is_lost(server: Server, unique_name: str, m
             one.refuse_lost()
 
 
+def read_on(stream: BinlogStream) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        stream.read(0.1)
+
+
 @BOTH
 def test_a_dump_ends_where_another_begins_under_its_name(server: Server, mysql_database: MySQLDatabase) -> None:
     """As a frozen source finds it when it wakes up: it is not at fault."""
@@ -95,10 +101,8 @@ def test_a_dump_ends_where_another_begins_under_its_name(server: Server, mysql_d
     with closing(BinlogStream(server)) as one, closing(BinlogStream(server)) as other:
         one.start(now)
         other.start(now)
-        until = time.monotonic() + 30
         with pytest.raises(CdcError) as caught:
-            while time.monotonic() < until:
-                one.read(0.1)
+            read_on(one)
         assert caught.value.code is SOURCE_HELD
         other.read(0.1)
 
