@@ -914,3 +914,6 @@ DELETE_UNKNOWN = _code(
     "the key is its columns' text in key order, joined by commas: --before-delete public.orders:42; --list shows how "
     "far the archive reaches",
 )
+
+PASSING = tuple(code.name for code in CATALOGUE.values() if code.kind is Kind.TRANSIENT)
+"""What a process waits for."""

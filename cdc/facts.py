@@ -17,8 +17,12 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class TargetFacts:
-    """`applied` is None before the first transaction; `copying` are tables whose base copy is not closed."""
+    """`applied` is None before the first transaction; `copying` are tables whose base copy is not closed.
+
+    `waiting` is the code of the error that its process waits to pass.
+    """
 
     connected: bool
     applied: Applied | None
     copying: tuple[str, ...]
+    waiting: str | None = None

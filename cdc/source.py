@@ -44,6 +44,7 @@ from cdc.shapes import ShapeTopic
 from cdc.topics import log_topic, message_topic, row_topic, row_topics, shape_topic
 from cdc.upstream import Plan, Publication, Resumed, Upstream
 from cdc.upstreams import upstream_of
+from cdc.waiting import Waiting
 
 _POLL_S = 0.1
 
@@ -96,11 +97,16 @@ class Source:
         def attempt() -> None:
             with Run(self._settings, self._options, self._kafka, self._observer, self._registry, self._reopen) as run:
                 run.begin(stop)
+                waiting.over()
                 self._reopen = None
                 run.stream(stop)
 
-        with suppress(Stopped):
-            keep_trying(attempt, stop, self._observer.retry, standing_by=() if self._no_wait else (SOURCE_HELD,))
+        def retry(error: CdcError, wait_s: float) -> None:
+            self._observer.retry(error, wait_s)
+            waiting.tell(error)
+
+        with Waiting(self._settings.server()) as waiting, suppress(Stopped):
+            keep_trying(attempt, stop, retry, standing_by=() if self._no_wait else (SOURCE_HELD,))
 
 
 class Run(Closing):

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from cdc.errors import CATALOGUE
 from cdc.event import Engine
 from cdc.facts import TargetFacts
 from cdc.log import End
@@ -187,7 +188,9 @@ def _on_postgres(status: SourceStatus, tail: Tail, facts: PostgresFacts, max_ret
         problem = f"the server gave up the slot ({slot.lost}): cdc source run {status.name} --reopen copy-again"
     elif wal is not None and max_retained_wal is not None and wal.retained_bytes > max_retained_wal:
         problem = f"WAL kept on the server is above max_retained_wal ({max_retained_wal} bytes)"
-    if not facts.connected:
+    if facts.waiting is not None:
+        state, problem = "waiting", _joined(_why(facts.waiting), problem)
+    elif not facts.connected:
         state = "never started" if tail.last is None and slot is None else "stopped"
     else:
         state = _state(tail, reads=slot is not None and slot.active)
@@ -209,12 +212,22 @@ def _on_mysql(status: SourceStatus, tail: Tail, facts: MySqlFacts) -> SourceStat
             problem = f"{problem}: cdc source run {status.name} --reopen copy-again"
         if binlog.keeps_s is not None and status.lag_seconds is not None:
             left = max(0.0, round(binlog.keeps_s - status.lag_seconds, 1))
-    if facts.holder is None:
+    if facts.waiting is not None:
+        state, problem = "waiting", _joined(_why(facts.waiting), problem)
+    elif facts.holder is None:
         state = "never started" if tail.last is None else "stopped"
     else:
         state = _state(tail, reads=facts.reads)
     kept = Binlog(binlog.oldest_file, binlog.kept_bytes, str(binlog.purged), behind, left)
     return replace(status, state=state, binlog=kept, problem=problem)
+
+
+def _why(code: str) -> str:
+    return f"it runs and waits, {code}: {CATALOGUE[code].hint}"
+
+
+def _joined(one: str, other: str | None) -> str:
+    return f"{one}; {other}" if other else one
 
 
 def _state(tail: Tail, *, reads: bool) -> str:
@@ -240,6 +253,8 @@ def sink_status(
     applied, last = (facts.applied if facts else None), tail.last
     if facts is None:
         state = "unknown"
+    elif facts.waiting is not None:
+        state, problem = "waiting", _joined(_why(facts.waiting), problem)
     elif not facts.connected:
         state = "stopped, nothing applied" if applied is None else "stopped"
     else:
@@ -266,6 +281,8 @@ def _of_debezium(name: str, engine: Engine, source: str, facts: TargetFacts | No
     """Its log has no numbers of ours to be behind of; its tables are never counted, so all count as being copied."""
     applied = facts.applied if facts else None
     state = "unknown" if facts is None else "applying" if facts.connected else "stopped"
+    if facts is not None and facts.waiting is not None:
+        state, problem = "waiting", _joined(_why(facts.waiting), problem)
     return SinkStatus(
         name,
         engine,

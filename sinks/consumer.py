@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 from cdc.engine import Server
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, SCHEMA_CHANGE_UNSUPPORTED, SINK_HELD, TARGET_MISMATCH, CdcError
 from cdc.retry import keep_trying, sleep
+from cdc.waiting import Waiting
 from sinks.debezium.reader import DebeziumReader
 from sinks.decode import SchemaOf
 from sinks.engines import debezium_reader, hold_of, target_of
@@ -92,9 +93,14 @@ class Sink:
         def attempt() -> None:
             with hold_of(settings.server, settings.name, settings.source) as hold:
                 if self._have(hold, stop):
-                    self._follow(hold, stop)
+                    self._follow(hold, stop, waiting)
 
-        keep_trying(attempt, stop, self._observer.retry)
+        def retry(error: CdcError, wait_s: float) -> None:
+            self._observer.retry(error, wait_s)
+            waiting.tell(error)
+
+        with Waiting(settings.server) as waiting:
+            keep_trying(attempt, stop, retry)
 
     def _have(self, hold: Hold, stop: Callable[[], bool]) -> bool:
         """Wait for the name; False if stopped before."""
@@ -108,7 +114,7 @@ class Sink:
                 return False
         return True
 
-    def _follow(self, hold: Hold, stop: Callable[[], bool]) -> None:
+    def _follow(self, hold: Hold, stop: Callable[[], bool], waiting: Waiting) -> None:
         settings = self._settings
         progress = hold.take()
         self._observer.started(progress)
@@ -116,6 +122,7 @@ class Sink:
             target = target_of(hold, reader.schema, settings.existing_rows)
             while not stop():
                 transactions = self._collect(reader)
+                waiting.over()
                 behind = reader.progress
                 if behind is None or behind == hold.progress:
                     self._observer.idle()

@@ -32,6 +32,7 @@ SLOT_LOST (source shop): …
 | --- | --- |
 | a process that exits, or `cdc up` that names one | its last error, by code below |
 | a replica that lags | `cdc status --watch`: which stage is behind. The source: its database or Kafka is slow; the sink: its target is |
+| a process that runs and gets nowhere | `cdc status`: `waiting`, and the error that it waits to pass |
 | production's disk filling | `cdc status`: log kept on production. A source that is stopped keeps it: start it, or `cdc teardown` |
 | rows that differ | `cdc verify SOURCE --sink NAME`: EQUAL, or some of the keys. What is not followed is in [LIMITS](LIMITS.md) |
 | rows that are gone everywhere | [the restore runbook](RESTORE.md) |

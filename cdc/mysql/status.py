@@ -15,6 +15,7 @@ from cdc.facts import Applied, TargetFacts
 from cdc.mysql.catalog import Catalog, History, lock_name, sink_lock_name
 from cdc.mysql.prerequisites import retention_s
 from cdc.mysql.session import Server
+from cdc.mysql.waiting import waiting_for
 from cdc.position import GtidPosition
 
 _DUMP = "p.command LIKE 'Binlog Dump%%'"
@@ -43,12 +44,16 @@ class BinlogFacts:
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """`holder` is who has the source's lock; `reads`: its dump is running."""
+    """`holder` is who has the source's lock; `reads`: its dump is running.
+
+    `waiting` is the code of the error that its process waits to pass.
+    """
 
     now_us: int
     holder: str | None
     reads: bool
     binlog: BinlogFacts
+    waiting: str | None = None
 
 
 def source_facts(server: Server) -> SourceFacts:
@@ -64,18 +69,20 @@ def source_facts(server: Server) -> SourceFacts:
             executed=catalog.executed(),
             history=catalog.history(),
         )
-        return SourceFacts(int(now), catalog.lock_holder(lock_name(server.name)), _reads(catalog), binlog)
+        holder = catalog.lock_holder(lock_name(server.name))
+        return SourceFacts(int(now), holder, _reads(catalog), binlog, waiting_for(catalog))
 
 
 def target_facts(server: Server) -> TargetFacts:
     """A sink's progress as its target keeps it, in the database of the URL."""
     with closing(Catalog(server)) as catalog:
         connected = catalog.lock_holder(sink_lock_name(server.name, server.database)) is not None
+        waiting = waiting_for(catalog)
         query = (
             "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'cdc_progress'"
         )
         if not catalog.rows(query):
-            return TargetFacts(connected, None, ())
+            return TargetFacts(connected, None, (), waiting)
         rows = catalog.rows(
             "SELECT epoch, txn_seq, position, commit_ts_us FROM cdc_progress WHERE pipeline = %s", server.name
         )
@@ -83,7 +90,7 @@ def target_facts(server: Server) -> TargetFacts:
             "SELECT source_table FROM cdc_table WHERE pipeline = %s AND state = 'copying' ORDER BY 1", server.name
         )
         applied = Applied(*rows[0]) if rows and rows[0][2] is not None else None
-        return TargetFacts(connected, applied, tuple(str(row[0]) for row in copying))
+        return TargetFacts(connected, applied, tuple(str(row[0]) for row in copying), waiting)
 
 
 def _reads(catalog: Catalog) -> bool:

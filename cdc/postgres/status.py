@@ -12,6 +12,7 @@ from cdc.facts import Applied, TargetFacts
 from cdc.position import Lsn
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.session import Server
+from cdc.postgres.waiting import waiting_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,13 @@ class SlotFacts:
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
+    """`waiting` is the code of the error that its process waits to pass."""
+
     now_us: int
     wal_end: Lsn
     connected: bool
     slot: SlotFacts | None
+    waiting: str | None = None
 
 
 def source_facts(server: Server, slot: str) -> SourceFacts:
@@ -45,14 +49,15 @@ def source_facts(server: Server, slot: str) -> SourceFacts:
             )[0][0]
             retained = 0 if found.restart is None else int(wal_end) - int(found.restart)
             facts = SlotFacts(found.active_pid is not None, found.lost, found.confirmed, retained, safe)
-        return SourceFacts(catalog.now_us(), wal_end, _connected(catalog), facts)
+        return SourceFacts(catalog.now_us(), wal_end, _connected(catalog), facts, waiting_for(catalog))
 
 
 def target_facts(server: Server) -> TargetFacts:
     """A sink's progress as its target keeps it."""
     with closing(Catalog(server)) as catalog:
+        waiting = waiting_for(catalog)
         if catalog.rows("SELECT pg_catalog.to_regclass('cdc.cdc_progress')")[0][0] is None:
-            return TargetFacts(_connected(catalog), None, ())
+            return TargetFacts(_connected(catalog), None, (), waiting)
         rows = catalog.rows(
             "SELECT p.epoch, p.txn_seq, p.position, p.commit_ts_us FROM cdc.cdc_progress p WHERE p.pipeline = %s",
             server.name,
@@ -62,7 +67,7 @@ def target_facts(server: Server) -> TargetFacts:
             server.name,
         )
         applied = Applied(*rows[0]) if rows and rows[0][2] is not None else None
-        return TargetFacts(_connected(catalog), applied, tuple(row[0] for row in copying))
+        return TargetFacts(_connected(catalog), applied, tuple(row[0] for row in copying), waiting)
 
 
 def _connected(catalog: Catalog) -> bool:

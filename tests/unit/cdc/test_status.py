@@ -82,6 +82,28 @@ def test_the_states_of_a_source() -> None:
     assert (copying.copying, opening.copying, tail.copying) == ("public.a", "public.b", None)
 
 
+def test_what_runs_and_gets_nowhere_says_what_it_waits_for() -> None:
+    """Whether it is connected at the moment, and whatever else is wrong."""
+    tail, why = Tail((end(1),), 0), "it runs and waits, KAFKA_UNREACHABLE: check bootstrap_servers in [kafka]"
+    binlog = BinlogFacts("binlog.000001", 1, None, GtidSet(), GtidSet(), GtidSet())
+    for connected in (True, False):
+        postgres = replace(source(connected=connected), waiting="KAFKA_UNREACHABLE")
+        mysql = MySqlFacts(NOW_US, "1" if connected else None, connected, binlog, "KAFKA_UNREACHABLE")
+        there = replace(target(), connected=connected, waiting="KAFKA_UNREACHABLE")
+        for status in (
+            source_status("shop", "postgresql", tail, postgres, None, None),
+            source_status("shop", "mysql", tail, mysql, None, None),
+            sink_status("eu", "postgresql", "shop", tail, there, None),
+            sink_status("eu", "postgresql", "shop", tail, there, None, by_debezium=True),
+        ):
+            assert status.state == "waiting"
+            assert str(status.problem).startswith(why)
+    both = source_status(
+        "shop", "postgresql", tail, replace(source(), waiting="KAFKA_UNREACHABLE"), None, "KAFKA_UNREACHABLE: no"
+    )
+    assert str(both.problem).endswith("; KAFKA_UNREACHABLE: no")
+
+
 def test_the_nearer_limit_is_told_and_when_it_is_reached() -> None:
     """100 bytes/s: from 0x1000 to 0x1000 + 1000 in ten seconds."""
     tail = Tail((end(1, lsn=0x1000, ago_s=10),), 0)

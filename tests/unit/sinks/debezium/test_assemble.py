@@ -187,7 +187,7 @@ def test_an_insert_that_moves_no_key_is_taken_at_its_word() -> None:
     feeder.log(end("1:9", t=2))
     copied, transaction = feeder.all()
     inserted, updated = transaction.events
-    for event in (copied.events[0], inserted):
+    for event in (*copied.events, inserted):
         assert (event.after and event.after["v"], event.unchanged) == (text, ())
     assert (updated.after and updated.after["v"], updated.unchanged) == (None, ("v",))
 
