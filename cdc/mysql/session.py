@@ -235,7 +235,10 @@ class Server(Endpoint):
             return self.untrusted(problem, _TLS_FIX)
         if number in _AUTH:
             if number == _DENIED and self.address.ssl_cert is None:
-                problem += "; so is an account told that has REQUIRE SSL or X509, where ssl-mode or ssl-cert is missing"
+                problem += (
+                    "; so is an account told that has REQUIRE SSL or X509, and any by a MariaDB with "
+                    "require_secure_transport, where ssl-mode or ssl-cert is missing"
+                )
             return self.login_refused(self.address.user or "the default user", problem)
         if number == _UNKNOWN_COLLATION and MYSQL.collation in problem:
             return self.refused(f"MySQL 8.0.17 or later is needed: the server has no collation {MYSQL.collation}")

@@ -1,6 +1,7 @@
 """SIGKILL at every edge between two durable steps, between any engines: replica = source, the log has no hole."""
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,14 @@ from cdc.errors import CdcError
 from tests.system.pipeline import wait_until
 from tests.system.shop import MARIADB_PAIRS, NEW_PAIRS, Shop
 
-MARIADB = [pytest.param(pair, id="-".join(pair), marks=pytest.mark.matrix) for pair in MARIADB_PAIRS]
+
+def in_matrix(*pair: str) -> Any:
+    return pytest.param(pair, id="-".join(pair), marks=pytest.mark.matrix)
+
+
+SOURCES = [pytest.param(("mysql", "postgres"), id="mysql-postgres"), in_matrix("mariadb", "postgres")]
+SINKS = [pytest.param(("postgres", "mysql"), id="postgres-mysql"), in_matrix("postgres", "mariadb")]
+MARIADB = [in_matrix(*pair) for pair in MARIADB_PAIRS]
 
 SOURCE_EDGES = ["source.after_start", "source.in_copy", "source.before_end:5", "source.after_end:6"]
 SINK_EDGES = ["sink.before_commit:3", "sink.after_rows:2", "sink.after_commit:2"]
@@ -16,7 +24,7 @@ DDL_EDGES = ["sink.after_ddl:2", "sink.after_settled"]
 """MySQL commits DDL by itself: between it and its rows, and between it and the word that it is done."""
 
 
-@pytest.mark.parametrize("pair", [("mysql", "postgres")], indirect=True, ids=["mysql-postgres"])
+@pytest.mark.parametrize("pair", SOURCES, indirect=True)
 @pytest.mark.parametrize("edge", SOURCE_EDGES)
 def test_the_source_killed(shop: Shop, edge: str) -> None:
     with shop.sink_running(), shop.source_running(failpoint=edge) as doomed:
@@ -29,7 +37,7 @@ def test_the_source_killed(shop: Shop, edge: str) -> None:
             shop.assert_equal()
 
 
-@pytest.mark.parametrize("pair", [("postgres", "mysql")], indirect=True, ids=["postgres-mysql"])
+@pytest.mark.parametrize("pair", SINKS, indirect=True)
 @pytest.mark.parametrize("edge", SINK_EDGES + DDL_EDGES)
 def test_the_sink_killed(shop: Shop, edge: str) -> None:
     with shop.source_running(), shop.sink_running(failpoint=edge) as doomed:
@@ -43,7 +51,7 @@ def test_the_sink_killed(shop: Shop, edge: str) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("pair", [("mysql", "postgres"), ("postgres", "mysql")], indirect=True)
+@pytest.mark.parametrize("pair", [*SOURCES, *SINKS], indirect=True)
 def test_a_stop_in_the_middle_of_a_copy(shop: Shop) -> None:
     """It does not wait for the copy's end; the next run begins another."""
     for first in range(10_000, 250_000, 1_000):

@@ -10,12 +10,14 @@ import pytest
 
 from tests.crash.conftest import SHOP
 from tests.servers.kafka import Kafka
+from tests.servers.mariadb import FLAVOURS
 from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database
 from tests.servers.process import Process
 from tests.servers.proxy import Proxy
 from tests.system.pipeline import AnyPipeline, Pipeline
 
+BOTH = pytest.mark.parametrize("flavour", FLAVOURS, indirect=True)
 RSS_MAX = 300 << 20
 AWAY_S = 40
 SHORT = {"socket.timeout.ms": "5000", "socket.connection.setup.timeout.ms": "5000", "reconnect.backoff.max.ms": "1000"}
@@ -47,10 +49,11 @@ def memory_bounded(*processes: Process) -> Iterator[None]:
 def change_much(pipeline: AnyPipeline) -> None:
     """About 100 MB of events, more than any buffer of ours holds."""
     if isinstance(pipeline.source, MySQLDatabase):
+        depth = "cte_max_recursion_depth" if pipeline.source.server.kind == "MySQL" else "max_recursive_iterations"
         pipeline.source.execute("UPDATE accounts SET notes = REPEAT(MD5(RAND()), 300)")
         for number in range(9):
             pipeline.source.execute(
-                "SET SESSION cte_max_recursion_depth = 10000; INSERT INTO accounts WITH RECURSIVE n(i) AS "
+                f"SET SESSION {depth} = 10000; INSERT INTO accounts WITH RECURSIVE n(i) AS "
                 f"(SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 9999) SELECT i + {10_000 * (number + 1)}, 'many', "
                 "1, REPEAT(MD5(i), 30), NULL FROM n"
             )
@@ -76,6 +79,7 @@ def running(*pipelines: AnyPipeline) -> Iterator[list[Process]]:
         yield processes
 
 
+@BOTH
 def test_kafka_away(
     tmp_path: Path, database: Database, target_database: Database, make_shop: Callable[..., AnyPipeline],
     kafka: Kafka, kafka_proxy: Proxy,
@@ -103,6 +107,7 @@ def test_kafka_away(
         assert all("KAFKA_STALLED" in source.log.read_text() for source in processes[::2])
 
 
+@BOTH
 @pytest.mark.matrix
 def test_the_replica_away(
     tmp_path: Path, database: Database, target_database: Database, make_shop: Callable[..., AnyPipeline], kafka: Kafka,

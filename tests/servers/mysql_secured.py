@@ -1,8 +1,9 @@
-"""A real MySQL that answers nobody in plain text: passwords over TLS, or a certificate of the client's.
+"""A real MySQL or MariaDB that answers nobody in plain text: passwords over TLS, or a certificate of the client's.
 
 In: an empty directory, an authority that signs. Out: a server whose URLs ask for all of it to be verified.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,21 @@ from pymysql.connections import Connection
 from pymysql.constants import CLIENT
 
 from tests.servers.certificates import Authority, Certificate
+from tests.servers.mariadb import MariaDB
 from tests.servers.mysql import MySQL
 
 
 class SecuredMySQL(MySQL):
     """One server; `present` gives it another certificate."""
 
+    reads_anew = "ALTER INSTANCE RELOAD TLS"
+
     def __init__(self, directory: Path, authority: Authority) -> None:
         self.trusted = authority.file
-        made = authority.server("mysql")
-        files = {"ssl-ca": str(authority.file), "ssl-cert": str(made.cert), "ssl-key": str(made.key)}
+        self._cert, self._key = directory / "server.pem", directory / "server.key"
+        files = {"ssl-ca": str(authority.file), "ssl-cert": str(self._cert), "ssl-key": str(self._key)}
         super().__init__(directory, {"require-secure-transport": "ON", **files})
+        self._place(authority.server(self.kind))
 
     def url(
         self, dbname: str = "", user: str = "root", *, port: int | None = None, link: Mapping[str, str] | None = None
@@ -48,5 +53,15 @@ class SecuredMySQL(MySQL):
 
     def present(self, certificate: Certificate) -> None:
         """To connections from now on."""
-        self.execute(f"SET GLOBAL ssl_cert = '{certificate.cert}'; SET GLOBAL ssl_key = '{certificate.key}'")
-        self.execute("ALTER INSTANCE RELOAD TLS")
+        self._place(certificate)
+        self.execute(self.reads_anew)
+
+    def _place(self, certificate: Certificate) -> None:
+        shutil.copy(certificate.cert, self._cert)
+        shutil.copy(certificate.key, self._key)
+
+
+class SecuredMariaDB(SecuredMySQL, MariaDB):
+    """The other one."""
+
+    reads_anew = "FLUSH SSL"

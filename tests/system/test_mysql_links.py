@@ -1,4 +1,4 @@
-"""MySQL behind TLS: every connection of ours is as private as its URL asks for; what is in the way is named."""
+"""MySQL and MariaDB behind TLS: every connection is as private as its URL asks for; what is in the way is named."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -11,10 +11,14 @@ from cdc.errors import SOURCE_AUTH, SOURCE_TLS, SOURCE_UNREACHABLE, TARGET_TLS, 
 from cdc.mysql.session import Server
 from cdc.server import Side
 from tests.servers.certificates import Authority
+from tests.servers.fetch import mariadbd
 from tests.servers.kafka import Kafka
+from tests.servers.mariadb import FLAVOURS, MariaDB
 from tests.servers.mysql import MySQL, MySQLDatabase
-from tests.servers.mysql_secured import SecuredMySQL
+from tests.servers.mysql_secured import SecuredMariaDB, SecuredMySQL
 from tests.system.pipeline import AnyPipeline
+
+pytestmark = pytest.mark.parametrize("flavour", FLAVOURS, indirect=True)
 
 PASSWORD = "wonder/l@nd"
 
@@ -46,15 +50,19 @@ class ByCertificate(MySQLDatabase):
 
 
 @pytest.fixture(scope="module")
-def site(servers_directory: Path) -> Iterator[Site]:
-    authority = Authority(servers_directory / "mysql-links", "authority")
-    with SecuredMySQL(servers_directory / "mysql-secured", authority) as server:
+def site(servers_directory: Path, flavour: str) -> Iterator[Site]:
+    if flavour == "mariadb" and mariadbd() is None:
+        pytest.skip("this system has no package mariadb-server-core")
+    authorities = servers_directory / f"{flavour}-links"
+    authority = Authority(authorities, "authority")
+    kind = SecuredMySQL if flavour == "mysql" else SecuredMariaDB
+    with kind(servers_directory / f"{flavour}-secured", authority) as server:
         for user, wanted in (("by_certificate", "X509"), ("by_password", "SSL"), ("by_any", "NONE")):
             server.execute(f"CREATE USER {user} IDENTIFIED BY '{PASSWORD}' REQUIRE {wanted}")
             server.execute(f"GRANT ALL ON *.* TO {user}")
         # The root's password is what a pipeline is given for either side.
         server.execute(f"ALTER USER by_certificate IDENTIFIED BY '{server.password}'")
-        yield Site(server, authority, Authority(servers_directory / "mysql-links", "stranger"))
+        yield Site(server, authority, Authority(authorities, "stranger"))
 
 
 def test_every_command_s_connections_are_verified(tmp_path: Path, site: Site, kafka: Kafka, unique_name: str) -> None:
@@ -62,7 +70,7 @@ def test_every_command_s_connections_are_verified(tmp_path: Path, site: Site, ka
     made = site.server.create_database(unique_name)
     made.execute("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'copied')")
     source = ByCertificate(site.server, made.name, site.by(site.authority, "client"))
-    with SecuredMySQL(tmp_path / "target", site.authority) as server:
+    with type(site.server)(tmp_path / "target", site.authority) as server:
         target = server.create_database(unique_name)
         pipeline = AnyPipeline(tmp_path, source, target, kafka.bootstrap)
         pipeline.publish()
@@ -102,19 +110,20 @@ def refused(site: Site, link: Mapping[str, str], user: str, side: Side = Side.SO
     return caught.value
 
 
-def test_passwords_of_caching_sha2_go_over_tls(site: Site) -> None:
+def test_passwords_go_over_tls(site: Site) -> None:
     site.server.execute("FLUSH PRIVILEGES")  # the server forgets whom it knows, and wants the whole password
     for link in (site.verified, {}, {"ssl-mode": "REQUIRED"}, {"ssl-ca": str(site.authority.file)}):
         assert connect(site, link, "by_password", PASSWORD).startswith("TLS")
 
 
-def test_a_fault_of_the_client_is_named(site: Site, tmp_path: Path) -> None:
-    denied = "REQUIRE SSL or X509, where ssl-mode or ssl-cert is missing"
+def test_a_fault_of_the_client_is_named(site: Site, tmp_path: Path, flavour: str) -> None:
+    denied = "require_secure_transport, where ssl-mode or ssl-cert is missing"
+    in_the_clear = (SOURCE_TLS, "insecure transport are prohibited") if flavour == "mysql" else (SOURCE_AUTH, denied)
     for link, user, code, words in (
         (site.verified | {"ssl-ca": str(site.stranger.file)}, "by_password", SOURCE_TLS, "certificate verify failed"),
         (site.verified | {"ssl-ca": str(tmp_path / "none.pem")}, "by_password", SOURCE_TLS, "cannot be used"),
         ({"ssl-mode": "VERIFY_CA"}, "by_password", SOURCE_TLS, "certificate verify failed"),
-        ({"ssl-mode": "DISABLED"}, "by_any", SOURCE_TLS, "insecure transport are prohibited"),
+        ({"ssl-mode": "DISABLED"}, "by_any", *in_the_clear),
         ({"ssl-mode": "DISABLED"}, "by_password", SOURCE_AUTH, denied),
         (site.verified, "by_certificate", SOURCE_AUTH, denied),
         (site.by(site.authority, "late", expired=True), "by_certificate", SOURCE_TLS, "late.pem expired at"),
@@ -146,8 +155,10 @@ def test_a_fault_of_the_server_is_named(site: Site) -> None:
         site.server.present(good)
 
 
-def test_a_server_without_tls_is_not_talked_to_in_the_clear(tmp_path: Path) -> None:
-    with MySQL(tmp_path / "plain", {"tls_version": "''"}) as plain:
+def test_a_server_without_tls_is_not_talked_to_in_the_clear(tmp_path: Path, flavour: str) -> None:
+    with (
+        MySQL(tmp_path / "plain", {"tls_version": "''"}) if flavour == "mysql" else MariaDB(tmp_path / "plain") as plain
+    ):
         for link in ("ssl-mode=REQUIRED", "ssl-mode=VERIFY_CA"):
             with pytest.raises(CdcError, match="the server doesn't support it") as caught:
                 Server(Side.SOURCE, "shop", f"{plain.url()}?{link}", plain.password).connect()
