@@ -95,8 +95,10 @@ def test_the_format_changes_under_load_and_keys_go_to_other_partitions(
         for format_ in ("json", "avro", "json-with-schema", "json"):
             shop.config.write_text(text.replace('"format" = "json"', f'"format" = "{format_}"'))
             with shop.source_running() as source:
-                seen, before = shop.progress(), transactions()
-                wait_until(lambda: shop.progress() != seen and transactions() > before + 50, f"{format_} at the sink")  # noqa: B023
+                wait_until(lambda: "run started" in source.log.read_text(), format_)
+                before = transactions()
+                wait_until(lambda: transactions() > before + 50, "load")  # noqa: B023
+                shop.wait_caught_up()
                 source.kill9()
     with shop.source_running(), shop.sink_running(), shop.archive_running():
         shop.wait_caught_up()
