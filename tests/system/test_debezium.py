@@ -41,7 +41,9 @@ CREATE TABLE totals (id int PRIMARY KEY, amount numeric(12,2) NOT NULL, transfer
 INSERT INTO totals VALUES (1, 0, 0);
 """
 ACCOUNTS = 40
-MOMENT = {"postgres": "timestamptz", "mysql": "timestamp(6) NULL"}
+MOMENT = {"postgres": "timestamptz", "mysql": "timestamp(6) NULL", "mariadb": "timestamp(6) NULL"}
+SOURCE = {"postgres": "database", "mysql": "mysql_database", "mariadb": "mariadb_database"}
+"""Fixtures."""
 MATRIX = pytest.mark.matrix
 NOT_YET = (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.DeadlockDetected)
 """Of a reading while the tables are being made or emptied."""
@@ -216,6 +218,8 @@ def started(connect: Connect) -> Iterator[Callable[[Properties], None]]:
         pytest.param("postgres", "json", LOSSLESS, marks=MATRIX),
         pytest.param("mysql", "avro", LOSSLESS, marks=MATRIX),
         pytest.param("mysql", "json", {}, marks=MATRIX),
+        pytest.param("mariadb", "avro", {}, marks=MATRIX),
+        pytest.param("mariadb", "json", LOSSLESS, marks=MATRIX),
     ],
 )
 def test_a_sink_of_debeziums_topics_holds_whole_transactions_and_converges(  # noqa: PLR0917 - it names every server
@@ -223,7 +227,7 @@ def test_a_sink_of_debeziums_topics_holds_whole_transactions_and_converges(  # n
     registry: Registry, target_database: Database, unique_name: str, tmp_path: Path, engine: str, converter: str,
     modes: dict[str, str],
 ) -> None:  # fmt: skip
-    database: AnyDatabase = request.getfixturevalue("database" if engine == "postgres" else "mysql_database")
+    database: AnyDatabase = request.getfixturevalue(SOURCE[engine])
     bank = Bank(database, engine)
     connector = connector_of(database, unique_name, tmp_path)
     connector |= {**modes, **(avro(registry) if converter == "avro" else JSON_WITH_SCHEMA)}

@@ -16,7 +16,7 @@ from tests.servers.mysql import MySQLDatabase
 from tests.servers.registry import Registry
 from tests.system.ends import AnyDatabase
 from tests.system.pipeline import AnyPipeline, wait_until
-from tests.system.test_debezium import Bank, connector_of
+from tests.system.test_debezium import SOURCE, Bank, connector_of
 
 MATRIX = pytest.mark.matrix
 Key = bytes
@@ -90,13 +90,14 @@ def streams(connect: Connect, name: str) -> bool:
         ("postgres", "json", "exact"),
         pytest.param("postgres", "avro", "debezium", marks=MATRIX),
         pytest.param("mysql", "avro", "exact", marks=MATRIX),
+        pytest.param("mariadb", "json", "exact", marks=MATRIX),
     ],
 )
 def test_nothing_is_lost_and_the_order_of_each_key_is_kept(  # noqa: PLR0917 - it names every server
     request: pytest.FixtureRequest, ended: Callable[[Properties], None], connect: Connect, kafka: Kafka,
     registry: Registry, unique_name: str, tmp_path: Path, engine: str, format_: str, types: str,
 ) -> None:  # fmt: skip
-    database: AnyDatabase = request.getfixturevalue("database" if engine == "postgres" else "mysql_database")
+    database: AnyDatabase = request.getfixturevalue(SOURCE[engine])
     bank = Bank(database, engine, moving=False)
     connector = connector_of(database, unique_name, tmp_path)
     connector |= {**(LOSSLESS if types == "exact" else {}), **(avro(registry) if format_ == "avro" else JSON)}
@@ -114,7 +115,7 @@ def test_nothing_is_lost_and_the_order_of_each_key_is_kept(  # noqa: PLR0917 - i
             tmp_path, database, database, kafka.bootstrap, source_options=options, name=unique_name,
             registry=registry.url,
         )  # fmt: skip
-        if engine == "mysql":
+        if engine != "postgres":
             pipeline.publish()
         if engine == "postgres":
             as_admin = {"PGPASSWORD": database.server.password}
