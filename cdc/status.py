@@ -189,7 +189,7 @@ def _on_postgres(status: SourceStatus, tail: Tail, facts: PostgresFacts, max_ret
     elif wal is not None and max_retained_wal is not None and wal.retained_bytes > max_retained_wal:
         problem = f"WAL kept on the server is above max_retained_wal ({max_retained_wal} bytes)"
     if facts.waiting is not None:
-        state, problem = "waiting", _joined(_why(facts.waiting), problem)
+        state, problem = "waiting", _why(facts.waiting, problem)
     elif not facts.connected:
         state = "never started" if tail.last is None and slot is None else "stopped"
     else:
@@ -213,7 +213,7 @@ def _on_mysql(status: SourceStatus, tail: Tail, facts: MySqlFacts) -> SourceStat
         if binlog.keeps_s is not None and status.lag_seconds is not None:
             left = max(0.0, round(binlog.keeps_s - status.lag_seconds, 1))
     if facts.waiting is not None:
-        state, problem = "waiting", _joined(_why(facts.waiting), problem)
+        state, problem = "waiting", _why(facts.waiting, problem)
     elif facts.holder is None:
         state = "never started" if tail.last is None else "stopped"
     else:
@@ -222,12 +222,12 @@ def _on_mysql(status: SourceStatus, tail: Tail, facts: MySqlFacts) -> SourceStat
     return replace(status, state=state, binlog=kept, problem=problem)
 
 
-def _why(code: str) -> str:
-    return f"it runs and waits, {code}: {CATALOGUE[code].hint}"
-
-
-def _joined(one: str, other: str | None) -> str:
-    return f"{one}; {other}" if other else one
+def _why(code: str, problem: str | None) -> str:
+    """What a process waits for; if we meet the same ourselves, in its words."""
+    if problem is not None and problem.startswith(f"{code}: "):
+        return f"it runs and waits, {problem}"
+    told = f"it runs and waits, {code}: {CATALOGUE[code].hint}"
+    return f"{told}; {problem}" if problem else told
 
 
 def _state(tail: Tail, *, reads: bool) -> str:
@@ -254,7 +254,7 @@ def sink_status(
     if facts is None:
         state = "unknown"
     elif facts.waiting is not None:
-        state, problem = "waiting", _joined(_why(facts.waiting), problem)
+        state, problem = "waiting", _why(facts.waiting, problem)
     elif not facts.connected:
         state = "stopped, nothing applied" if applied is None else "stopped"
     else:
@@ -282,7 +282,7 @@ def _of_debezium(name: str, engine: Engine, source: str, facts: TargetFacts | No
     applied = facts.applied if facts else None
     state = "unknown" if facts is None else "applying" if facts.connected else "stopped"
     if facts is not None and facts.waiting is not None:
-        state, problem = "waiting", _joined(_why(facts.waiting), problem)
+        state, problem = "waiting", _why(facts.waiting, problem)
     return SinkStatus(
         name,
         engine,

@@ -98,10 +98,12 @@ def test_what_runs_and_gets_nowhere_says_what_it_waits_for() -> None:
         ):
             assert status.state == "waiting"
             assert str(status.problem).startswith(why)
-    both = source_status(
-        "shop", "postgresql", tail, replace(source(), waiting="KAFKA_UNREACHABLE"), None, "KAFKA_UNREACHABLE: no"
-    )
-    assert str(both.problem).endswith("; KAFKA_UNREACHABLE: no")
+    away = replace(source(), waiting="KAFKA_UNREACHABLE")
+    for problem, told in (
+        ("KAFKA_UNREACHABLE: no", "it runs and waits, KAFKA_UNREACHABLE: no"),
+        ("CORRUPT_LOG: no", "keeps trying; CORRUPT_LOG: no"),
+    ):
+        assert str(source_status("shop", "postgresql", tail, away, None, problem).problem).endswith(told)
 
 
 def test_the_nearer_limit_is_told_and_when_it_is_reached() -> None:
