@@ -17,15 +17,13 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import orjson
-import urllib3
-from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
 from cdc.errors import REGISTRY_LOGIN, REGISTRY_LOST, REGISTRY_REFUSED, REGISTRY_TLS, REGISTRY_UNREACHABLE, CdcError
 from cdc.secret import redact
 
 SubjectStrategy = Literal["topic", "record", "topic-record"]
 _CONTENT = "application/vnd.schemaregistry.v1+json"
-_TIMEOUT = urllib3.Timeout(connect=5, read=15)
+_CONNECT_S, _READ_S = 5, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +43,15 @@ class Registry:
     """A client of one process."""
 
     def __init__(self, server: RegistryServer) -> None:
+        import urllib3  # noqa: PLC0415 - only who asks a registry waits for it to load
+
         self._server = server
         self._headers = {"Accept": f"{_CONTENT}, application/json", "Content-Type": _CONTENT}
         if server.user is not None:
             self._headers |= urllib3.make_headers(basic_auth=f"{server.user}:{server.password or ''}")
-        self._pool = urllib3.PoolManager(retries=False, timeout=_TIMEOUT, ssl_context=self._context())
+        self._pool = urllib3.PoolManager(
+            retries=False, timeout=urllib3.Timeout(connect=_CONNECT_S, read=_READ_S), ssl_context=self._context()
+        )
         self._ids: dict[tuple[str, bytes], int] = {}
         self._schemas: dict[int, Any] = {}
         self._free: set[str] = set()
@@ -134,6 +136,8 @@ class Registry:
         raise problem
 
     def _ask(self, url: str, method: str, path: str, body: Mapping[str, Any] | None, what: str) -> Any:
+        from urllib3.exceptions import HTTPError, MaxRetryError, SSLError  # noqa: PLC0415 - see above
+
         data = None if body is None else orjson.dumps(body)
         try:
             answer = self._pool.request(method, url.rstrip("/") + path, body=data, headers=self._headers)

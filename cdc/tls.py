@@ -11,8 +11,6 @@ import socket
 import ssl
 from pathlib import Path
 
-from cryptography import x509
-
 _PATIENCE_S = 3.0
 
 
@@ -48,6 +46,8 @@ def speaks_tls(host: str, port: int) -> bool:
 
 def expired(certificate: str) -> str:
     """What a server, of a client's certificate in a file, would not say."""
+    from cryptography import x509  # noqa: PLC0415 - who uses no certificate need not wait for it to load
+
     found = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
     if dt.datetime.now(dt.UTC) <= found.not_valid_after_utc:
         return ""

@@ -6,12 +6,9 @@ Refuses: nothing. Where its database itself is away nothing is told: whoever ask
 
 from __future__ import annotations
 
-import cdc.mysql.waiting
-import cdc.postgres.waiting
 from cdc.closing import Closing
 from cdc.engine import Server
 from cdc.errors import SOURCE_UNREACHABLE, TARGET_UNREACHABLE, CdcError
-from cdc.mysql.session import Server as MySqlServer
 
 
 class Waiting(Closing):
@@ -28,9 +25,13 @@ class Waiting(Closing):
             return
         server, code = self._server, error.code.name
         try:
-            if isinstance(server, MySqlServer):
+            if server.engine == "mysql":
+                import cdc.mysql.waiting
+
                 self._told = cdc.mysql.waiting.Wait(server, code)
             else:
+                import cdc.postgres.waiting
+
                 self._told = cdc.postgres.waiting.Wait(server, code)
         except CdcError:
             # What it waits for is in its log; that it cannot be told elsewhere must not end it.

@@ -13,18 +13,21 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from cdc.engine import Server
 from cdc.errors import APPLY_FAILED, ROW_DIVERGED, SCHEMA_CHANGE_UNSUPPORTED, SINK_HELD, TARGET_MISMATCH, CdcError
 from cdc.retry import keep_trying, sleep
 from cdc.waiting import Waiting
-from sinks.debezium.reader import DebeziumReader
 from sinks.decode import SchemaOf
 from sinks.engines import debezium_reader, hold_of, target_of
 from sinks.reader import TransactionReader
-from sinks.target import ExistingRows, Hold
+from sinks.target import ExistingRows
 from sinks.transaction import ChangeTransaction, Progress
+
+if TYPE_CHECKING:
+    from cdc.engine import Server
+    from sinks.debezium.reader import DebeziumReader
+    from sinks.engines import AnyHold
 
 _IDLE_S = 0.5
 """How long a poll waits; also how soon a stop is noticed."""
@@ -102,7 +105,7 @@ class Sink:
         with Waiting(settings.server) as waiting:
             keep_trying(attempt, stop, retry)
 
-    def _have(self, hold: Hold, stop: Callable[[], bool]) -> bool:
+    def _have(self, hold: AnyHold, stop: Callable[[], bool]) -> bool:
         """Wait for the name; False if stopped before."""
         while not hold.try_lock():
             holder = hold.holder()
@@ -114,7 +117,7 @@ class Sink:
                 return False
         return True
 
-    def _follow(self, hold: Hold, stop: Callable[[], bool], waiting: Waiting) -> None:
+    def _follow(self, hold: AnyHold, stop: Callable[[], bool], waiting: Waiting) -> None:
         settings = self._settings
         progress = hold.take()
         self._observer.started(progress)
@@ -149,7 +152,7 @@ class Sink:
                     )
                 )
 
-    def _reader(self, hold: Hold, after: Progress | None) -> TransactionReader | DebeziumReader:
+    def _reader(self, hold: AnyHold, after: Progress | None) -> TransactionReader | DebeziumReader:
         settings = self._settings
         client = f"cdc-sink-{settings.name}"
         if settings.written_by == "debezium":

@@ -1,4 +1,4 @@
-"""Which engine a target is: the one place of a sink that knows them all.
+"""Which engine a target is: the one place of a sink that knows them all, and loads its own alone.
 
 In: a server. Out: the hold on it, and what writes there; what compares it with another.
 """
@@ -7,46 +7,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
-import cdc.mysql.session
-import sinks.mysql
-import sinks.mysql.reading
-import sinks.postgres
-import sinks.postgres.at_target
-import sinks.postgres.reading
-from cdc.engine import Server
 from cdc.event import Table
-from sinks.debezium.reader import DebeziumReader
-from sinks.decode import SchemaOf
-from sinks.target import ExistingRows, Hold, Target, Writer
+from sinks.target import ExistingRows, Target
 from sinks.transaction import Progress
-from sinks.verify import Reading
+
+if TYPE_CHECKING:
+    import sinks.mysql
+    import sinks.postgres
+    from cdc.engine import Server
+    from sinks.debezium.reader import DebeziumReader
+    from sinks.decode import SchemaOf
+    from sinks.verify import Reading
+
+    AnyHold = sinks.mysql.Hold | sinks.postgres.Hold
 
 
-def hold_of(server: Server, pipeline: str, source: str) -> Hold:
+def hold_of(server: Server, pipeline: str, source: str) -> AnyHold:
     """A connection that may become the sink's, if it gets the lock."""
-    if isinstance(server, cdc.mysql.session.Server):
+    if server.engine == "mysql":
+        import sinks.mysql
+
         return sinks.mysql.Hold(server, pipeline, source)
+    import sinks.postgres
+
     return sinks.postgres.Hold(server, pipeline, source)
 
 
-def target_of(hold: Hold, shape_of: Callable[[str], Table], existing_rows: ExistingRows = "refuse") -> Target:
+def target_of(hold: AnyHold, shape_of: Callable[[str], Table], existing_rows: ExistingRows = "refuse") -> Target:
     """What applies under this hold."""
-    return Target(hold, _writer(hold, shape_of, existing_rows), shape_of)
+    if hold.engine == "mysql":
+        import sinks.mysql
 
+        return Target(hold, sinks.mysql.Writer(hold, shape_of, existing_rows), shape_of)
+    import sinks.postgres
 
-def _writer(hold: Hold, shape_of: Callable[[str], Table], existing_rows: ExistingRows) -> Writer:
-    if isinstance(hold, sinks.mysql.Hold):
-        return sinks.mysql.Writer(hold, shape_of, existing_rows)
-    assert isinstance(hold, sinks.postgres.Hold)
-    return sinks.postgres.Writer(hold, shape_of, existing_rows)
+    return Target(hold, sinks.postgres.Writer(hold, shape_of, existing_rows), shape_of)
 
 
 def debezium_reader(
-    hold: Hold, kafka: Mapping[str, str], after: Progress | None, client: str, schema_of: SchemaOf | None
+    hold: AnyHold, kafka: Mapping[str, str], after: Progress | None, client: str, schema_of: SchemaOf | None
 ) -> DebeziumReader:
     """A reader of the topics that Debezium writes, for the target under this hold."""
-    assert isinstance(hold, sinks.postgres.Hold), "the configuration lets no other read them"
+    import sinks.postgres.at_target
+    from sinks.debezium.reader import DebeziumReader
+
+    assert hold.engine == "postgresql", "the configuration lets no other read them"
     known = sinks.postgres.at_target.known_tables(hold.connection, hold.pipeline)
     at_target = partial(sinks.postgres.at_target.table_at, hold.connection)
     return DebeziumReader(
@@ -56,6 +63,10 @@ def debezium_reader(
 
 def reading_of(server: Server) -> Reading:
     """A connection that only reads; a sink's name is its server's."""
-    if isinstance(server, cdc.mysql.session.Server):
+    if server.engine == "mysql":
+        import sinks.mysql.reading
+
         return sinks.mysql.reading.Reading(server)
+    import sinks.postgres.reading
+
     return sinks.postgres.reading.Reading(server)

@@ -18,7 +18,6 @@ from cdc.connect import avro_full_name
 from cdc.engine import Server, engine_of, server_of
 from cdc.errors import ARGUMENT_INVALID, CdcError
 from cdc.kafka_admin import Admin
-from cdc.mysql.session import Server as MySqlServer
 from cdc.registry import Registry
 from cdc.server import Side
 from cdc.setup import Plan, Shared
@@ -64,7 +63,7 @@ def _setup(
 ) -> Iterator[_Work]:
     (kind, name), server = unit, _server(config, unit)
     archived = any(name in archive.sources for archive in config.archives.values())
-    if isinstance(server, MySqlServer):
+    if server.engine == "mysql":
         on_mysql = cdc.mysql.setup
         with closing(on_mysql.open_admin(server, admin_url)) as mysql:
             if kind == "source":
@@ -87,7 +86,7 @@ def _setup(
 @contextmanager
 def _teardown(config: Config, unit: Unit, admin_url: str | None) -> Iterator[_Work]:
     (kind, name), server, shared = unit, _server(config, unit), _shared(config, unit)
-    if isinstance(server, MySqlServer):
+    if server.engine == "mysql":
         on_mysql = cdc.mysql.teardown
         with closing(cdc.mysql.setup.open_admin(server, admin_url)) as mysql:
             if kind == "source":

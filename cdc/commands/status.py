@@ -22,7 +22,6 @@ from cdc.engine import engine_of
 from cdc.errors import TOPIC_MISSING, CdcError
 from cdc.kafka import Reader
 from cdc.mysql import status as mysql
-from cdc.mysql.session import Server as MySqlServer
 from cdc.postgres import status as postgres
 from cdc.secret import redact
 from cdc.status import (
@@ -75,7 +74,7 @@ class Gatherer:
         facts: mysql.SourceFacts | postgres.SourceFacts | None = None
         try:
             server = source.server()
-            if isinstance(server, MySqlServer):
+            if server.engine == "mysql":
                 facts = mysql.source_facts(server)
             else:
                 facts = postgres.source_facts(server, source.slot)
@@ -87,7 +86,7 @@ class Gatherer:
         sink, facts = self._config.sink(name), None
         try:
             server = sink.server()
-            facts = mysql.target_facts(server) if isinstance(server, MySqlServer) else postgres.target_facts(server)
+            facts = mysql.target_facts(server) if server.engine == "mysql" else postgres.target_facts(server)
         except CdcError as error:
             problem = _both(_short(error), problem)
         by_debezium = sink.source in self._config.debezium

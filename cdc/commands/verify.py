@@ -12,7 +12,6 @@ from cdc.excerpt import excerpt
 from cdc.kafka import Reader
 from cdc.logtail import read_log
 from cdc.mysql.catalog import Catalog as MySqlCatalog
-from cdc.mysql.session import Server as MySqlServer
 from cdc.postgres.catalog import Catalog
 from cdc.sections import Source
 from cdc.shapes import ShapeTopic
@@ -25,7 +24,7 @@ _COMPARISONS = 3
 def captured_tables(source: Source, reader: Reader) -> tuple[list[Table], list[str]]:
     """What is captured of the wanted tables, and the names of the others."""
     server = source.server()
-    if isinstance(server, MySqlServer):
+    if server.engine == "mysql":
         # Every row change is in its log: what is wanted is captured, but for what came after the last copy.
         known = _copied(source, reader)
         with closing(MySqlCatalog(server)) as mysql:

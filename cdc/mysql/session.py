@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pymysql
@@ -140,6 +140,8 @@ class Address:
 @dataclass(frozen=True, slots=True)
 class Server(Endpoint):
     """A MySQL server and which section of the configuration it belongs to."""
+
+    engine: ClassVar[Literal["mysql"]] = "mysql"
 
     @property
     def address(self) -> Address:

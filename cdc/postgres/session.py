@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -78,6 +79,8 @@ def _escaped(value: str) -> str:
 @dataclass(frozen=True, slots=True)
 class Server(Endpoint):
     """A Postgres server and which section of the configuration it belongs to."""
+
+    engine: ClassVar[Literal["postgresql"]] = "postgresql"
 
     def conninfo(self, *, settings: Mapping[str, str] | None = None, **parameters: str) -> str:
         """Everything libpq needs, the session's settings included; the URL's `options` come before ours."""

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import pyarrow as pa
 
-import cdc.mysql.session
 from cdc.engine import Server
 from cdc.event import Table
 from cdc.finding import Finding
@@ -93,21 +92,21 @@ class Origin(Protocol):
 
 
 def origin_of(server: Server, source: Source) -> Origin:
-    if isinstance(server, cdc.mysql.session.Server):
+    if server.engine == "mysql":
         return of_mysql.Origin(server, source)
     return of_postgres.Origin(server, source)
 
 
 def named(server: Server, tables: Sequence[str], waiting: Waiting) -> AbstractContextManager[Exact]:
     """These tables at one position, without any that is not there or that the role may not read."""
-    if isinstance(server, cdc.mysql.session.Server):
+    if server.engine == "mysql":
         return of_mysql.named(server, tables)
     return of_postgres.named(server, tables, waiting)
 
 
 def findings(server: Server, source: Source) -> Iterator[Finding]:
     """What keeps bases from being taken."""
-    if isinstance(server, cdc.mysql.session.Server):
+    if server.engine == "mysql":
         yield from of_mysql.findings(server, source)
     else:
         yield from of_postgres.findings(server)

@@ -21,7 +21,6 @@ from cdc import logs
 from cdc.commands.terminal import console, say_json, tell
 from cdc.engine import Server, database_url, engine_of, server_of
 from cdc.errors import ARGUMENT_INVALID, CONFIG_MISSING, CdcError
-from cdc.mysql.session import Server as MySqlServer
 from cdc.secret import parse_key
 from cdc.sections import refuse_password
 from cdc.server import Side
@@ -125,7 +124,7 @@ def command(
 
 
 def target_of(server: Server) -> Target:
-    if isinstance(server, MySqlServer):
+    if server.engine == "mysql":
         return sinks.mysql.restoring.RestoreTarget(server)
     return sinks.postgres.restoring.RestoreTarget(server)
 

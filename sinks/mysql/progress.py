@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import AbstractContextManager, suppress
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pymysql
 
@@ -83,6 +83,8 @@ _SETTINGS: dict[str, Setting] = {
 
 class Hold(Closing):
     """A connection to the target and, once `try_lock` has it, the right to write as this sink."""
+
+    engine: ClassVar[Literal["mysql"]] = "mysql"
 
     def __init__(self, server: Server, pipeline: str, source: str) -> None:
         self.server, self.pipeline, self.source = server, pipeline, source

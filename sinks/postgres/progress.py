@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from cdc.closing import Closing
 from cdc.postgres.session import Server
@@ -70,6 +70,8 @@ _SETTINGS = {
 
 class Hold(Closing):
     """A connection to the target and, once `try_lock` has it, the right to write as this sink."""
+
+    engine: ClassVar[Literal["postgresql"]] = "postgresql"
 
     def __init__(self, server: Server, pipeline: str, source: str) -> None:
         self.server, self.pipeline, self.source = server, pipeline, source
