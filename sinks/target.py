@@ -22,6 +22,7 @@ from typing import Literal, Protocol, Self
 
 from cdc.errors import APPLY_FAILED, CdcError
 from cdc.event import RowEvent, Table
+from cdc.excerpt import WORDS, excerpt
 from cdc.failpoint import failpoint
 from cdc.log import Change, Chunk, End
 from cdc.server import Endpoint
@@ -253,7 +254,7 @@ class Target:
         except ValueError as error:
             raise CdcError(
                 APPLY_FAILED, source=self._hold.source, table=event.table, position=None, txn_seq=txn_seq,
-                op="what a foreign key did by", key="", problem=str(error),
+                op="what a foreign key did by", key="", problem=excerpt(str(error), WORDS),
             ) from None  # fmt: skip
 
 

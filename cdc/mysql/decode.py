@@ -24,6 +24,7 @@ from cdc.errors import (
     CdcError,
 )
 from cdc.event import Table
+from cdc.excerpt import excerpt
 from cdc.log import Change
 from cdc.mysql import mariadb, wire
 from cdc.mysql.ddl import UnfollowableError, effects
@@ -336,7 +337,7 @@ class Decoder:
                 source=self._facts.source,
                 table=next((name for name in meaning.tables or () if name in self._shapes), "some table"),
                 position=self._where,
-                statement=" ".join(query.text.split())[:200],
+                statement=excerpt(" ".join(query.text.split()), 200),
             )
 
     def _refuse_stopping(self, meaning: Stopping) -> None:
