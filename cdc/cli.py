@@ -31,9 +31,11 @@ from cdc.config import DEFAULT_FILE, Config
 from cdc.errors import ARGUMENT_INVALID, CdcError
 
 if TYPE_CHECKING:
+    from cdc.finding import Finding
     from cdc.metrics import Unit
     from cdc.position import Position
     from cdc.sections import Kind
+    from cdc.status import ArchiveFacts
 
 
 class Commands(typer.core.TyperGroup):
@@ -116,9 +118,8 @@ def init(
 def check(name: Section = None, *, as_json: Json = False, config: ConfigFile = None) -> None:
     """Everything that is missing, each with the statement that mends it. Exit 1 where something fails."""
     from cdc.commands import check as checking
-    from sinks.archive.check import check_archive
 
-    sections = checking.check(configuration.load(config), name, check_archive)
+    sections = checking.check(configuration.load(config), name, _check_archive)
     (checking.show_json if as_json else checking.show)(sections)
     if checking.failed(sections):
         raise typer.Exit(1)
@@ -177,13 +178,12 @@ def status(
 ) -> None:
     """Position and lag of each stage, log kept on production, tables being copied."""
     from cdc.commands import status as reporting
-    from sinks.archive.check import archive_facts
 
     loaded = configuration.load(config)
     if watch:
-        reporting.watch(loaded, archive_facts, stop_on_signals())
+        reporting.watch(loaded, _archive_facts, stop_on_signals())
     else:
-        reporting.show_once(loaded, archive_facts, as_json=as_json)
+        reporting.show_once(loaded, _archive_facts, as_json=as_json)
 
 
 @app.command()
@@ -321,6 +321,18 @@ def _serve(loaded: Config, numbers: Unit, kind: Kind, name: str) -> None:
     address = loaded.metrics_address(kind, name)
     if address:
         metrics.serve(numbers, address)
+
+
+def _check_archive(config: Config, name: str) -> list[Finding]:
+    from sinks.archive.check import check_archive
+
+    return check_archive(config, name)
+
+
+def _archive_facts(config: Config, name: str) -> ArchiveFacts | None:
+    from sinks.archive.check import archive_facts
+
+    return archive_facts(config, name)
 
 
 def main() -> None:
