@@ -21,6 +21,7 @@ from cdc.errors import ARGUMENT_INVALID, FILE_EXISTS, CdcError
 from cdc.event import Engine
 from cdc.secret import new_key
 from cdc.sections import NAME, refuse_password, store_url
+from cdc.topics import slot_name
 
 _NOT_IN_NAME = re.compile(r"[^a-z0-9_-]+")
 
@@ -108,6 +109,8 @@ def _source_text(source: NewSection) -> str:
         variable=source.variable,
         tables=f'tables = ["{schema}.*"]'.ljust(33) + " ",
         exclude=f"{place}.sessions",
+        name=source.name,
+        slot=slot_name(source.name),
     )
 
 
@@ -122,7 +125,7 @@ _LINKS: dict[Engine, str] = {
     "mysql": "over a network: …?ssl-mode=VERIFY_IDENTITY&ssl-ca=/etc/cdc/ca.pem",
 }
 _HEAD = """\
-# cdc: one file for all hosts; a process reads only [kafka] and its own section's secrets.
+# cdc: one file for all hosts; a process reads only the secrets of [kafka], [registry] and its own section.
 # A secret is "${{NAME}}" (environment) or "file:/path"; it is never written here.
 
 [kafka]
@@ -136,6 +139,15 @@ bootstrap_servers = "{kafka}"
 # sasl.mechanism = "SCRAM-SHA-512"
 # sasl.username = "cdc"
 # sasl.password = "${{KAFKA_PASSWORD}}"
+
+# [registry]                      # of schemas, by Confluent's API: for format = "avro"
+# url = "https://registry.internal:8081"
+# user = "cdc"
+# password = "${{REGISTRY_PASSWORD}}"
+# ca = "/etc/cdc/registry-ca.pem"
+# certificate = "/etc/cdc/registry-client.pem"
+# key = "/etc/cdc/registry-client.key"
+# subjects = "topic"              # or "record", "topic-record"
 """
 _SOURCE = """\
 {head}
@@ -143,8 +155,9 @@ url = "{url}"  # {link}
 password = "${{{variable}}}"
 {tables}# globs schema.table; cdc check lists every table that stays out, and why
 # exclude = ["{exclude}"]
-# format = "json"                 # or "json-with-schema", or "avro", which needs [registry] url = "https://…"
+# format = "json"                 # or "json-with-schema", or "avro", which needs [registry]
 # types = "exact"                 # or "debezium": values as a Debezium with its default settings writes them
+# topic_prefix = "{name}"
 # partitions = 1                  # of each row topic; fixed once it exists
 # heartbeat_every = "10s"
 # max_record = "8MiB"             # a larger event stops the source by name
@@ -152,13 +165,17 @@ password = "${{{variable}}}"
 _ON_POSTGRES = (
     _SOURCE
     + """\
-# max_retained_wal = "20GiB"      # alarm before production's disk is in danger
+# max_retained_wal = "20GiB"      # alarm before production's disk is in danger; default: none
+# slot = "{slot}"
+# publication = "{slot}"
+# snapshot = "initial"            # "never": go on where the slot stands, that of a Debezium connector, say
 """
 )
 _ON_MYSQL = (
     _SOURCE
     + """\
-# cascades = "derive"             # sinks carry out what foreign keys do to rows: MySQL's log does not tell
+# cascades = "refuse"             # "derive": sinks carry out what foreign keys do, which MySQL's log does not tell
+# snapshot = "initial"            # "never", with begin_after = "UUID:1-5": go on behind these GTIDs
 """
 )
 _SINK = """\

@@ -1,5 +1,6 @@
 """`cdc init` writes a file that the service reads, and no secret into it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from cdc.commands.init import write_config
 from cdc.config import load
 from cdc.errors import CdcError
+from cdc.sections import Archive, Kafka, Metrics, Registry, Sink, Source
 
 
 def written(tmp_path: Path, url: str = "postgresql://db1.internal/shop", *sinks: str) -> tuple[Path, list[str]]:
@@ -43,6 +45,24 @@ def test_every_commented_line_is_a_valid_one(tmp_path: Path) -> None:
     assert config.metrics is not None
     archive, _ = config.archive("main")
     assert str(archive.base_at and archive.base_at.zone) == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("url", "others"),
+    [
+        ("postgresql://db1/shop", {"begin_after", "cascades"}),
+        ("mysql://db1/shop", {"slot", "publication", "max_retained_wal"}),
+    ],
+)
+def test_every_key_stands_in_it(tmp_path: Path, url: str, others: set[str]) -> None:
+    file = tmp_path / "cdc.toml"
+    write_config(file, url, "k:1", ["eu=postgresql://pg-eu/shop"], ["s3://acme/prod"])
+    text = file.read_text()
+    for section in (Kafka, Registry, Source, Sink, Archive, Metrics):
+        begin = re.search(rf"^(# )?\[{section.__name__.lower()}\b", text, re.MULTILINE)
+        assert begin is not None
+        keys = set(section.model_fields) - {"name", "options"} - (others if section is Source else set())
+        assert {key for key in keys if not re.search(rf"\b{key} = ", text[begin.start() :])} == set()
 
 
 def test_an_archive_gets_a_key_that_only_its_owner_reads(tmp_path: Path) -> None:
