@@ -87,6 +87,23 @@ CREATE TABLE account (id bigint PRIMARY KEY, owner varchar(40) NOT NULL, amount 
 CREATE TABLE plain (id int PRIMARY KEY, v text NOT NULL);
 INSERT INTO account (id, owner, amount) VALUES (1, 'ann', 10.50), (2, 'bob', 20)
 """
+# Of inet4 and inet6 the connector's parser knows nothing: it dies of such a table. A streamed uuid that ends in a zero
+# byte, which the log leaves out, it gives with all bytes moved to the right.
+MARIADB = (
+    MYSQL.rstrip()
+    + """;
+CREATE TABLE own (id int PRIMARY KEY, tag uuid, must uuid NOT NULL, doc json, words longtext);
+INSERT INTO own VALUES (1, 'f27a4b6d-e73d-11f1-932d-02fc00000000', '00000000-0000-0000-0000-000000000000',
+  '{"a":  1.0}', 'é'), (2, NULL, '123e4567-e89b-42d3-a456-426614174001', NULL, NULL)
+"""
+)
+WORK["mariadb"] = """
+INSERT INTO own VALUES (3, 'F27A4B6D-e73d-11f1-932d-02fc00000001', 'f27a4b6d-e73d-11f1-932d-02fc00000001', '[1,  2]',
+NULL);;
+UPDATE own SET tag = NULL, doc = '"x"' WHERE id = 3;;
+DELETE FROM own WHERE id = 2;;
+""" + WORK["mysql"].lstrip()
+SCHEMA = {"postgres": POSTGRES, "mysql": MYSQL, "mariadb": MARIADB}
 OURS = {
     "run", "epoch", "txn_seq", "ordinal", "schema_id", "commit_lsn", "commit_ts_us", "unchanged", "before_absent",
     "moved_to", "moved_from",
@@ -147,7 +164,7 @@ def test_the_same_records(
 ) -> None:  # fmt: skip
     fixture = {"postgres": "database", "mysql": "mysql_database", "mariadb": "mariadb_database"}[engine]
     database: AnyDatabase = request.getfixturevalue(fixture)
-    for statement in (POSTGRES if engine == "postgres" else MYSQL).strip().split(";\n"):
+    for statement in SCHEMA[engine].strip().split(";\n"):
         database.execute(statement)
     options = {"types": types, "partitions": 3, "heartbeat_every": "10m"}
     pipeline = Beside(tmp_path, database, database, kafka.bootstrap, source_options=options, name=f"{unique_name}_o")
@@ -165,7 +182,7 @@ def test_the_same_records(
     with pipeline.source_running() as source:
         connector(properties)
         wait_until(lambda: "table copied" in source.log.read_text() and copied(pipeline, theirs), "both copies")
-        for statement in WORK["postgres" if engine == "postgres" else "mysql"].strip().split(";;\n"):
+        for statement in WORK[engine].strip().split(";;\n"):
             database.execute(statement)
         wait_until(lambda: caught_up(pipeline, theirs) and caught_up(pipeline, pipeline.name), "both to the last row")
     mine, their = pipeline.records(pipeline.name), pipeline.records(theirs)
