@@ -70,6 +70,7 @@ _NAMED: dict[str, Schema] = {
     "float": FLOAT,
     "double": DOUBLE,
     "json": named(STRING, "io.debezium.data.Json"),
+    "uuid": named(STRING, "io.debezium.data.Uuid"),
     "date": named(STRING, "io.debezium.time.IsoDate"),
     "time": named(STRING, "io.debezium.time.IsoTime"),
     "datetime": named(STRING, "io.debezium.time.IsoTimestamp"),

@@ -7,15 +7,31 @@ and where a snapshot stands, which each took for itself.
 import json
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cdc.connect import as_json
+from cdc.event import Types
 from cdc.kafka import Reader
 from cdc.kafka_admin import Admin
-from tests.servers.connect import JSON, LOSSLESS, Connect, Properties, debezium_mysql, debezium_postgres
+from cdc.mysql.carried import encode
+from cdc.mysql.catalog import Catalog
+from cdc.mysql.session import Server
+from cdc.server import Side
+from tests.golden.mysql.record import tables
+from tests.servers.connect import (
+    JSON,
+    JSON_WITH_SCHEMA,
+    LOSSLESS,
+    Connect,
+    Properties,
+    debezium_mysql,
+    debezium_postgres,
+)
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQLDatabase
 from tests.system.ends import AnyDatabase
@@ -191,6 +207,36 @@ def test_the_same_records(
     compared = sum(same_topic(mine[name], their[name], theirs, pipeline.name) for name in rows)
     assert compared > 20 if engine == "postgres" else compared > 10
     same_ends(mine["transaction"], their["transaction"], engine)
+
+
+NOT_THEIRS = {"inet4", "inet6", "float(7,3)", "enum('a','b''\"','é𝄞','')", "enum('aé','𝄞') character set utf16"}
+"""Of which it dies, or which it alters; see docs/EVENTS.md."""
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("types", ["exact", "debezium"])
+def test_the_schema_of_every_type_of_mariadb(
+    tmp_path: Path, kafka: Kafka, connector: Callable[[Properties], None], mariadb_database: MySQLDatabase,
+    unique_name: str, types: Types,
+) -> None:  # fmt: skip
+    """Those of MySQL and Postgres are recorded, and compared without servers."""
+    database = mariadb_database
+    declared = {name: of for name, of in tables("mariadb").items() if of not in NOT_THEIRS}
+    listed = ", ".join(f"{name} {of} NULL" for name, of in declared.items())
+    database.execute(f"CREATE TABLE types (id int PRIMARY KEY, {listed}); INSERT INTO types (id) VALUES (1)")
+    modes = {**JSON_WITH_SCHEMA, **(LOSSLESS if types == "exact" else {})}
+    connector(debezium_mysql(unique_name, database.server, database.name, tmp_path, **modes))
+    beside = Beside(tmp_path, database, database, kafka.bootstrap)
+    topic = f"{database.name}.types"
+    wait_until(lambda: topic in beside.records(unique_name), "its copy")
+    fields = value(beside.records(unique_name)[topic][0])["schema"]["fields"][1]["fields"]
+    theirs = {field.pop("field"): field for field in fields}
+    with closing(Catalog(Server(Side.SOURCE, "types", database.url(), database.server.password))) as catalog:
+        shape = catalog.shape(database.name, "types")
+    assert shape
+    ours = {column.name: as_json(encode(column, types).schema) for column in shape.columns}
+    assert len(theirs) > 80
+    assert {declared.get(name): (ours[name], theirs[name]) for name in theirs if ours[name] != theirs[name]} == {}
 
 
 def copied(pipeline: Beside, prefix: str) -> bool:

@@ -5,17 +5,19 @@ from itertools import chain
 
 import pytest
 
+from cdc.connect import as_json
 from cdc.decoded import Captured, Transaction
 from cdc.errors import CORRUPT_WIRE, EVENT_UNSUPPORTED, CdcError, Code
 from cdc.event import Engine, Table
 from cdc.mysql import mariadb, wire
+from cdc.mysql.carried import encode
 from cdc.mysql.cells import inet4_text, inet6_text, uuid_text
 from cdc.mysql.ddl import UnfollowableError, effects
 from cdc.mysql.decode import Decoder, Surroundings
 from cdc.mysql.dialect import MARIADB, MYSQL, Dialect, dialect_of, version_number
 from cdc.mysql.mariadb import Flags, as_mysql, parse_gtid
 from cdc.mysql.statements import EVERY, Altered, RowsChanged, Stopping, Truncated, is_told, read_statement
-from cdc.mysql.tables import Definition, plain_type, table_of
+from cdc.mysql.tables import Definition, column_of, plain_type, table_of
 from cdc.mysql.wire import Header, parse_query
 from cdc.position import DomainPosition
 from cdc.rowevents import RunFacts
@@ -248,6 +250,13 @@ def test_a_columns_type_and_collation_are_its_own() -> None:
     ):
         with pytest.raises(UnfollowableError, match=words):
             after(shape("mariadb", ID), f"ALTER TABLE t ADD {definition}")
+
+
+def test_a_uuid_says_what_it_is_as_in_debezium() -> None:
+    column = column_of(Definition("u", "uuid", not_null=True), 1)
+    assert as_json(encode(column, "exact").schema) == {
+        "type": "string", "optional": False, "name": "io.debezium.data.Uuid", "version": 1,
+    }  # fmt: skip
 
 
 def test_an_integer_has_no_width() -> None:
