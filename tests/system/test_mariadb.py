@@ -12,6 +12,7 @@ from tests.servers.kafka import Kafka
 from tests.servers.mariadb import MariaDB
 from tests.servers.mysql import MySQLDatabase
 from tests.servers.postgres import Database
+from tests.servers.registry import Registry
 from tests.system.pipeline import AnyPipeline, wait_until
 from tests.system.shop import Shop
 from tests.system.test_source_mysql import copied, piped, stopped
@@ -53,13 +54,15 @@ def pipeline(tmp_path: Path, mariadb_database: MySQLDatabase, target_database: D
 
 
 @pytest.mark.matrix
+@pytest.mark.parametrize("format_", ["json", "avro"])
 def test_what_it_alone_has_passes_or_is_followed(
-    tmp_path: Path, mariadb_database: MySQLDatabase, target_database: Database, kafka: Kafka
-) -> None:
+    tmp_path: Path, mariadb_database: MySQLDatabase, target_database: Database, kafka: Kafka, registry: Registry,
+    format_: str,
+) -> None:  # fmt: skip
     """Sequences, domains, columns that are there already, settings for one statement; others may do all of it."""
     source = mariadb_database
-    options, table = {"exclude": [f"{source.name}.beside"]}, f"{source.name}.t"
-    pipeline = piped(tmp_path, source, target_database, kafka, source_options=options)
+    options, table = {"exclude": [f"{source.name}.beside"], "format": format_}, f"{source.name}.t"
+    pipeline = piped(tmp_path, source, target_database, kafka, source_options=options, registry=registry.url)
     source.execute("CREATE SEQUENCE numbers; CREATE TABLE beside (id int PRIMARY KEY) WITH SYSTEM VERSIONING")
     with pipeline.source_running() as running, pipeline.sink_running():
         copied(pipeline)
