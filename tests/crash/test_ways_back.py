@@ -93,6 +93,7 @@ def test_a_topic_deleted_under_a_running_source(pipeline: Pipeline) -> None:
         assert "KAFKA_STALLED" not in said
 
 
+@pytest.mark.matrix
 def test_a_transaction_of_large_rows_takes_little_memory(pipeline: Pipeline) -> None:
     pipeline.source.execute("CREATE TABLE large (id int PRIMARY KEY, v text)")
     with pipeline.source_running() as source, pipeline.sink_running() as sink:

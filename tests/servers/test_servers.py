@@ -143,6 +143,7 @@ def test_mysql_refuses_a_wrong_password_and_speaks_tls(mysql_server: MySQL) -> N
         assert cursor.fetchone()[1].startswith("TLS")
 
 
+@pytest.mark.matrix
 def test_mysql_survives_kill9_freeze_and_reuse_and_stands_beside_another(tmp_path: Path, mysql_server: MySQL) -> None:
     directory = tmp_path / "mysql"
     with MySQL(directory, {"binlog_row_image": "NOBLOB"}, fsync=True) as server:
@@ -163,6 +164,7 @@ def test_mysql_survives_kill9_freeze_and_reuse_and_stands_beside_another(tmp_pat
         assert again.execute("SELECT * FROM d.t") == [(1,)]
 
 
+@pytest.mark.matrix
 def test_kafka_keeps_records_through_kill9_and_restart(tmp_path: Path) -> None:
     with Kafka(tmp_path / "kafka", {"message.max.bytes": 2_000_000}) as broker:
         create_topic(broker, "t")
@@ -218,6 +220,7 @@ def test_a_proxy_cuts_stalls_and_restores_postgres(database: Database) -> None:
             assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+@pytest.mark.matrix
 def test_s3_keeps_objects_through_kill9_and_restart(tmp_path: Path) -> None:
     with S3(tmp_path / "s3") as store:
         bucket, client = store.bucket("T_1"), store.client()

@@ -741,6 +741,7 @@ def test_a_row_that_the_server_cannot_write_is_named(database: Database) -> None
 
 
 # -- stores -----------------------------------------------------------------------------------------------------
+@pytest.mark.matrix
 def test_a_base_in_a_bucket(
     tmp_path: Path, database: Database, target_database: Database, kafka: Kafka, s3: S3, unique_name: str
 ) -> None:

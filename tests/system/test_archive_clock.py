@@ -62,6 +62,7 @@ def source(server: Postgres, clock: Clock) -> Iterator[Database]:
         yield server.create_database("stepping")
 
 
+@pytest.mark.matrix
 def test_a_source_whose_clock_steps_back(
     tmp_path: Path, source: Database, target_database: Database, kafka: Kafka, clock: Clock
 ) -> None:

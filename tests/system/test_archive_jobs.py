@@ -91,7 +91,7 @@ def test_a_new_epoch_gets_a_base_at_once(pipeline: Pipeline) -> None:
     assert one.epoch < other.epoch
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.matrix), signal.SIGKILL])
 def test_the_child_ends_with_the_archiver(pipeline: Pipeline, number: signal.Signals) -> None:
     """By the signal's way down, or because it sees that it is alone; pg_dump goes with it, and the slot."""
     environment = hanging_pg_dump(pipeline)

@@ -200,6 +200,7 @@ def test_an_anchor_without_the_table_proves_nothing_of_it(shop: Pipeline, target
     assert f"not {anchor.name}: it does not cover table public.visits" in done.stdout
 
 
+@pytest.mark.matrix
 def test_a_damaged_witness_is_passed_over_and_named(shop: Pipeline, target: Database) -> None:
     assert cdc_archive(shop, "anchor", "main").returncode == 0
     moment = now(shop)

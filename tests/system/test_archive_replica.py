@@ -54,6 +54,7 @@ def writing(pipeline: Pipeline, until: threading.Event) -> threading.Thread:
     return thread
 
 
+@pytest.mark.matrix
 def test_a_base_of_a_replica_serves_as_one_of_the_source(pipeline: Pipeline) -> None:
     """Taken while it applies, and while its table changes its shape; the source gives schema and sequences alone."""
     done = threading.Event()

@@ -112,6 +112,7 @@ def older(past: Lived, postgres15: Postgres, unique_name: str) -> Iterator[Lived
     past.pipeline.target.drop()
 
 
+@pytest.mark.matrix
 def test_a_whole_database_into_an_older_server(older: Lived) -> None:
     assert_restored(older)
     older.pipeline.target.execute("INSERT INTO orders (customer, note) VALUES (5, 'the application goes on')")
@@ -146,6 +147,7 @@ def test_a_server_that_is_too_old(postgres_target: Postgres, monkeypatch: pytest
     assert f"the target is Postgres {postgres_target.version}" in caught.value.text
 
 
+@pytest.mark.matrix
 def test_an_older_source_into_a_newer_server(
     tmp_path: Path, postgres15: Postgres, target_database: Database, kafka: Kafka, unique_name: str
 ) -> None:
@@ -289,6 +291,7 @@ def test_a_connection_that_is_cut_at_the_commit(past: Lived) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+@pytest.mark.matrix
 def test_a_full_disk(past: Lived, unique_name: str, tmp_path: Path) -> None:
     """The target's database is in a small file system of its own."""
     target, small = past.pipeline.target, tmp_path / "small"

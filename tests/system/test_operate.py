@@ -277,6 +277,7 @@ def test_verify_says_that_a_sink_is_behind_or_beyond(site: Site) -> None:
     assert (done.returncode, "SECTION_UNKNOWN" in done.stderr) == (2, True)
 
 
+@pytest.mark.matrix
 def test_verify_of_a_busy_source_does_not_cry_wolf(site: Site) -> None:
     stop = threading.Event()
 

@@ -37,9 +37,8 @@ ADDRESSES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "sql_mode", [pytest.param("", marks=pytest.mark.matrix), "STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,ANSI_QUOTES"]
-)
+@pytest.mark.parametrize("sql_mode", ["", "STRICT_ALL_TABLES,NO_BACKSLASH_ESCAPES,ANSI_QUOTES"])
+@pytest.mark.matrix
 def test_the_value_of_rows_that_are_there(mysql_database: MySQLDatabase, flavour: str, sql_mode: str) -> None:
     mysql_database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
     server = Server(Side.SOURCE, "added", mysql_database.url(), mysql_database.server.password)
