@@ -23,7 +23,7 @@ from sinks.archive.newest import Newest, newest
 from sinks.archive.origin import findings
 from sinks.archive.plan import shown
 from sinks.archive.schedule import base_due, base_overdue, schedule_of
-from sinks.archive.store import Bucket, Store, open_store
+from sinks.archive.store import Store, open_store
 
 _LATE_ROLLS = 5
 """So many `roll_every` behind, the archive is overdue."""
@@ -89,7 +89,7 @@ def _empty(url: str) -> Iterator[Finding]:
 
 
 def _link(store: Store) -> Iterator[Finding]:
-    if isinstance(store, Bucket) and store.in_the_clear:
+    if store.in_the_clear:
         yield warn(
             f"the connection to {store.in_the_clear} is not encrypted: whoever listens sees what encryption_key does "
             "not hide",

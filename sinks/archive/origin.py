@@ -18,7 +18,6 @@ from cdc.finding import Finding
 from cdc.log import End
 from cdc.position import Position
 from cdc.sections import Sink, Source
-from sinks.archive import of_mysql, of_postgres
 from sinks.archive.dump import Dump
 from sinks.archive.sequences import Value
 from sinks.digest import Digests
@@ -93,20 +92,32 @@ class Origin(Protocol):
 
 def origin_of(server: Server, source: Source) -> Origin:
     if server.engine == "mysql":
+        from sinks.archive import of_mysql
+
         return of_mysql.Origin(server, source)
+    from sinks.archive import of_postgres
+
     return of_postgres.Origin(server, source)
 
 
 def named(server: Server, tables: Sequence[str], waiting: Waiting) -> AbstractContextManager[Exact]:
     """These tables at one position, without any that is not there or that the role may not read."""
     if server.engine == "mysql":
+        from sinks.archive import of_mysql
+
         return of_mysql.named(server, tables)
+    from sinks.archive import of_postgres
+
     return of_postgres.named(server, tables, waiting)
 
 
 def findings(server: Server, source: Source) -> Iterator[Finding]:
     """What keeps bases from being taken."""
     if server.engine == "mysql":
+        from sinks.archive import of_mysql
+
         yield from of_mysql.findings(server, source)
     else:
+        from sinks.archive import of_postgres
+
         yield from of_postgres.findings(server)

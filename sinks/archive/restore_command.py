@@ -14,8 +14,6 @@ from typing import Annotated
 
 import typer
 
-import sinks.mysql.restoring
-import sinks.postgres.restoring
 from cdc import config as configuration
 from cdc import logs
 from cdc.commands.terminal import console, say_json, tell
@@ -125,7 +123,11 @@ def command(
 
 def target_of(server: Server) -> Target:
     if server.engine == "mysql":
+        import sinks.mysql.restoring
+
         return sinks.mysql.restoring.RestoreTarget(server)
+    import sinks.postgres.restoring
+
     return sinks.postgres.restoring.RestoreTarget(server)
 
 

@@ -9,7 +9,7 @@ from botocore.config import Config
 
 from cdc.errors import STORE_UNREACHABLE, CdcError
 from cdc.secret import parse_key
-from sinks.archive import store as store_module
+from sinks.archive import bucket as bucket_module
 from sinks.archive.archive import Archive
 from sinks.archive.verify import verify
 from sinks.archive.window import Windows
@@ -129,7 +129,7 @@ def refuse_when_away(bucket: Bucket, into: list[str], monkeypatch: pytest.Monkey
     bucket.wire.restore()
     archive = pipeline.archive()
     impatient = Config(connect_timeout=0.5, read_timeout=0.5, retries={"total_max_attempts": 1})
-    monkeypatch.setattr(store_module, "_CLIENT", store_module._CLIENT.merge(impatient))
+    monkeypatch.setattr(bucket_module, "_CLIENT", bucket_module._CLIENT.merge(impatient))
     away = Archive.open(pipeline.archive_url, parse_key(pipeline.archive_key))
     assert verify(archive, lambda _: None)[1] == []
     bucket.wire.cut()

@@ -16,10 +16,11 @@ import pytest
 from botocore.config import Config
 
 from cdc.errors import STORE_REFUSED, STORE_UNREACHABLE, CdcError, Code
-from sinks.archive import store as store_module
+from sinks.archive import bucket as bucket_module
 from sinks.archive.archive import Archive
+from sinks.archive.bucket import Bucket
 from sinks.archive.chain import read_tail
-from sinks.archive.store import Bucket, Store, open_store
+from sinks.archive.store import Store, open_store
 from tests.servers.process import free_port
 from tests.servers.s3 import S3, SECRET_KEY
 from tests.unit.sinks.archive.test_store import Contract
@@ -124,7 +125,7 @@ def store(url: str) -> Store:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     times = Config(connect_timeout=0.5, read_timeout=0.5, retries={"mode": "standard", "total_max_attempts": 1})
-    monkeypatch.setattr(store_module, "_CLIENT", store_module._CLIENT.merge(times))
+    monkeypatch.setattr(bucket_module, "_CLIENT", bucket_module._CLIENT.merge(times))
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import pytest
 from cdc.errors import STORE_TLS, STORE_UNENCRYPTED, STORE_UNREACHABLE, CdcError, Code
 from cdc.secret import new_key, parse_key
 from sinks.archive.archive import Archive
+from sinks.archive.bucket import Bucket
 from sinks.archive.check import _link
-from sinks.archive.store import Bucket, Store, open_store
+from sinks.archive.store import Store, open_store
 from tests.servers.certificates import Authority
 from tests.servers.s3 import SECRET_KEY
 from tests.servers.s3_secured import SecuredS3

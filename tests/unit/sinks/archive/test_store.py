@@ -15,7 +15,8 @@ from urllib.parse import quote
 import pytest
 
 from cdc.errors import STORE_REFUSED, STORE_URL, CdcError
-from sinks.archive.store import Bucket, Directory, Store, open_store
+from sinks.archive.bucket import Bucket
+from sinks.archive.store import Directory, Store, open_store
 from tests.servers.process import Process
 
 OUTSIDE = ["../x", "/x", "a/../../x", "a/..", "a//b", "a/./b", ".", "..", "a/"]
