@@ -4,8 +4,8 @@ In: a table, its columns' rules; `register`, which gives a schema's id. Out: a `
 refuses, and two columns whose names are one in Avro (COLUMN_NAMES_COLLIDE).
 
 The schema of a value says the id of the shape that it is of: a registry that lost its schemas and gives their ids to
-others is noticed by the first event. Names are adjusted as Debezium does in mode `avro`; a field that had to be has its
-own name in `cdc.name`.
+others is noticed by the first event. Names are adjusted as Debezium does in mode `avro`; a value's field that had to be
+has its own name in `cdc.name`. A key's schema has nothing of ours: its id stands in the key, so it decides partitions.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class AvroFormat:
         return lambda value: head + write(value)
 
     def _head(self, topic: str, part: Part, schema: Schema, more: Mapping[str, str] | None = None) -> bytes:
-        form = as_avro(schema) | dict(more or {})
+        form = as_avro(schema, own_names=part == "value") | dict(more or {})
         return b"\x00" + self._register(topic, part, form).to_bytes(4, "big")
 
 

@@ -63,6 +63,8 @@ def struct(name: str, *fields: tuple[str, Schema], version: int | None = None) -
 
 
 DECIMAL = "org.apache.kafka.connect.data.Decimal"
+_ANY_PRECISION = 64
+"""What Connect's converter tells of a Decimal whose digits are not limited."""
 
 
 def decimal_bytes(unscaled: int) -> bytes:
@@ -203,22 +205,32 @@ def avro_full_name(name: str) -> str:
     return ".".join(map(avro_name, name.split(".")))
 
 
-def as_avro(schema: Schema) -> Any:
-    """The schema in Avro. A record that comes again is named by its full name."""
-    return _as_avro(schema, set())
+def as_avro(schema: Schema, *, own_names: bool = True) -> Any:
+    """The schema in Avro. A record that comes again is named by its full name.
+
+    Property by property, and in the order, as Connect's converter has it: a schema of the same text has the same id
+    in a registry. `own_names`: with `cdc.name` where a field's name had to be adjusted.
+    """
+    return _as_avro(schema, set(), own_names=own_names)
 
 
-def _as_avro(schema: Schema, known: set[str]) -> Any:
-    form = _avro_record(schema, known) if schema.type == "struct" else _avro_plain(schema, known)
+def _as_avro(schema: Schema, known: set[str], *, own_names: bool) -> Any:
+    if schema.type == "struct":
+        form = _avro_record(schema, known, own_names=own_names)
+    else:
+        form = _avro_plain(schema, known, own_names=own_names)
     if not schema.optional:
         return form
     return [form, "null"] if schema.default is not None else ["null", form]
 
 
-def _avro_plain(schema: Schema, known: set[str]) -> Any:
+def _avro_plain(schema: Schema, known: set[str], *, own_names: bool) -> Any:
     form: Json = {"type": _AVRO_TYPES.get(schema.type, schema.type)}
     if schema.items is not None:
-        form["items"] = _as_avro(schema.items, known)
+        form["items"] = _as_avro(schema.items, known, own_names=own_names)
+    if schema.name == DECIMAL:
+        told = dict(schema.parameters)
+        form |= {"scale": int(told["scale"]), "precision": int(told.get("connect.decimal.precision", _ANY_PRECISION))}
     if schema.type == "int16":
         form[CONNECT_TYPE] = "int16"
     if schema.version is not None:
@@ -229,10 +241,12 @@ def _avro_plain(schema: Schema, known: set[str]) -> Any:
         form["connect.default"] = schema.default
     if schema.name is not None:
         form[CONNECT_NAME] = schema.name
+    if schema.name == DECIMAL:
+        form["logicalType"] = "decimal"
     return form["type"] if len(form) == 1 else form
 
 
-def _avro_record(schema: Schema, known: set[str]) -> Any:
+def _avro_record(schema: Schema, known: set[str], *, own_names: bool) -> Any:
     assert schema.name is not None
     name = avro_full_name(schema.name)
     if name in known:
@@ -242,10 +256,10 @@ def _avro_record(schema: Schema, known: set[str]) -> Any:
     form: Json = {"type": "record", "name": short, "namespace": space, "fields": []}
     for field, of in schema.fields:
         adjusted = avro_name(field)
-        member: Json = {"name": adjusted, "type": _as_avro(of, known)}
+        member: Json = {"name": adjusted, "type": _as_avro(of, known, own_names=own_names)}
         if of.optional:
             member["default"] = of.default
-        if adjusted != field:
+        if own_names and adjusted != field:
             member[OWN_NAME] = field
         form["fields"].append(member)
     if schema.version is not None:
