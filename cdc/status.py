@@ -90,8 +90,8 @@ class SinkStatus:
     lag_seconds: float | None = None
     lag_transactions: int | None = None
     copying: tuple[str, ...] = ()
-    known_divergence: int = 0
-    """A sink in transaction mode stops at the first row that differs, so it never runs with another number."""
+    known_divergence: int | None = None
+    """None where it is not known; else 0, since a sink in transaction mode stops at the first row that differs."""
     problem: str | None = None
 
 
@@ -99,7 +99,8 @@ class SinkStatus:
 class ArchiveFacts:
     """What an archive's store says: up to where it is complete, its bases and anchors, when the next base is due.
 
-    `late_s`: so far behind the log is too far. `restorable_from_us`: where the oldest base of the epoch stands.
+    `late_s`: so far behind the log is too far. `base_late`: the next one's time is past by more than it should take.
+    `restorable_from_us`: where the oldest base of the epoch stands.
     """
 
     position: str
@@ -110,6 +111,7 @@ class ArchiveFacts:
     base_txn_seq: int | None = None
     base_begun_ms: int | None = None
     base_due_ms: int | None = None
+    base_late: bool = False
     base_overdue: bool = False
     anchor_ms: int | None = None
     restorable_from_us: int | None = None
@@ -136,6 +138,7 @@ class ArchiveStatus:
     base_txn_seq: int | None = None
     base_age_seconds: float | None = None
     base_due: str | None = None
+    base_late: bool = False
     base_overdue: bool = False
     anchor_age_seconds: float | None = None
     restorable_from_us: int | None = None
@@ -273,6 +276,7 @@ def sink_status(
         lag_seconds=_seconds(_commit_us(last), applied.commit_ts_us) if last else None,
         lag_transactions=max(0, last.txn_seq - applied.txn_seq) if last and same else None,
         copying=facts.copying,
+        known_divergence=0,
         problem=problem,
     )
 
@@ -310,9 +314,9 @@ def archive_status(
     alarms = [problem] if problem else []
     if late:
         alarms.append(f"the last {lag:.0f} s of the log are not archived: cdc archive run {name}, or see its log")
-    if facts.base_overdue:
-        alarms.append(f"a base is overdue, it was due at {_moment(facts.base_due_ms)}: see the archiver's log, or "
-                      f"cdc archive backup {name}")  # fmt: skip
+    if facts.base_overdue or facts.base_late:
+        what = "a base is overdue, it" if facts.base_overdue else "no new base is there, and one"
+        alarms.append(f"{what} was due at {_moment(facts.base_due_ms)}: {why_no_base(name)}")
     return ArchiveStatus(
         name,
         source,
@@ -327,10 +331,19 @@ def archive_status(
         base_txn_seq=facts.base_txn_seq,
         base_age_seconds=_age(facts.base_begun_ms, now_ms),
         base_due=_moment(facts.base_due_ms),
+        base_late=facts.base_late,
         base_overdue=facts.base_overdue,
         anchor_age_seconds=_age(facts.anchor_ms, now_ms),
         restorable_from_us=facts.restorable_from_us,
         problem="; ".join(alarms) or None,
+    )
+
+
+def why_no_base(archive: str) -> str:
+    """What is known of it without the archiver, and where it says more."""
+    return (
+        f"it takes long, or fails again and again (backup failed, in the archiver's log); cdc archive backup {archive} "
+        "shows why"
     )
 
 

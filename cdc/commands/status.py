@@ -90,7 +90,23 @@ class Gatherer:
         except CdcError as error:
             problem = _both(_short(error), problem)
         by_debezium = sink.source in self._config.debezium
+        if by_debezium:
+            problem = self._of_connector(self._config.debezium[sink.source].topic_prefix, problem)
         return sink_status(name, engine_of(sink.url), sink.source, tail, facts, problem, by_debezium=by_debezium)
+
+    def _of_connector(self, prefix: str, problem: str | None) -> str | None:
+        """Whether there is anything to follow."""
+        try:
+            self._reader.watermarks(log_topic(prefix), 0)
+        except CdcError as error:
+            if error.code is not TOPIC_MISSING:
+                return _both(_short(error), problem)
+            missing = (
+                f"topic {log_topic(prefix)} is not there: the connector makes it with its first transaction, if it "
+                "runs with this topic.prefix and provide.transaction.metadata = true"
+            )
+            return _both(missing, problem)
+        return problem
 
     def _archive(self, name: str, tails: Mapping[str, tuple[Tail, str | None]]) -> ArchiveStatus:
         _, source = self._config.archive(name)
@@ -201,9 +217,11 @@ def _sources(sources: tuple[SourceStatus, ...]) -> _Stages:
 def _sinks(sinks: tuple[SinkStatus, ...]) -> _Stages:
     table = _Stages("sink", "state", "position", "txn", "behind", "lag", "known divergence")
     for s in sinks:
-        state = f"{s.state} {', '.join(s.copying)}" if s.copying else s.state
+        state = s.state
+        if s.copying:
+            state += f"{'' if state == 'copying' else ', copying'} {', '.join(s.copying)}"
         behind = _NOTHING if s.lag_transactions is None else f"{s.lag_transactions:,} txn"
-        divergence = _NOTHING if s.position is None else str(s.known_divergence)
+        divergence = _NOTHING if s.known_divergence is None else str(s.known_divergence)
         table.add_row(s.name, state, _place(s.position), _number(s.txn_seq), behind, span(s.lag_seconds), divergence)
     return table
 
@@ -216,7 +234,9 @@ def _archives(archives: tuple[ArchiveStatus, ...]) -> _Stages:
         behind = _NOTHING if a.lag_transactions is None else f"{a.lag_transactions:,} txn"
         window = _moment(a.restorable_from_us), _moment(a.archived_to_us)
         base, anchor = _ago(a.base_age_seconds), _ago(a.anchor_age_seconds)
-        due = "overdue" if a.base_overdue else (a.base_due or _NOTHING).replace("T", " ")
+        due = (a.base_due or _NOTHING).replace("T", " ")
+        if a.base_overdue or a.base_late:
+            due = f"{'overdue' if a.base_overdue else 'due'} since {due}"
         table.add_row(
             a.name, a.state, *window, _number(a.txn_seq), behind, span(a.lag_seconds), base, due, anchor
         )  # fmt: skip
@@ -234,13 +254,15 @@ def _ago(seconds: float | None) -> str:
 def _log_kept(s: SourceStatus) -> tuple[str, str]:
     """What the server keeps of its log, and how long what we need of it is safe."""
     if s.binlog is not None:
-        left = "no limit" if s.binlog.seconds_left is None else f"{span(s.binlog.seconds_left)} to purging"
-        return f"{size(s.binlog.kept_bytes)} from {s.binlog.oldest_file}", left
+        kept = f"{size(s.binlog.kept_bytes)} from {s.binlog.oldest_file}"
+        if s.binlog.seconds_left is not None:
+            return kept, f"{span(s.binlog.seconds_left)} to purging"
+        return kept if s.lag_seconds is None else f"{kept}, no limit", _NOTHING
     if s.wal is None:
         return _NOTHING, _NOTHING
     kept = size(s.wal.retained_bytes)
     if s.wal.limit is None or s.wal.limit_bytes is None:
-        return kept, "no limit"
+        return f"{kept}, no limit", _NOTHING
     left = "at rest" if not s.wal.bytes_per_second else span(s.wal.seconds_left)
     return kept, f"{left} to {s.wal.limit} ({size(s.wal.limit_bytes)})"
 

@@ -16,13 +16,13 @@ from cdc.errors import ARCHIVE_MISSING, CdcError
 from cdc.finding import Finding, fail, note, ok, warn
 from cdc.sections import Archive as Section
 from cdc.sections import Source
-from cdc.status import ArchiveFacts
+from cdc.status import ArchiveFacts, why_no_base
 from sinks.archive.archive import Archive
 from sinks.archive.chain import read_tail
 from sinks.archive.newest import Newest, newest
 from sinks.archive.origin import findings
 from sinks.archive.plan import shown
-from sinks.archive.schedule import base_due, base_overdue, schedule_of
+from sinks.archive.schedule import base_due, base_late, base_overdue, schedule_of
 from sinks.archive.store import Store, open_store
 
 _LATE_ROLLS = 5
@@ -32,11 +32,11 @@ _LATE_ROLLS = 5
 def check_archive(config: Config, unit: str) -> list[Finding]:
     """Findings for `[archive.NAME]` and one source of it."""
     section, source = config.archive(unit)
-    return [*_store(config, section, source), *_bases(config.source(source), section)]
+    return [*_store(config, section, source, unit), *_bases(config.source(source), section)]
 
 
 # -- the store --------------------------------------------------------------------------------------------------
-def _store(config: Config, section: Section, source: str) -> Iterator[Finding]:
+def _store(config: Config, section: Section, source: str, unit: str) -> Iterator[Finding]:
     url, prefix = section.url_of(source), config.source(source).topic_prefix
     try:
         key = section.key()
@@ -73,7 +73,7 @@ def _store(config: Config, section: Section, source: str) -> Iterator[Finding]:
         yield warn(f"{what}: {behind:.0f} s behind", f"cdc archive run {section.name}, or see its log")
     else:
         yield ok(what)
-    yield _newest_base(section, known)
+    yield _newest_base(section, unit, known)
 
 
 def _empty(url: str) -> Iterator[Finding]:
@@ -97,11 +97,14 @@ def _link(store: Store) -> Iterator[Finding]:
         )
 
 
-def _newest_base(section: Section, known: Newest) -> Finding:
-    overdue = base_overdue(schedule_of(section), known.taken, time.time())
+def _newest_base(section: Section, unit: str, known: Newest) -> Finding:
+    schedule, taken, now = schedule_of(section), known.taken, time.time()
     what = f"newest base: {known.base.name}" if known.base else "no base yet"
-    if overdue:
-        return warn(f"{what}; the next one is overdue", f"see the archiver's log; cdc archive backup {section.name}")
+    due = base_due(schedule, taken)
+    late, overdue = base_late(schedule, taken, now), base_overdue(schedule, taken, now)
+    if due is not None and (late or overdue):
+        when = f"{'is overdue, it ' if overdue else ''}was due at {shown(int(due) * 1_000_000)}"
+        return warn(f"{what}; {'the next one' if known.base else 'one'} {when}", why_no_base(unit))
     return ok(what) if known.base else note(what)
 
 
@@ -153,7 +156,7 @@ def archive_facts(config: Config, unit: str) -> ArchiveFacts | None:
         return None
     at, schedule = tail.progress, schedule_of(section)
     known = newest(archive, at.epoch)
-    due = base_due(schedule, known.taken)
+    due, now = base_due(schedule, known.taken), time.time()
     return ArchiveFacts(
         at.position,
         at.epoch,
@@ -163,7 +166,8 @@ def archive_facts(config: Config, unit: str) -> ArchiveFacts | None:
         base_txn_seq=known.base.txn_seq if known.base else None,
         base_begun_ms=known.base.started_ms if known.base else None,
         base_due_ms=None if due is None else int(due * 1000),
-        base_overdue=base_overdue(schedule, known.taken, time.time()),
+        base_late=base_late(schedule, known.taken, now),
+        base_overdue=base_overdue(schedule, known.taken, now),
         anchor_ms=known.anchor_ms,
         restorable_from_us=known.oldest_us,
     )

@@ -33,8 +33,10 @@ class Newest:
 
     @property
     def taken(self) -> Taken:
-        base, anchor = None if self.base is None else self.base.started_ms, self.anchor_ms
-        return Taken(self.since, None if base is None else base / 1e3, None if anchor is None else anchor / 1e3)
+        base, anchor = self.base, None if self.anchor_ms is None else self.anchor_ms / 1e3
+        if base is None:
+            return Taken(self.since, None, anchor)
+        return Taken(self.since, base.started_ms / 1e3, anchor, (base.finished_ms - base.started_ms) / 1e3)
 
 
 def newest(archive: Archive, epoch: int, known: Newest | None = None) -> Newest:

@@ -1,6 +1,6 @@
-"""When a base or an anchor is due, and since when it is overdue. Pure; moments are seconds since 1970.
+"""When a base or an anchor is due, and since when it is late or overdue. Pure; moments are seconds since 1970.
 
-In: what an archive is to have, what it has. Out: the job that is due, the next base, whether one is overdue.
+In: what an archive is to have, what it has. Out: the job that is due, the next base, whether one is late or overdue.
 Refuses: nothing.
 
 The first base is due at once, in each epoch. With a time of day, a base is due at the last such time that is no more
@@ -20,6 +20,8 @@ Job = Literal["backup", "anchor"]
 _SLACK_S = 3600.0
 _LATE_SHARE, _LATE_S = 0.25, 6 * 3600.0
 """So much of its interval, but not more, may a base be late before that is an alarm."""
+_TAKING_S, _TAKING_TIMES = 300.0, 2.0
+"""So long, or so many times as long as the last one took, a base may take before one asks what it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Taken:
     base: float | None = None
     anchor: float | None = None
     """Or a base from the source."""
+    base_took: float = 0.0
+    """From its begin to its end."""
 
 
 def base_due(schedule: Schedule, taken: Taken) -> float | None:
@@ -84,3 +88,9 @@ def base_overdue(schedule: Schedule, taken: Taken, now: float) -> bool:
     if due is None or schedule.base_every is None:
         return False
     return now > due + min(_LATE_S, _LATE_SHARE * schedule.base_every)
+
+
+def base_late(schedule: Schedule, taken: Taken, now: float) -> bool:
+    """Whether a base is not there although its time is past: it takes longer than the one before it, or fails."""
+    due = base_due(schedule, taken)
+    return due is not None and now > due + max(_TAKING_S, _TAKING_TIMES * taken.base_took)

@@ -3,13 +3,17 @@
 import os
 import signal
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cdc.config import load
 from cdc.errors import CdcError
 from sinks.archive.archive import Archive
+from sinks.archive.check import archive_facts, check_archive
 from sinks.archive.manifest import Base
 from sinks.archive.verify import verify
 from tests.crash.conftest import SHOP
@@ -115,7 +119,7 @@ def test_the_child_ends_with_the_archiver(pipeline: Pipeline, number: signal.Sig
     assert verify(pipeline.archive(), lambda _: None)[1] == []
 
 
-def test_a_base_that_fails_is_said_and_the_archive_goes_on(pipeline: Pipeline) -> None:
+def test_a_base_that_fails_is_said_and_the_archive_goes_on(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     with pipeline.source_running():
         archiver = pipeline.run("archive", "run", "main", env={"PG_DUMP": "/nowhere"})
         wait_until(lambda: "backup failed" in archiver.log.read_text(), "the failure")
@@ -126,6 +130,30 @@ def test_a_base_that_fails_is_said_and_the_archive_goes_on(pipeline: Pipeline) -
         assert "again_in_s=60" in line
         archiver.kill9()
     assert bases(pipeline) == []
+    said_by_status_and_check(pipeline, monkeypatch)
+
+
+def said_by_status_and_check(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before it is overdue, on any host: of the archive alone."""
+    pipeline.config.write_text(pipeline.config.read_text().replace('"base_every" = "3s"', '"base_every" = "24h"'))
+    config, unit, since = load(pipeline.config), f"main.{pipeline.name}", time.time()
+    for name, value in pipeline.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def seen(after_s: float) -> tuple[bool, bool, list[str]]:
+        monkeypatch.setattr("sinks.archive.check.time", SimpleNamespace(time=lambda: since + after_s))
+        facts = archive_facts(config, unit)
+        assert facts is not None
+        lines = [f"{finding.level.value} {finding.what}" for finding in check_archive(config, unit)]
+        return facts.base_late, facts.base_overdue, [line for line in lines if " base" in line]
+
+    assert seen(200)[:2] == (False, False)
+    late, overdue, lines = seen(301)
+    assert (late, overdue) == (True, False)
+    assert lines[0].startswith("WARN no base yet; one was due at 20")
+    late, overdue, lines = seen(7 * 3600)
+    assert (late, overdue) == (True, True)
+    assert lines[0].startswith("WARN no base yet; one is overdue, it was due at 20")
 
 
 def test_anchors_by_themselves(pipeline: Pipeline) -> None:

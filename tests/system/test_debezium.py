@@ -269,6 +269,14 @@ def connector_of(database: AnyDatabase, name: str, directory: Path) -> dict[str,
     return debezium_postgres(name, database.server, database)
 
 
+def test_status_says_that_the_connector_has_no_topics(
+    kafka: Kafka, target_database: Database, unique_name: str, tmp_path: Path
+) -> None:
+    status = Replica(tmp_path, unique_name, kafka, None, target_database).status()
+    assert f"topic {unique_name}.transaction is not there" in status["problem"]
+    assert status["known_divergence"] is None
+
+
 def test_what_cannot_be_followed_stops_the_sink_by_name(
     started: Callable[[Properties], None], kafka: Kafka, database: Database, target_database: Database,
     unique_name: str, tmp_path: Path,

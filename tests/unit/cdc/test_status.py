@@ -191,6 +191,7 @@ def test_a_sink_is_measured_against_the_last_end() -> None:
 def test_the_states_of_a_sink() -> None:
     tail = Tail((end(8),), 0)
     assert sink_status("eu", "postgresql", "shop", tail, None, "TARGET_AUTH: no").state == "unknown"
+    assert sink_status("eu", "postgresql", "shop", tail, None, "TARGET_AUTH: no").known_divergence is None
     assert (
         sink_status("eu", "postgresql", "shop", tail, TargetFacts(False, None, ()), None).state
         == "stopped, nothing applied"
@@ -200,6 +201,9 @@ def test_the_states_of_a_sink() -> None:
     )
     copying = sink_status("eu", "postgresql", "shop", tail, target(copying=("public.a",)), None)
     assert (copying.state, copying.copying) == ("copying", ("public.a",))
+    assert "  copying public.a  " in shown(sinks=(copying,))
+    away = replace(target(copying=("public.a",)), connected=False)
+    assert "  stopped, copying public.a  " in shown(sinks=(sink_status("eu", "postgresql", "shop", tail, away, None),))
     earlier_epoch = sink_status("eu", "postgresql", "shop", tail, target(epoch=6), None)
     assert earlier_epoch.lag_transactions is None
 
@@ -248,6 +252,34 @@ def test_an_archive_tells_its_window_and_what_is_overdue() -> None:
     overdue = archived(base_due_ms=begun, base_overdue=True)
     assert (overdue.state, overdue.base_overdue) == ("archiving", True)
     assert "a base is overdue, it was due at 2027-01-15T06:00:00Z" in str(overdue.problem)
+    assert archived(base_due_ms=begun).problem is None
+    missing = archived(base_due_ms=begun, base_late=True)
+    assert (missing.base_late, missing.base_overdue) == (True, False)
+    assert str(missing.problem).startswith("no new base is there, and one was due at 2027-01-15T06:00:00Z: it takes ")
+    assert "backup failed, in the archiver's log" in str(missing.problem)
+    assert "cdc archive backup main.shop" in str(missing.problem)
+    assert "due since 2027-01-15 06:00:00Z" in shown(archives=(missing,))
+
+
+def shown(**stages: Any) -> str:
+    console = Console(width=300, record=True, file=io.StringIO())
+    console.print(render(Report("2026-11-22T03:10:00.000Z", **{"sources": (), "sinks": (), **stages})))
+    return console.export_text()
+
+
+def test_what_nothing_limits_is_said_once() -> None:
+    tail = Tail((end(8),), 0)
+    unlimited = source_status("shop", "postgresql", tail, source(), None, None), on_mysql("1-12", keeps_s=None)
+    text = shown(sources=unlimited)
+    assert [line.split()[-1] for line in text.splitlines()[2:4]] == ["–", "–"]
+    assert "100 B, no limit" in text
+    assert "from binlog.000004, no limit" in text
+    assert "no limit" not in shown(sources=(source_status("shop", "postgresql", tail, None, None, None),))
+
+
+def test_a_source_of_mysql_that_has_published_nothing_has_a_limit_nobody_knows() -> None:
+    facts = MySqlFacts(NOW_US, None, False, BinlogFacts("binlog.000001", 1, 60, GtidSet(), GtidSet(), GtidSet()))
+    assert "no limit" not in shown(sources=(source_status("billing", "mysql", Tail(()), facts, None, None),))
 
 
 def test_the_json_form_is_stable() -> None:
@@ -269,8 +301,8 @@ def test_the_json_form_is_stable() -> None:
     }  # fmt: skip
     assert set(value["archives"][0]) == {
         "name", "source", "state", "position", "epoch", "txn_seq", "archived_to_us", "lag_seconds", "lag_transactions",
-        "unarchived_age_seconds", "base_txn_seq", "base_age_seconds", "base_due", "base_overdue", "anchor_age_seconds",
-        "restorable_from_us", "problem",
+        "unarchived_age_seconds", "base_txn_seq", "base_age_seconds", "base_due", "base_late", "base_overdue",
+        "anchor_age_seconds", "restorable_from_us", "problem",
     }  # fmt: skip
 
 
@@ -294,7 +326,8 @@ def test_a_narrow_terminal_cuts_nothing_in_two() -> None:
         "  log kept 5.0 GiB from binlog.000004, until limit 23 h 59 min to purging",
         "sink  state     position  txn  behind  lag    known divergence",
         "archive main.shop: archiving, archived to 2027-01-15 07:59:57Z, txn 8,",
-        "  behind 0 txn, lag 2.0 s, base none, next base overdue, anchor none",
+        "  behind 0 txn, lag 2.0 s, base none,",
+        "  next base overdue since 1970-01-01 00:00:00Z, anchor none",
     ):
         assert line in lines
     assert all(len(line) <= 80 for line in lines if not line.startswith("main.shop: a base"))

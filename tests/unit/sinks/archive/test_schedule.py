@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc.measure import TimeOfDay
-from sinks.archive.schedule import Schedule, Taken, anchor_due, base_due, base_overdue, job_due
+from sinks.archive.schedule import Schedule, Taken, anchor_due, base_due, base_late, base_overdue, job_due
 
 H = 3600.0
 DAY = 24 * H
@@ -95,3 +95,12 @@ def test_a_late_base_becomes_an_alarm() -> None:
     assert base_overdue(schedule(H), taken, H + H / 4 + 1)
     assert base_overdue(schedule(), Taken(since=0.0), 6 * H + 1)
     assert not base_overdue(schedule(None), Taken(since=0.0), 1e9)
+
+
+def test_a_base_whose_time_is_past_is_seen_after_minutes() -> None:
+    """Or after twice the time that the last one took."""
+    first = Taken(since=0.0)
+    assert (base_late(schedule(), first, 300), base_late(schedule(), first, 301)) == (False, True)
+    slow = Taken(0.0, base=0.0, base_took=H)
+    assert (base_late(schedule(), slow, DAY + 2 * H), base_late(schedule(), slow, DAY + 2 * H + 1)) == (False, True)
+    assert not base_late(schedule(None), first, 1e9)
