@@ -109,7 +109,8 @@ def _together(judged: Sequence[tuple[str, Finding]]) -> Iterator[Finding]:
 def _topic(kafka: Kafka, source: Source, topic: Topic, *, for_ever: bool) -> Iterator[Finding]:
     alter = ALTER.format(bootstrap=kafka.bootstrap_servers, topic=topic.name)
     kept = _kept_for_ever(topic, alter) if for_ever else _kept(topic, alter)
-    judged = (_policy(topic, alter), _partitions(topic) if for_ever else None, _durable(topic, alter), kept)
+    partitions = _alone(topic) if for_ever else _spread(source, topic)
+    judged = (_policy(topic, alter), partitions, _durable(topic, alter), kept)
     problems = [finding for finding in (*judged, _size(topic, source, alter)) if finding]
     yield from problems or [ok(f"topic {topic.name}: {topic.replicas} replicas, kept for {_span(topic)}")]
 
@@ -124,7 +125,17 @@ def _policy(topic: Topic, alter: str) -> Finding | None:
     )
 
 
-def _partitions(topic: Topic) -> Finding | None:
+def _spread(source: Source, topic: Topic) -> Finding | None:
+    if topic.partitions == source.partitions:
+        return None
+    return warn(
+        f"topic {topic.name} has {topic.partitions} partitions and keeps them: partitions = {source.partitions} is for "
+        "topics that are made",
+        f"partitions = {topic.partitions}",
+    )
+
+
+def _alone(topic: Topic) -> Finding | None:
     if topic.partitions == 1:
         return None
     return fail(f"topic {topic.name} has {topic.partitions} partitions, exactly 1 is needed", "make the topic anew")

@@ -142,8 +142,9 @@ SLOT_WITHOUT_LOG = _code(
     "SLOT_WITHOUT_LOG",
     Kind.STOP,
     "replication slot {slot} exists (confirmed at {confirmed}), but topic {topic} holds no record of it",
-    "the topic was deleted, or the slot belongs to somebody else. Copy everything again: cdc source run {source} "
-    "--reopen copy-again; or go on from the slot's position: cdc source run {source} --reopen adopt",
+    "the topic was deleted, topic_prefix was changed, or the slot belongs to somebody else. Copy everything again: "
+    "cdc source run {source} --reopen copy-again; or go on from the slot's position: cdc source run {source} "
+    "--reopen adopt",
 )
 LOG_TRUNCATED = _code(
     "LOG_TRUNCATED",

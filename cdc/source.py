@@ -296,6 +296,12 @@ class Run(Closing):
         found = self._provision.rows(list(topics.values()), self._shape_topic.topic_ids(), create=create)
         for name, topic in found.items():
             self._partitions[name], self._topic_ids[name] = topic.partitions, topic.id
+        others = [name for name, topic in found.items() if topic.partitions != self._settings.partitions]
+        if others:
+            kept = f"{others[0]} has {self._partitions[others[0]]} and keeps them"
+            more = f", as {len(others) - 1} more" if others[1:] else ""
+            wanted = self._settings.partitions
+            self._observer.lacking(f"partitions = {wanted} is for topics that are made: {kept}{more}")
 
     def _publish_shape(self, table: Table, seq: int, ddl: str | None = None) -> None:
         database = self._facts.database

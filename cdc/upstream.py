@@ -104,7 +104,9 @@ class Upstream(Protocol):
         """Nobody else publishes this source from here on; refuses where somebody does."""
         ...
 
-    def decide(self, state: LogState, reopen: str | None) -> Plan: ...
+    def decide(self, state: LogState, reopen: str | None) -> Plan:
+        """Refuses a copy that could not take every wanted table, while nothing is begun."""
+        ...
 
     def keep_alive(self) -> None:
         """Called again and again while the loop waits for somebody else."""

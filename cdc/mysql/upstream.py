@@ -118,7 +118,10 @@ class MySqlUpstream:
             here, self._now.history(), self._now.purged(), self._held.fingerprint, time.time_ns() // 1_000_000,
             parse_gtids(begin_after) if begin_after else None,
         )  # fmt: skip
-        return decide(self._name, state, now, reopen)
+        plan = decide(self._name, state, now, reopen)
+        if plan.copy:
+            refuse_nothing(self._name, self._held)
+        return plan
 
     def keep_alive(self) -> None:
         """The server waits for nobody."""
@@ -134,7 +137,6 @@ class MySqlUpstream:
     # -- a base copy --------------------------------------------------------------------------------------------
     @contextmanager
     def snapshot(self) -> Iterator[MySqlSnapshot]:
-        refuse_nothing(self._name, self._held)
         self._tell_waiting("for the lock under which the snapshot begins")
         server, tables = replace(self._server, purpose="copy"), self._held.tables
         with BaseCopy(server, tables, sessions=SESSIONS, patched=True) as copy, copy.reading(copy.shapes) as ahead:

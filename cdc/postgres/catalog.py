@@ -149,7 +149,8 @@ class Catalog:
 
     def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         with self.server.errors():
-            return self.connection.execute(query, parameters).fetchall()
+            # Without parameters, psycopg leaves a % alone, which names may have.
+            return self.connection.execute(query, parameters or None).fetchall()
 
     def setting(self, name: str) -> str | None:
         value = self.rows("SELECT pg_catalog.current_setting(%s, true)", name)[0][0]

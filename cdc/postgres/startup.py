@@ -33,18 +33,18 @@ from cdc.log import End, Gap, Identity, Opened
 from cdc.logtail import LogState
 from cdc.position import Lsn, PgPosition
 from cdc.postgres.catalog import Publication, Slot
-from cdc.topics import log_topic
 from cdc.upstream import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """The server as it is now. `switches`: earlier timelines and where each was left."""
+    """The server as it is now, and the log's topic. `switches`: earlier timelines and where each was left."""
 
     identity: Identity
     switches: Sequence[tuple[int, Lsn]]
     publication: str
     now_ms: int
+    topic: str
     takes_over: bool = False
     """The configuration says to begin where the slot stands, which somebody else has used (`snapshot = "never"`)."""
 
@@ -64,7 +64,7 @@ def decide(source: str, state: LogState, slot: Slot | None, here: Here, reopen: 
                 source=source,
                 slot=slot.name,
                 confirmed=slot.confirmed,
-                topic=log_topic(source),
+                topic=here.topic,
             )
         return Plan(True, here.now_ms, 0, None, None, Opened("first", None))
     checkpoint = state.checkpoint
@@ -106,7 +106,7 @@ def _continued(source: str, state: LogState, checkpoint: End, slot: Slot | None,
             slot=slot.name,
             confirmed=slot.confirmed,
             last=last,
-            topic=log_topic(source),
+            topic=here.topic,
         )
     if state.checkpoint_start.publication != here.publication:
         raise CdcError(

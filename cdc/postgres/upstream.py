@@ -34,6 +34,7 @@ from cdc.postgres.startup import Here, decide, refuse_shapes, refuse_uncapturabl
 from cdc.postgres.stream import ReplicationStream
 from cdc.rowevents import Record, Row, RunFacts
 from cdc.sections import Source as Settings
+from cdc.topics import log_topic
 from cdc.upstream import Plan, Resumed
 
 
@@ -125,8 +126,12 @@ class PostgresUpstream:
     def decide(self, state: LogState, reopen: str | None) -> Plan:
         takes_over = self._settings.snapshot == "never"
         now_ms = time.time_ns() // 1_000_000
-        here = Here(self.identity, self._switches, self._held.fingerprint, now_ms, takes_over)
-        return decide(self._name, state, self._now.slot(self._settings.slot), here, reopen)
+        topic = log_topic(self._settings.topic_prefix)
+        here = Here(self.identity, self._switches, self._held.fingerprint, now_ms, topic, takes_over)
+        plan = decide(self._name, state, self._now.slot(self._settings.slot), here, reopen)
+        if plan.copy:
+            self._refuse_unpublished()
+        return plan
 
     def keep_alive(self) -> None:
         if self._streaming:
@@ -142,7 +147,6 @@ class PostgresUpstream:
     @contextmanager
     def snapshot(self) -> Iterator[PostgresSnapshot]:
         """Make the slot anew; its snapshot shows what is before its consistent point."""
-        self._refuse_unpublished()
         self._renew_slot()
         slot = self._log.create_slot(
             self._settings.slot, lambda: self._tell_waiting(f"for open transactions of {self._now.writing()}")

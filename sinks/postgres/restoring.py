@@ -278,7 +278,7 @@ class RestoreTarget:
 
     def _one(self, query: str, *parameters: object) -> tuple[Any, ...]:
         with self._server.errors():
-            row = self._connection.execute(query.encode(), parameters).fetchone()
+            row = self._connection.execute(query.encode(), parameters or None).fetchone()
         assert row is not None
         return row
 

@@ -208,7 +208,8 @@ CREATE TABLE types (id bigint PRIMARY KEY, f4 real, f8 double precision, n numer
   d date, t time, ts timestamp, tz timestamptz, j json, jb jsonb, m mood, o oid, s smallint,
   texts text[], moods mood[], numbers numeric[],
   twice bigint GENERATED ALWAYS AS (id * 2) STORED);
-CREATE TABLE "Odd ""name" ("select" int PRIMARY KEY, "a b" text, "x,""y" text);
+CREATE TABLE "Odd ""%s name" ("select" int PRIMARY KEY, "a %b" text, "x,""y" text);
+CREATE SEQUENCE "odd %";
 CREATE TABLE alone ("only" text); ALTER TABLE alone REPLICA IDENTITY FULL;
 CREATE TABLE parent (id int PRIMARY KEY, note text);
 CREATE TABLE child (more text, PRIMARY KEY (id)) INHERITS (parent);
@@ -220,7 +221,7 @@ INSERT INTO types VALUES
   (2, 0.1, 0.30000000000000004, 1.10, false, '', NULL, '0001-01-01 BC', '00:00:00.000001', '-infinity', 'infinity',
    'null', 'null', 'fine', 0, 32767, '{}', NULL, '{}');
 INSERT INTO types VALUES (3), (-4611686018427387904);
-INSERT INTO "Odd ""name" VALUES (1, NULL, ''), (2, '', NULL), (3, '"', ',');
+INSERT INTO "Odd ""%s name" VALUES (1, NULL, ''), (2, '', NULL), (3, '"', ',');
 INSERT INTO alone VALUES (U&'\\FEFFfirst'), (NULL), (NULL), (''), ('"'), (''), (E'\\n'), ('\\.');
 INSERT INTO parent VALUES (1, 'parent'); INSERT INTO child VALUES (2, 'child', 'more');
 """
@@ -278,8 +279,9 @@ def test_rows_are_the_servers_very_text(odd: Shop) -> None:
         shape = odd.archive().shape(taken.schema_id)
         assert [column.name for column in shape.columns] == columns
         assert bool(taken.files) == bool(expected)
-    assert odd.rows_of(base.tables['public.Odd "name']) == ordered([("1", None, ""), ("2", "", None), ("3", '"', ",")])
-    assert base.tables.keys() == {f"public.{table}" for table in [*COLUMNS, 'Odd "name']}
+    hostile = odd.rows_of(base.tables['public.Odd "%s name'])
+    assert hostile == ordered([("1", None, ""), ("2", "", None), ("3", '"', ",")])
+    assert base.tables.keys() == {f"public.{table}" for table in [*COLUMNS, 'Odd "%s name']}
     # Which encryption leaves nothing to read of.
     stored = b"".join(p.read_bytes() for p in (odd.directory / "archive").rglob("*") if p.is_file())
     assert b"PAR1" not in stored

@@ -100,6 +100,28 @@ def test_a_role_that_may_not_replicate(pipeline: Pipeline) -> None:
         pipeline.source.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
+def test_a_copy_that_could_not_take_everything_is_refused_before_it_begins(pipeline: Pipeline) -> None:
+    """Or the epoch would be another, and readers would wait for a copy that does not come."""
+    pipeline.publish()
+    with pipeline.source_running(), pipeline.sink_running():
+        pipeline.wait_caught_up()
+    before = pipeline.valid_ends()
+    pipeline.source.execute("CREATE TABLE places (id int PRIMARY KEY, at point)")
+    process = pipeline.run("source", "run", pipeline.name, "--reopen", "copy-again")
+    assert process.wait(60) == STOPPED, process.tail()
+    output = process.log.read_text()
+    assert "TYPE_UNSUPPORTED" in output
+    assert "column at of public.places has type point" in output
+    assert "run started" not in output
+    pipeline.source.execute("DROP TABLE places")
+    section = f"[source.{pipeline.name}]"
+    pipeline.config.write_text(pipeline.config.read_text().replace(section, f"{section}\npartitions = 3"))
+    with pipeline.source_running() as source:
+        wait_until(lambda: len(pipeline.valid_ends()) > len(before), "it goes on")
+        said = source.log.read_text()
+    assert f"partitions = 3 is for topics that are made: {pipeline.name}.public.good has 1 and keeps them" in said
+
+
 def test_another_form_of_values_begins_with_a_copy(pipeline: Pipeline) -> None:
     pipeline.publish()
     pipeline.source.execute("INSERT INTO good VALUES (1)")

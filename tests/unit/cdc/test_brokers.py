@@ -9,7 +9,7 @@ from cdc.secret import Secret
 from cdc.sections import Kafka, Registry, Source
 
 KAFKA = Kafka(bootstrap_servers="k:1")
-SHOP = Source(name="shop", url="postgresql:///shop", tables=("public.*",))
+SHOP = Source(name="shop", url="postgresql:///shop", tables=("public.*",), partitions=4)
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "min.insync.replicas": "2"}
 WEEK = {**FOR_EVER, "retention.ms": "604800000"}
 LARGE = {"max.message.bytes": str(8 * 2**20)}
@@ -73,9 +73,9 @@ def topics(**changes: Topic) -> dict[str, Topic]:
     return found | {key.replace("_", "."): topic for key, topic in changes.items()}
 
 
-def changed(name: str, partitions: int = 1, replicas: int = 3, **config: str) -> dict[str, Topic]:
+def changed(name: str, partitions: int = 0, replicas: int = 3, **config: str) -> dict[str, Topic]:
     settings = {**FOR_EVER, **LARGE, **{key.replace("_", "."): value for key, value in config.items()}}
-    return topics() | {name: Topic(name, "i", partitions, replicas, settings)}
+    return topics() | {name: Topic(name, "i", partitions or topics()[name].partitions, replicas, settings)}
 
 
 def test_topics_as_we_make_them_are_fine() -> None:
@@ -96,6 +96,7 @@ def test_topics_that_are_not_there_yet_are_a_note() -> None:
     [
         (changed("shop.public.a", cleanup_policy="compact"), Level.FAIL, "compaction removes events"),
         (changed("shop.public.a", cleanup_policy="compact,delete"), Level.FAIL, "cleanup.policy=compact,delete"),
+        (changed("shop.public.a", partitions=3), Level.WARN, "has 3 partitions and keeps them"),
         (changed("shop.transaction", partitions=2), Level.FAIL, "has 2 partitions, exactly 1"),
         (changed("shop.transaction", retention_ms="86400000"), Level.WARN, "is kept for 1 d only"),
         (changed("shop", retention_bytes="1000"), Level.WARN, "is kept for ever or 1000 bytes a partition only"),

@@ -25,7 +25,7 @@ from cdc.postgres.startup import Here, decide
 from cdc.upstream import Plan
 
 IDENTITY = Identity("postgresql", "7", 1, "shop", "cdc_shop")
-SERVER = Here(IDENTITY, (), "pub", 5_000)
+SERVER = Here(IDENTITY, (), "pub", 5_000, "shop.transaction")
 SLOT = Slot("cdc_shop", "pgoutput", "shop", None, Lsn(0x100), Lsn(0x90), None, two_phase=False)
 START = Start("a" * 16, 1_000, IDENTITY, "pub", "initial", "cluster", 1)
 END = End("7:99", 1, (), 1, "data", "a" * 16, 1_000, 9, "1:0/100", "1:0/90")
