@@ -390,8 +390,12 @@ class Run(Closing):
             )
 
     def _heartbeat(self) -> None:
-        """Commit a message that the stream brings back, and look whether the ground moved meanwhile."""
-        self._upstream.refuse_changed(self._publisher.durable or self._position)
+        """Commit a message that the stream brings back, and look whether the ground moved meanwhile.
+
+        A heartbeat's END says that the publication was still the same: where that cannot be told, there is none.
+        """
+        if not self._upstream.refuse_changed(self._publisher.durable or self._position):
+            return
         if self._publisher.interrupted:
             state = read_log(self._reader, self._prefix, waiting=self._upstream.keep_alive)
             if state.start and state.start.run != self._run:

@@ -96,8 +96,8 @@ class Upstream(Protocol):
         """As it is now; refuses tables that cannot be captured."""
         ...
 
-    def refuse_changed(self, last: Position) -> None:
-        """Raises where the publication is no longer what it was at the start."""
+    def refuse_changed(self, last: Position) -> bool:
+        """Raises where the publication is no longer what it was at the start. False: it cannot be told now."""
         ...
 
     def hold(self) -> None:

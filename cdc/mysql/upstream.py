@@ -97,10 +97,11 @@ class MySqlUpstream:
         patterns = self._settings.tables, self._settings.exclude
         return self._now.publication(self._settings.topic_prefix, patterns, self._settings.wanted)
 
-    def refuse_changed(self, last: Position) -> None:
+    def refuse_changed(self, last: Position) -> bool:
         """What is captured is what the configuration says."""
         assert self._held_name, "hold() first"
         self._held_name.refuse_lost()
+        return True
 
     def hold(self) -> None:
         self._held_name = HeldName(self._server, lock_name(self._name))
@@ -137,7 +138,7 @@ class MySqlUpstream:
     # -- a base copy --------------------------------------------------------------------------------------------
     @contextmanager
     def snapshot(self) -> Iterator[MySqlSnapshot]:
-        self._tell_waiting("for the lock under which the snapshot begins")
+        self._tell_waiting("for the moment in which the snapshot begins")
         server, tables = replace(self._server, purpose="copy"), self._held.tables
         with BaseCopy(server, tables, sessions=SESSIONS, patched=True) as copy, copy.reading(copy.shapes) as ahead:
             yield MySqlSnapshot(copy, ahead)

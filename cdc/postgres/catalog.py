@@ -24,6 +24,8 @@ from cdc.postgres.tables import SHAPE, table_from_catalog
 
 Connection = psycopg.Connection[Any]
 _RELEASE_S = 10.0
+# The server opens every published table to tell its columns, and the stream waits for this answer.
+_PATIENCE = "SELECT pg_catalog.set_config('lock_timeout', '200ms', true)"
 _PUBLICATION = (
     "SELECT p.oid::bigint, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, t.* "
     "FROM pg_catalog.pg_publication p LEFT JOIN LATERAL ("
@@ -136,6 +138,10 @@ def _publication(name: str, rows: Sequence[tuple[Any, ...]], wanted: Callable[[s
     return Publication(name, oid, tables, operations, via_root)
 
 
+class LockedError(Exception):
+    """Somebody else's lock is in the way; it was not waited for."""
+
+
 class Catalog:
     """Questions to one source database."""
 
@@ -243,6 +249,17 @@ class Catalog:
         """One statement: one that is dropped meanwhile must not look like one without tables."""
         with self.server.errors(), suppress(psycopg.errors.UndefinedObject):
             return _publication(name, self.connection.execute(_PUBLICATION, (name,)).fetchall(), wanted)
+        return None
+
+    def publication_unless_locked(self, name: str, wanted: Callable[[str, str], bool]) -> Publication | None:
+        """Likewise; raises `LockedError` where somebody holds a table of it for himself, which may be for hours."""
+        with self.server.errors(), suppress(psycopg.errors.UndefinedObject), self.connection.transaction():
+            self.connection.execute(_PATIENCE)
+            try:
+                found = self.connection.execute(_PUBLICATION, (name,)).fetchall()
+            except psycopg.errors.LockNotAvailable:
+                raise LockedError from None
+            return _publication(name, found, wanted)
         return None
 
     def unpublished(self, publication: Publication, wanted: Callable[[str, str], bool]) -> list[tuple[str, str, int]]:

@@ -54,7 +54,7 @@ _CLIENT = {
 }
 
 # By class or code: the connection or the moment is at fault, not the statement.
-_PASSING = ("08", "40", "53", "57P01", "57P02", "57P03", "57P05", "55P03", "25P03", "25P04")
+_PASSING = ("08", "40", "53", "57014", "57P01", "57P02", "57P03", "57P05", "55P03", "25P03", "25P04")
 _AUTH = ("28",)
 # A refused login has no SQLSTATE in libpq's answer, only the server's words.
 _AUTH_WORDS = ("authentication failed", "no password supplied", "pg_hba.conf", 'role "', "SASL")

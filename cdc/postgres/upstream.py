@@ -24,7 +24,7 @@ from cdc.failpoint import failpoint
 from cdc.log import Identity
 from cdc.logtail import LogState
 from cdc.position import Lsn, PgPosition, Position
-from cdc.postgres.catalog import Catalog, Publication
+from cdc.postgres.catalog import Catalog, LockedError, Publication
 from cdc.postgres.decode import Decoder
 from cdc.postgres.events import PgTransaction, TableStream
 from cdc.postgres.sequences import SequenceSamples
@@ -49,6 +49,7 @@ class PostgresUpstream:
     ) -> None:
         self._settings, self._server, self._name = settings, server, settings.name
         self._tell_waiting, self._tell_lacking = waiting, lacking
+        self._locked = False
         self._catalog: Catalog | None = None
         self._stream: ReplicationStream | None = None
         self._decoder: Decoder | None = None
@@ -84,20 +85,27 @@ class PostgresUpstream:
 
     # -- a start ------------------------------------------------------------------------------------------------
     def publication(self) -> Publication:
-        publication = self._held = self._current_publication()
+        found = self._now.publication(self._settings.publication, self._settings.wanted)
+        publication = self._held = self._there(found)
         shapes = self._now.shapes([table.oid for table in publication.tables])
         refuse_uncapturable(self._name, self._settings.tables, publication, shapes)
         return publication
 
-    def _current_publication(self) -> Publication:
-        name = self._settings.publication
-        publication = self._now.publication(name, self._settings.wanted)
+    def _there(self, publication: Publication | None) -> Publication:
         if publication is None:
-            raise CdcError(PUBLICATION_MISSING, source=self._name, publication=name)
+            raise CdcError(PUBLICATION_MISSING, source=self._name, publication=self._settings.publication)
         return publication
 
-    def refuse_changed(self, last: Position) -> None:
-        publication = self._current_publication()
+    def refuse_changed(self, last: Position) -> bool:
+        name, wanted = self._settings.publication, self._settings.wanted
+        try:
+            publication = self._there(self._now.publication_unless_locked(name, wanted))
+        except LockedError:
+            if not self._locked:
+                self._tell_waiting("for a lock that somebody has on a captured table: no heartbeat until it is gone")
+            self._locked = True
+            return False
+        self._locked = False
         if publication.fingerprint != self._held.fingerprint:
             raise CdcError(
                 PUBLICATION_CHANGED,
@@ -106,6 +114,7 @@ class PostgresUpstream:
                 last=last,
                 change=self._held.difference(publication),
             )
+        return True
 
     def hold(self) -> None:
         if not self._now.try_lock(self._name):
