@@ -515,7 +515,7 @@ TARGET_REFUSED = _code(
     Kind.STOP,
     "the target refuses a statement: {problem}",
     "grant the right that is missing (for a sink cdc setup {sink} --dry-run prints them all), or mend what it names; "
-    "the database of a URL is never made by us (createdb, CREATE DATABASE)",
+    "the database of a URL has to be there (createdb, CREATE DATABASE); a sink's on MySQL cdc setup makes",
 )
 SINK_HELD = _code(
     "SINK_HELD",
@@ -535,7 +535,15 @@ PROGRESS_UNKNOWN = _code(
     Kind.STOP,
     "the log has no END (epoch {epoch}, txn {txn_seq}, run {run}) at offset {offset}, where sink {sink} stopped: "
     "{problem}",
-    "the log lost records that were applied, or was made anew. Copy again: cdc source run {source} --reopen copy-again",
+    "the log lost records that were applied, or was made anew. Copy again: cdc source run {source} --reopen "
+    "copy-again; where a Debezium connector writes it, let it write the tables anew under another topic.prefix",
+)
+PROGRESS_OF_ANOTHER = _code(
+    "PROGRESS_OF_ANOTHER",
+    Kind.STOP,
+    "sink {sink} follows source {source} by its configuration, and source {found} by its progress in the target",
+    'put source = "{found}" back in [sink.{sink}]; or, where it is to follow {source} from now on, give the section '
+    'another name, and existing_rows = "truncate": its tables are then filled anew by the base copy of {source}',
 )
 LOG_LOST = _code(
     "LOG_LOST",
@@ -628,7 +636,9 @@ APPLY_FAILED = _code(
     "APPLY_FAILED",
     Kind.STOP,
     "transaction {txn_seq} cannot be applied, at {op} of {table} {key}: {problem}",
-    "mend the target (a constraint or a column it has and the source has not), then start again",
+    "where a constraint or a column is in the way that the target has and the source has not, mend the target and "
+    "start again; where it is a value that the target cannot hold, change it at the source, or leave the table out by "
+    "exclude in [source.{source}], and copy again: cdc source run {source} --reopen copy-again",
 )
 
 # -- configuration and commands ---------------------------------------------------------------------------------
@@ -672,8 +682,10 @@ SETUP_REFUSED = _code(
     "SETUP_REFUSED",
     Kind.STOP,
     "[{section}] {problem}",
-    "run it as a role that may, by --admin-url postgresql://ADMIN@HOST/DATABASE or mysql://ADMIN@HOST (its password "
-    "by PGPASSWORD or ~/.pgpass, MYSQL_PWD or ~/.my.cnf), or hand the SQL of --dry-run to somebody who may",
+    "mend what it names; the database of a postgresql:// URL has to be there (createdb), a sink's on MySQL is made. "
+    "Where a right is missing, run it as a role that may, by --admin-url postgresql://ADMIN@HOST/DATABASE or "
+    "mysql://ADMIN@HOST (its password by PGPASSWORD or ~/.pgpass, MYSQL_PWD or ~/.my.cnf), or hand the SQL of "
+    "--dry-run to somebody who may",
 )
 VERIFY_BEHIND = _code(
     "VERIFY_BEHIND",

@@ -15,6 +15,7 @@ from cdc.errors import SETUP_REFUSED, CdcError
 from cdc.sections import Written
 
 _GLOB = frozenset("*?[")
+_REASONS = 5
 
 
 class Step(Protocol):
@@ -57,6 +58,15 @@ def password_note(role: str, section: str) -> str:
         f"role {role} was there: its password is that of [{section}] from now on, for everything that logs in as it; a "
         "pipeline beside this one on the server needs the same password, or a role of its own in its url"
     )
+
+
+def nothing_to_capture(tables: Sequence[str], left_out: Sequence[tuple[str, str]]) -> str:
+    """What is wrong where `tables` matches nothing but these, each with the reason why it stays out."""
+    told = [f"{table}: {why}" for table, why in left_out[:_REASONS]]
+    if len(left_out) > _REASONS:
+        told.append(f"and {len(left_out) - _REASONS} more, which cdc check names")
+    found = "; ".join(told) or "no table is named so"
+    return f"no table that can be captured matches tables = {', '.join(tables)} ({found})"
 
 
 def named_schemas(source: Written) -> tuple[list[str], bool]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cdc.errors import PROGRESS_TAKEN, PROGRESS_UNKNOWN, CdcError
+from cdc.errors import PROGRESS_OF_ANOTHER, PROGRESS_TAKEN, CdcError
 from sinks.transaction import Progress
 
 
@@ -16,21 +16,10 @@ def at(progress: Progress | None) -> tuple[int, int]:
     return (progress.epoch, progress.txn_seq) if progress else (0, 0)
 
 
-def refuse_other(pipeline: str, source: str, found: str, progress: Progress | None) -> None:
+def refuse_other(pipeline: str, source: str, found: str) -> None:
     """A pipeline whose row is of another source than the configuration says: `found`."""
-    if found == source:
-        return
-    epoch, txn_seq = at(progress)
-    raise CdcError(
-        PROGRESS_UNKNOWN,
-        source=source,
-        sink=pipeline,
-        epoch=epoch,
-        txn_seq=txn_seq,
-        run=progress.run if progress else None,
-        offset=progress.log_offset if progress else None,
-        problem=f"its progress is of source {found}, not of {source}",
-    )
+    if found != source:
+        raise CdcError(PROGRESS_OF_ANOTHER, source=source, sink=pipeline, found=found)
 
 
 def taken(pipeline: str, source: str, found: Sequence[object], stood: Progress | None, writer: str) -> CdcError:

@@ -108,7 +108,9 @@ def _source_text(source: NewSection) -> str:
         link=_LINKS[engine_of(source.url)],
         variable=source.variable,
         tables=f'tables = ["{schema}.*"]'.ljust(33) + " ",
+        glob="database.table" if on_mysql else "schema.table",
         exclude=f"{place}.sessions",
+        gtids="0-1-42" if source.url.startswith("mariadb://") else "UUID:1-5",
         name=source.name,
         slot=slot_name(source.name),
     )
@@ -153,7 +155,7 @@ _SOURCE = """\
 {head}
 url = "{url}"  # {link}
 password = "${{{variable}}}"
-{tables}# globs schema.table; cdc check lists every table that stays out, and why
+{tables}# globs {glob}; cdc check lists every table that stays out, and why
 # exclude = ["{exclude}"]
 # format = "json"                 # or "json-with-schema", or "avro", which needs [registry]
 # types = "exact"                 # or "debezium": values as a Debezium with its default settings writes them
@@ -175,7 +177,7 @@ _ON_MYSQL = (
     _SOURCE
     + """\
 # cascades = "refuse"             # "derive": sinks carry out what foreign keys do, which MySQL's log does not tell
-# snapshot = "initial"            # "never", with begin_after = "UUID:1-5": go on behind these GTIDs
+# snapshot = "initial"            # "never", with begin_after = "{gtids}": go on behind these GTIDs
 """
 )
 _SINK = """\

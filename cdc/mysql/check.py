@@ -140,7 +140,7 @@ class _Check:
 
     def _may_lock(self) -> Finding:
         if self._catalog.dialect.snapshot_tells_position:
-            return ok("a copy needs no lock: the snapshot says where in the log it stands")
+            return ok("a copy needs no right to lock: its snapshot says where in the log it stands")
         if self._grants.everywhere("RELOAD") or self._grants.everywhere("FLUSH_TABLES"):
             return ok(f"role {self._role} may lock the server for the moment in which a copy begins")
         schemas = sorted({table.schema for table in self._inventory.capture})

@@ -31,7 +31,7 @@ from cdc.mysql.prerequisites import prerequisites
 from cdc.mysql.provider import recognise
 from cdc.mysql.session import Server
 from cdc.sections import Sink, Source
-from cdc.setup import named_schemas, password_note, role_of
+from cdc.setup import named_schemas, nothing_to_capture, password_note, role_of
 
 HEARTBEAT_TABLE = (
     "CREATE DATABASE IF NOT EXISTS cdc",
@@ -133,7 +133,8 @@ def plan_source(catalog: Catalog, source: Source, password: str | None, *, archi
     """
     inventory = take_inventory(catalog, source)
     if not inventory.capture:
-        raise refused(catalog.server, f"no table that can be captured matches tables = {', '.join(source.tables)}")
+        left_out = [(out.table.full_name, out.why) for out in inventory.stay_out]
+        raise refused(catalog.server, nothing_to_capture(source.tables, left_out))
     user = role_of(source.url, source.name)
     grantees = accounts(catalog, user)
     steps = [

@@ -26,7 +26,7 @@ from cdc.postgres.messages import EVENT_TRIGGER
 from cdc.postgres.provider import recognise
 from cdc.postgres.session import Server
 from cdc.sections import Sink, Source, Written
-from cdc.setup import named_schemas, password_note, role_of
+from cdc.setup import named_schemas, nothing_to_capture, password_note, role_of
 
 Connection = psycopg.Connection[Any]
 
@@ -83,7 +83,8 @@ def plan_source(catalog: Catalog, source: Source, password: str | None, *, archi
     """Role, rights, event trigger, publication. `archived`: bases of it are taken for an archive."""
     inventory = take_inventory(catalog, source.name, source.wanted)
     if not inventory.capture:
-        raise refused(catalog.server, f"no table that can be captured matches tables = {', '.join(source.tables)}")
+        left_out = [(out.table.full_name, out.why) for out in inventory.stay_out]
+        raise refused(catalog.server, nothing_to_capture(source.tables, left_out))
     role = role_of(source.url, source.name)
     steps = [*_reader(catalog, source, role, password, inventory), _event_trigger(role)]
     if archived:
@@ -93,8 +94,10 @@ def plan_source(catalog: Catalog, source: Source, password: str | None, *, archi
     notes = [f"left out: {out.table.full_name}: {out.why}" for out in inventory.stay_out]
     notes += _password_notes(catalog, role, password, f"source.{source.name}")
     if change and publication and catalog.slot(source.slot):
+        # A takeover takes the publication as it finds it; whether it has begun, only Kafka could say.
+        when = "" if source.snapshot == "initial" else ", where it has published anything yet"
         notes.append(
-            f"publication {source.publication} changes under a slot: the source stops at it. Then copy again: "
+            f"publication {source.publication} changes under a slot: the source stops at it{when}. Then copy again: "
             f"cdc source run {source.name} --reopen copy-again"
         )
     return Plan([*steps, *change], notes)

@@ -40,6 +40,10 @@ SELECT table_schema, table_name FROM information_schema.tables
 WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND table_schema IN %s
 AND table_name NOT IN ('cdc_progress', 'cdc_table') ORDER BY 1, 2
 """
+_SEQUENCES = """
+SELECT table_schema, table_name FROM information_schema.tables
+WHERE table_type = 'SEQUENCE' AND table_schema IN %s ORDER BY 1, 2
+"""
 _NEVER = "accounts, grants and roles; what has no place in the databases of the captured tables"
 
 
@@ -71,11 +75,14 @@ class _Exact:
     def beside_rows(self, tables: Sequence[Table]) -> tuple[dict[str, Value], tuple[str, ...]]:
         numbers: dict[str, Value] = {name: (value, False) for name, value in self.catalog.auto_increments().items()}
         databases = sorted({table.schema for table in tables})
-        there = [f"{schema}.{name}" for schema, name in self.catalog.rows(_TABLES, databases)] if databases else []
+        there, sequences = self._named(_TABLES, databases), self._named(_SEQUENCES, databases)
         captured = {table.full_name for table in tables}
         beside = [f"rows of table {name}, which is not captured" for name in there if name not in captured]
         unseen = [what for what, _ in lacking_rights(self.catalog, databases)]
-        return numbers, (_NEVER, *unseen, *beside)
+        return numbers, (_NEVER, *unseen, *beside, *(f"sequence {name}" for name in sequences))
+
+    def _named(self, query: str, databases: Sequence[str]) -> list[str]:
+        return [f"{schema}.{name}" for schema, name in self.catalog.rows(query, databases)] if databases else []
 
 
 class Origin:
@@ -103,7 +110,7 @@ class Origin:
 
     @contextmanager
     def captured(self, waiting: Callable[[str], None]) -> Iterator[_Exact]:
-        waiting("for the lock under which the snapshot begins")
+        waiting("for the moment in which the snapshot begins")
         publication = self._publication()
         with BaseCopy(self._server, publication.tables) as copy:
             yield _Exact(

@@ -38,7 +38,7 @@ _NEVER = {
         "what cdc setup made at the source: publication, event triggers; schema cdc holds a sink's position instead",
     ),
     "mysql": ("changes of the schema after the base, but for columns",),
-    "mariadb": ("changes of the schema after the base, but for columns", "sequences"),
+    "mariadb": ("changes of the schema after the base, but for columns",),
 }
 
 

@@ -154,7 +154,7 @@ class Hold(Closing):
                 source, epoch, txn_seq, run, position, log_offset, commit_ts_us = self._one(_TAKEN, [self.pipeline])
         if log_offset is not None:
             self.progress = Progress(epoch, txn_seq, run, position, log_offset, commit_ts_us)
-        refuse_other(self.pipeline, self.source, source, self.progress)
+        refuse_other(self.pipeline, self.source, source)
         return self.progress
 
     def move(self, to: Progress) -> None:

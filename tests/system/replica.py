@@ -41,8 +41,10 @@ BOTH = pytest.mark.parametrize("target_engine", ["postgres", *FLAVOURS], indirec
 class Replica:
     """A target with the log of one run before it; `commit` appends a transaction, `sync` applies what is new."""
 
-    def __init__(self, server: Server, *shapes: Table, existing_rows: ExistingRows = "refuse") -> None:
-        self.server = server
+    def __init__(
+        self, server: Server, *shapes: Table, existing_rows: ExistingRows = "refuse", pipeline: str = "eu"
+    ) -> None:
+        self.server, self._pipeline = server, pipeline
         self.topics = Topics("shop", partitions=1)
         self.run = Run(self.topics, "a" * 16)
         self.run.start(copy="initial", opened=Opened("first", None))
@@ -51,13 +53,13 @@ class Replica:
         self._read: dict[tuple[str, int], int] = {(log_topic("shop"), 0): 0}
         self._positions = itertools.count(1)
         self._existing_rows = existing_rows
-        self.hold = hold_of(server, "eu", "shop")
+        self.hold = hold_of(server, pipeline, "shop")
         self._begin()
 
     def open(self) -> None:
         """As a new process would: hold, progress, target."""
         self.hold.close()
-        self.hold = hold_of(self.server, "eu", "shop")
+        self.hold = hold_of(self.server, self._pipeline, "shop")
         self._begin()
 
     def _begin(self) -> None:

@@ -393,6 +393,30 @@ def test_what_setup_changes_under_a_slot_is_said(site: Site) -> None:
     said = site.as_admin("setup").stdout
     assert "changes under a slot: the source stops at it" in said
     assert f"cdc source run {site.name} --reopen copy-again" in said
+    site.write(site.bootstrap, 'snapshot = "never"')
+    site.source.execute("DROP TABLE events; CREATE TABLE fresher (id int PRIMARY KEY)")
+    said = site.as_admin("setup").stdout
+    assert "changes under a slot: the source stops at it, where it has published anything yet. Then copy again" in said
+
+
+def test_setup_says_why_there_is_nothing_to_capture(site: Site) -> None:
+    site.source.execute(TROUBLE + "CREATE TABLE of_days (days daterange);")
+    shop = ("accounts", "Odd Name", "visits", "events", "events_2026", "sessions")
+    site.write(site.bootstrap, f"exclude = {json.dumps([f'public.{name}' for name in shop])}")
+    done = site.as_admin("setup")
+    assert done.returncode == 5
+    for why in ("public.of_days: days has type daterange", "public.keyless: no usable", "and 1 more, which cdc c"):
+        assert why in done.stderr
+    site.write(site.bootstrap, 'exclude = ["public.*"]')
+    assert "matches tables = public.* (no table is named so)" in site.as_admin("setup").stderr
+
+
+def test_setup_names_the_way_to_a_database_that_is_not_there(site: Site) -> None:
+    server = site.target.server
+    done = site.cdc("setup", "eu", "--admin-url", server.url("nowhere"), env={"PGPASSWORD": server.password})
+    assert done.returncode == 5
+    assert 'database "nowhere" does not exist' in done.stderr
+    assert "createdb" in done.stderr
 
 
 def test_missing_rights_are_named_with_the_grant(site: Site) -> None:

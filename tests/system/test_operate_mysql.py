@@ -287,6 +287,16 @@ def test_setup_by_somebody_who_may_not_is_refused_with_the_way_out(site: Site) -
 
 
 @BOTH
+def test_setup_says_why_there_is_nothing_to_capture(site: Site) -> None:
+    site.source.execute(TROUBLE)
+    shop = [f"{site.name}.{name}" for name in ("accounts", "Odd `Name", "visits", "sessions")]
+    site.config.write_text(site.config.read_text().replace(f'["{site.name}.sessions"]', json.dumps(shop)))
+    done = site.as_admin("setup")
+    assert done.returncode == 5
+    assert f"{site.name}.old: engine MyISAM has no transactions" in done.stderr
+
+
+@BOTH
 def test_every_table_that_stays_out_is_named_with_its_reason(site: Site) -> None:
     site.source.execute(TROUBLE)
     site.set_up()

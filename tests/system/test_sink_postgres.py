@@ -17,8 +17,8 @@ import sinks.postgres.rows
 from cdc.engine import Server
 from cdc.errors import (
     APPLY_FAILED,
+    PROGRESS_OF_ANOTHER,
     PROGRESS_TAKEN,
-    PROGRESS_UNKNOWN,
     ROW_DIVERGED,
     TARGET_REFUSED,
     Code,
@@ -347,8 +347,8 @@ def test_a_name_keeps_to_its_source(replica: Replica, target_server: Server) -> 
     replica.close()
     with hold_of(target_server, "eu", "other") as hold:
         code, text = refusal(hold.take)
-    assert code is PROGRESS_UNKNOWN
-    assert "of source shop" in text
+    assert code is PROGRESS_OF_ANOTHER
+    assert "source shop by its progress" in text
 
 
 # -- a target that somebody else changed --

@@ -154,6 +154,27 @@ def test_rows_that_nobody_of_ours_brought_are_not_overwritten(
     assert accounts(target) == []
 
 
+@BOTH
+def test_a_sink_of_another_name_fills_the_tables_of_the_first_anew(
+    make: Callable[..., Replica], target: AnyDatabase
+) -> None:
+    """The way out of PROGRESS_OF_ANOTHER."""
+    first = make(ACCOUNTS)
+    first.copy(ACCOUNTS)
+    first.commit(insert(1))
+    first.sync()
+    first.close()
+    refused = make(ACCOUNTS, pipeline="eu-2")
+    refused.copy(ACCOUNTS)
+    assert refusal(refused.sync)[0] is TARGET_NOT_EMPTY
+    refused.close()
+    second = make(ACCOUNTS, pipeline="eu-2", existing_rows="truncate")
+    second.copy(ACCOUNTS)
+    second.commit(insert(2))
+    second.sync()
+    assert [row[0] for row in accounts(target)] == [2]
+
+
 def test_a_type_expression_is_never_run_as_sql(make: Callable[..., Replica], target_database: Database) -> None:
     evil = column("v", "text", 2, type_expression="text); DROP TABLE public.precious; --")
     shape = replace(ACCOUNTS, columns=(column("id", not_null=True), evil))

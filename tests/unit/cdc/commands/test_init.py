@@ -65,6 +65,21 @@ def test_every_key_stands_in_it(tmp_path: Path, url: str, others: set[str]) -> N
         assert {key for key in keys if not re.search(rf"\b{key} = ", text[begin.start() :])} == set()
 
 
+@pytest.mark.parametrize(
+    ("scheme", "glob", "after"),
+    [
+        ("postgresql", "schema.table", None),
+        ("mysql", "database.table", "UUID:1-5"),
+        ("mariadb", "database.table", "0-1-42"),
+    ],
+)
+def test_hints_have_the_form_of_the_engine(tmp_path: Path, scheme: str, glob: str, after: str | None) -> None:
+    file, _ = written(tmp_path, f"{scheme}://db1/shop")
+    text = file.read_text()
+    assert f"# globs {glob};" in text
+    assert re.findall('begin_after = "(.*)"', text) == ([] if after is None else [after])
+
+
 def test_an_archive_gets_a_key_that_only_its_owner_reads(tmp_path: Path) -> None:
     file = tmp_path / "cdc.toml"
     made = write_config(file, "postgresql://db1/shop", "k:1", [], ["s3://acme/prod", "near=file:///backup/a=b"])
