@@ -93,6 +93,8 @@ class Windows:
             if begins is None or begins[1] is None or begins[1] > moment.time_us:
                 since = "nothing was committed behind the log's own copy" if begins is None else shown(begins[1])
                 raise refuse_before(moment, f"no base lies before it; the log's own copy serves from {since} on")
+        if base is None and cut.last is None:
+            raise refuse_before(moment, "the first that it holds is the log's own copy")
         if base is None and not any(change.effect == "copying" for s in run.segments for change in s.changes):
             first = self._names[epoch][0]
             raise refuse_before(moment, f"no base lies before it, and {first} does not begin with a copy")
