@@ -30,6 +30,7 @@ SESSION: dict[str, str] = {
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
+    "array_nulls": "on",
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "lc_monetary": "C",

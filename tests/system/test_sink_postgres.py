@@ -461,6 +461,7 @@ def test_settings_of_database_and_role_change_nothing(target_server: PostgresSer
         "DateStyle": "German", "IntervalStyle": "iso_8601", "TimeZone": "Asia/Tokyo", "bytea_output": "escape",
         "extra_float_digits": "-3", "search_path": "public", "xmloption": "document", "lock_timeout": "1ms",
         "statement_timeout": "1ms", "default_transaction_isolation": "serializable",
+        "array_nulls": "off",
     }  # fmt: skip
     for name, value in opposite.items():
         target_database.execute(f"ALTER DATABASE {target_database.name} SET {name} = '{value}'")
@@ -475,6 +476,7 @@ def test_settings_of_database_and_role_change_nothing(target_server: PostgresSer
             "2024-04-03", "\\xff",
         )  # fmt: skip
         assert connection.execute("SHOW search_path").fetchone() == ("",)
+        assert connection.execute("SELECT '{NULL}'::text[]").fetchone() == ([None],)
     replica.close()
 
 
