@@ -130,7 +130,7 @@ SOURCE_HELD = _code(
     "SOURCE_HELD",
     Kind.HELD,
     "another process holds source {source}: {holder}",
-    "stop that one, or run without --no-wait to stand by",
+    "stop that one; source run and up stand by without --no-wait",
 )
 LOG_WITHOUT_SLOT = _code(
     "LOG_WITHOUT_SLOT",
@@ -521,7 +521,7 @@ SINK_HELD = _code(
     "SINK_HELD",
     Kind.HELD,
     "another process holds sink {sink}: {holder}",
-    "stop that one, or run without --no-wait to stand by",
+    "stop that one; sink run and up stand by without --no-wait",
 )
 PROGRESS_TAKEN = _code(
     "PROGRESS_TAKEN",

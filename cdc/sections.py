@@ -278,6 +278,8 @@ class Source(Section):
                 else "begin_after is for MySQL: a slot knows its own place"
             )
         if self.begin_after is not None:
+            if not self.begin_after.strip():
+                raise ValueError('begin_after is empty: it names what was brought before, "-" if nothing was')
             try:
                 parse_gtids(self.begin_after)
             except ValueError as error:

@@ -37,10 +37,14 @@ class Plan(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What other sections of the configuration use too, and therefore stays. `home`: the place of our own tables."""
+    """What other sections of the configuration use too, and therefore stays. `home`: the place of our own tables.
+
+    `named`: the sections of this kind, whose roles are known here.
+    """
 
     role: bool = False
     home: bool = False
+    named: frozenset[str] = frozenset()
 
 
 def role_of(url: str, section: str) -> str:

@@ -147,6 +147,7 @@ def _shared(config: Config, unit: Unit) -> Shared:
     return Shared(
         role=any(same_server(url, other, database=False) and urlsplit(other).username == role for _, other in others),
         home=any(kind == unit[0] and same_server(url, other, database=of_database) for kind, other in others),
+        named=frozenset(config.sources if unit[0] == "source" else config.sinks),
     )
 
 

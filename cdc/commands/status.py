@@ -41,6 +41,8 @@ _EVERY_S = 2.0
 AskArchive = Callable[[Config, str], ArchiveFacts | None]
 _NOTHING = "–"
 _ANY_WIDTH = 10_000
+_TABLES = 2
+"""So many of those being copied are named; `--json` has them all."""
 _UNITS = (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10))
 
 
@@ -219,7 +221,8 @@ def _sinks(sinks: tuple[SinkStatus, ...]) -> _Stages:
     for s in sinks:
         state = s.state
         if s.copying:
-            state += f"{'' if state == 'copying' else ', copying'} {', '.join(s.copying)}"
+            more = f" and {len(s.copying) - _TABLES} more" if len(s.copying) > _TABLES else ""
+            state += f"{'' if state == 'copying' else ', copying'} {', '.join(s.copying[:_TABLES])}{more}"
         behind = _NOTHING if s.lag_transactions is None else f"{s.lag_transactions:,} txn"
         divergence = _NOTHING if s.known_divergence is None else str(s.known_divergence)
         table.add_row(s.name, state, _place(s.position), _number(s.txn_seq), behind, span(s.lag_seconds), divergence)

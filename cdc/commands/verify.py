@@ -44,8 +44,10 @@ def _copied(source: Source, reader: Reader) -> Collection[str]:
     """The tables that the log has; none before the first copy."""
     topic = ShapeTopic(source.name, source.topic_prefix)
     try:
+        # A shape is there before an END names it, so what the log names now is there behind it.
+        state = read_log(reader, source.topic_prefix)
         topic.load(reader, lambda: None)
-        return topic.in_force(read_log(reader, source.topic_prefix))
+        return topic.in_force(state)
     except CdcError as error:
         if error.code is TOPIC_MISSING:
             return ()

@@ -20,6 +20,7 @@ from cdc.errors import (
     NOTHING_TO_CAPTURE,
     PUBLICATION_CHANGED,
     SOURCE_IDENTITY,
+    SOURCE_PREREQUISITE,
     TABLE_CASCADES,
     TABLE_NOT_TRANSACTIONAL,
     TABLE_VERSIONED,
@@ -78,7 +79,11 @@ def decide(source: str, state: LogState, here: Here, reopen: str | None) -> Plan
 def _taken_over(source: str, state: LogState, here: Here, at: GtidPosition) -> Plan:
     """The server must still have everything behind that place, and know all before it."""
     if missing := lacking(here.history, at):
-        raise CdcError(HISTORY_FORKED, source=source, missing=missing)
+        raise CdcError(
+            SOURCE_PREREQUISITE, source=source,
+            problem=f"begin_after names transactions that this server has never executed: {missing}",
+            fix=f"correct begin_after in [source.{source}], or its url: it is where the connector stood",
+        )  # fmt: skip
     if gone := here.purged - at:
         raise CdcError(LOG_PURGED, source=source, problem=f"transactions {gone}")
     if state.start is not None:

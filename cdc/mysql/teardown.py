@@ -8,7 +8,8 @@ Each step stands alone: what cannot go stays, and is said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from pymysql.converters import escape_string
 
@@ -25,15 +26,17 @@ def plan_source(catalog: Catalog, source: Source, shared: Shared) -> Plan:
     """Its heartbeat, the table of them if it is the last, its role; whichever are there."""
     if holder := catalog.lock_holder(lock_name(source.name)):
         raise CdcError(SOURCE_HELD, source=source.name, holder=holder)
-    return Plan([*_source_steps(catalog, source, shared)])
+    home, table = HEARTBEATS
+    own = f"source IN ('{escape_string(source.name)}', '{escape_string(source.name[:55])} copy')"
+    others = _others(catalog, "source", f"{quoted(home)}.{quoted(table)}", own) if _exists(catalog, home, table) else []
+    notes = _left(role_of(source.url, source.name), others, shared)
+    return Plan([*_source_steps(catalog, source, replace(shared, role=shared.role or bool(notes)), own, others)], notes)
 
 
-def _source_steps(catalog: Catalog, source: Source, shared: Shared) -> Iterator[Step]:
+def _source_steps(catalog: Catalog, source: Source, shared: Shared, own: str, others: Sequence[str]) -> Iterator[Step]:
     home, table = HEARTBEATS
     if _exists(catalog, home, table):
-        own = f"source IN ('{escape_string(source.name)}', '{escape_string(source.name[:55])} copy')"
         yield Step("its heartbeats", f"DELETE FROM cdc.heartbeat WHERE {own}")  # noqa: S608 - escaped
-        others = catalog.rows(f"SELECT 1 FROM cdc.heartbeat WHERE NOT {own} LIMIT 1")  # noqa: S608
         if not shared.home and not others:
             yield Step("", "DROP TABLE cdc.heartbeat")
             if _exists(catalog, *HISTORY):
@@ -48,18 +51,35 @@ def plan_target(catalog: Catalog, sink: Sink, shared: Shared) -> Plan:
     home = home_of(Server(catalog.server.side, sink.name, sink.url))
     if holder := catalog.lock_holder(sink_lock_name(sink.name, home)):
         raise CdcError(SINK_HELD, sink=sink.name, holder=holder)
-    return Plan([*_target_steps(catalog, sink, home, shared)])
+    own = f"pipeline = '{escape_string(sink.name)}'"
+    places = [f"{quoted(home)}.{quoted(table)}" for table in PROGRESS if _exists(catalog, home, table)]
+    others = sorted({name for place in places for name in _others(catalog, "pipeline", place, own)})
+    notes = _left(role_of(sink.url, sink.name), others, shared)
+    shared = replace(shared, role=shared.role or bool(notes))
+    return Plan([*_target_steps(catalog, sink, shared, own, places, others)], notes)
 
 
-def _target_steps(catalog: Catalog, sink: Sink, home: str, shared: Shared) -> Iterator[Step]:
-    tables = [table for table in PROGRESS if _exists(catalog, home, table)]
-    places = [f"{quoted(home)}.{quoted(table)}" for table in tables]
+def _target_steps(
+    catalog: Catalog, sink: Sink, shared: Shared, own: str, places: Sequence[str], others: Sequence[str]
+) -> Iterator[Step]:
     for place in places:
-        yield Step("its progress", f"DELETE FROM {place} WHERE pipeline = '{escape_string(sink.name)}'")  # noqa: S608
-    others = [catalog.rows(f"SELECT 1 FROM {place} WHERE pipeline <> %s LIMIT 1", sink.name) for place in places]  # noqa: S608
-    if not shared.home and not any(others):
+        yield Step("its progress", f"DELETE FROM {place} WHERE {own}")  # noqa: S608 - escaped
+    if not shared.home and not others:
         yield from (Step("", f"DROP TABLE {place}") for place in places)
     yield from _role(catalog, role_of(sink.url, sink.name), shared)
+
+
+def _others(catalog: Catalog, column: str, place: str, own: str) -> list[str]:
+    """Whoever else left rows in a table of ours: another configuration may name it, with the same role."""
+    query = f"SELECT DISTINCT {column} FROM {place} WHERE NOT {own} ORDER BY 1"  # noqa: S608 - names of ours
+    return [str(name) for (name,) in catalog.rows(query)]
+
+
+def _left(role: str, others: Sequence[str], shared: Shared) -> list[str]:
+    unknown = [name for name in others if name.removesuffix(" copy") not in shared.named]
+    if not unknown or shared.role:
+        return []
+    return [f"role {role} stays: {', '.join(unknown)} of another configuration may log in as it; else DROP USER {role}"]
 
 
 def _role(catalog: Catalog, user: str, shared: Shared) -> Iterator[Step]:

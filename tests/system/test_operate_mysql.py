@@ -199,13 +199,15 @@ def test_a_whole_pipeline_runs_under_the_roles_that_setup_makes(site: Site, flav
 
 def torn_down(site: Site) -> None:
     """Everything goes but the replica's rows; and once more, it changes nothing."""
+    heartbeats = "SELECT 1 FROM information_schema.tables WHERE table_schema = 'cdc' AND table_name = 'heartbeat'"
+    if site.source.execute(heartbeats):  # those of other tests' sources
+        site.source.execute("DELETE FROM cdc.heartbeat WHERE source NOT LIKE %s", [f"{site.name}%"])
     assert "left: topics" in site.as_admin("teardown").stdout
     assert "left: the replica's tables" in site.as_admin("teardown", side="target").stdout
     assert site.users() == []
     tables = [row[0] for row in site.target.execute("SHOW TABLES")]
     assert sorted(tables) == ["Odd `Name", "accounts", "visits"]
     assert site.target.execute("SELECT COUNT(*) FROM accounts") == [(4,)]
-    heartbeats = "SELECT 1 FROM information_schema.tables WHERE table_schema = 'cdc' AND table_name = 'heartbeat'"
     if site.source.execute(heartbeats):
         assert site.source.execute("SELECT 1 FROM cdc.heartbeat WHERE source LIKE %s", [f"{site.name}%"]) == []
     for side in ("source", "target"):
@@ -494,3 +496,22 @@ def test_what_other_sections_use_is_left(site: Site) -> None:
     assert dropped.returncode == 0, dropped.stderr
     several = site.cdc("setup", "--admin-url", site.source.server.url())
     assert (several.returncode, "ARGUMENT_INVALID" in several.stderr) == (2, True)
+
+
+@BOTH
+def test_a_role_that_another_configuration_may_use_is_left(site: Site) -> None:
+    """Of it there are heartbeats, and progress."""
+    site.set_up()
+    site.source.execute("DELETE FROM cdc.heartbeat")
+    site.source.execute("INSERT INTO cdc.heartbeat VALUES ('theirs', '-', NOW(6))")
+    site.target.execute("INSERT INTO cdc_progress (pipeline) VALUES ('their sink')")
+    for side, role, other in (("source", site.reader, "theirs"), ("target", site.writer, "their sink")):
+        done = site.as_admin("teardown", side=side)
+        assert (done.returncode, "DROP" in done.stdout.replace("else DROP USER", "")) == (0, False)
+        assert f"role {role} stays: {other} of another configuration may log in as it" in done.stdout
+        assert role in site.users()
+    site.source.execute("DELETE FROM cdc.heartbeat")
+    site.target.execute("DELETE FROM cdc_progress")
+    for side in ("source", "target"):
+        assert site.as_admin("teardown", side=side).returncode == 0
+    assert site.users() == []

@@ -67,7 +67,7 @@ def test_an_error_of_the_catalogue_is_told_without_a_traceback(
     assert shown.out == ""
     assert shown.err == (
         "error SOURCE_HELD (source shop): another process holds source shop: backend 7\n"
-        "  what to do: stop that one, or run without --no-wait to stand by\n"
+        "  what to do: stop that one; source run and up stand by without --no-wait\n"
     )
 
 

@@ -74,6 +74,7 @@ def test_durations_and_sizes_have_units() -> None:
         ("source.shop", 'begin_after = "a:1"', "a slot knows its own place"),
         ("source.m", 'url = "mysql://r@h/d"\ntables = ["d.*"]\nsnapshot = "never"', "begin_after"),
         ("source.m", 'url = "mysql://r@h/d"\ntables = ["d.*"]\nsnapshot = "never"\nbegin_after = "x"', "begin_after: "),
+        ("source.m", 'url = "mysql://r@h/d"\ntables = ["d.*"]\nsnapshot = "never"\nbegin_after = ""', "is empty"),
         ("debezium.shop", 'topic_prefix = "x"', "[debezium.shop] and [source.shop] have one name"),
         ("source.shop", 'exclude = ["sessions"]', "'sessions' is not schema.table"),
         ("source.shop", 'slot = "Shop-1"', "[source.shop] slot"),

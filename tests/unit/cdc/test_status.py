@@ -202,6 +202,8 @@ def test_the_states_of_a_sink() -> None:
     copying = sink_status("eu", "postgresql", "shop", tail, target(copying=("public.a",)), None)
     assert (copying.state, copying.copying) == ("copying", ("public.a",))
     assert "  copying public.a  " in shown(sinks=(copying,))
+    many = sink_status("eu", "postgresql", "shop", tail, target(copying=("p.a", "p.b", "p.c", "p.d")), None)
+    assert "  copying p.a, p.b and 2 more  " in shown(sinks=(many,))
     away = replace(target(copying=("public.a",)), connected=False)
     assert "  stopped, copying public.a  " in shown(sinks=(sink_status("eu", "postgresql", "shop", tail, away, None),))
     earlier_epoch = sink_status("eu", "postgresql", "shop", tail, target(epoch=6), None)

@@ -12,6 +12,7 @@ from cdc.errors import (
     NOTHING_TO_CAPTURE,
     PUBLICATION_CHANGED,
     SOURCE_IDENTITY,
+    SOURCE_PREREQUISITE,
     TABLE_NOT_TRANSACTIONAL,
     CdcError,
 )
@@ -203,4 +204,5 @@ def test_a_source_takes_over_behind_what_was_brought() -> None:
     assert decide("billing", opened, server, None) == Plan(False, 1_000, 0, at, None)
     assert decide("billing", RUNNING, server, None) == decide("billing", RUNNING, SERVER, None)
     assert refusal(LogState(7), replace(server, purged=gtids(f"{ONE}:1-9"))).code is LOG_PURGED
-    assert refusal(LogState(7), replace(server, begin_after=gtids(f"{TWO}:1-7"))).code is HISTORY_FORKED
+    unknown = refusal(LogState(7), replace(server, begin_after=gtids(f"{TWO}:1-7")))
+    assert (unknown.code, "begin_after names" in unknown.text) == (SOURCE_PREREQUISITE, True)
