@@ -52,7 +52,8 @@ CREATE TABLE customers (id int PRIMARY KEY AUTO_INCREMENT, name varchar(40) NOT 
   city varchar(20) DEFAULT 'Köln', UNIQUE KEY by_name (name), KEY by_city (city, name)) AUTO_INCREMENT = 5;
 CREATE TABLE orders (id bigint unsigned NOT NULL AUTO_INCREMENT, customer int NOT NULL, at datetime(3) NOT NULL,
   total decimal(10,2), price double, f float, b bit(5), y year, doc json, raw varbinary(20), mood enum('good','bad'),
-  flags set('x','y'), t time(2), d date, PRIMARY KEY (id), CONSTRAINT of_customer FOREIGN KEY (customer)
+  flags set('x','y'), t time(2), d date, note varchar(40), twice decimal(12,2) AS (total * 2) STORED,
+  hidden int INVISIBLE DEFAULT 7, PRIMARY KEY (id), CONSTRAINT of_customer FOREIGN KEY (customer)
   REFERENCES customers (id));
 CREATE TABLE visits (page varchar(40), n int);
 CREATE TABLE secrets (id int PRIMARY KEY);
@@ -66,9 +67,9 @@ INSERT INTO customers (name, note) VALUES ('a', NULL), ('b', ''), ('Ünï', 'quo
 INSERT INTO secrets VALUES (1);
 """
 ORDER = """
-INSERT INTO orders (customer, at, total, price, f, b, y, doc, raw, mood, flags, t, d)
+INSERT INTO orders (customer, at, total, price, f, b, y, doc, raw, mood, flags, t, d, note)
 VALUES (6, '2024-02-29 01:02:03.450', -0.50, 0.1e-7, 1.1, b'10101', 1999, '{"b": [1, 2.5], "a": "é"}', x'00ff00',
-  'bad', 'x,y', '-12:34:56.70', '2024-12-31')
+  'bad', 'x,y', '-12:34:56.70', '2024-12-31', 'as sent')
 """
 
 
@@ -221,7 +222,8 @@ def test_the_objects_around_the_rows(mysql_past: Past, flavour: str) -> None:
     tail = read_tail(pipeline.archive())
     assert tail is not None
     origin = Gtid.parse(source.server.last_gtid()).origin
-    last = str(Gtid(origin, int(tail.segment.position.rpartition("-")[2])))
+    (reached,) = (each for each in tail.segment.position.split(",") if each.startswith(origin))
+    last = str(Gtid(origin, int(reached.rpartition("-")[2])))
     done = cdc_restore(pipeline, "--to-gtid", last)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("PROVEN"), done.stdout
@@ -321,7 +323,7 @@ def test_a_sink_goes_on_from_a_restore(mysql_past: Past) -> None:
     with pipeline.sink_running() as refused:
         assert refused.wait(60) == 5
     assert f"DROP TRIGGER `{target.name}`.`stamp`;" in refused.log.read_text()
-    target.execute("DROP TRIGGER stamp")
+    target.execute("DROP TRIGGER stamp; ALTER TABLE orders MODIFY twice decimal(12,2)")
     with pipeline.sink_running():
         wait_until(lambda: (at := pipeline.progress()) is not None and archived(pipeline) <= at, "the rest")
     # Columns that came later stand last in a replica: it is asked in the source's order.
@@ -396,6 +398,14 @@ def test_a_position_of_the_other_engine_is_refused(mysql_past: Past) -> None:
     assert (done.returncode, "whose log has GTIDs" in done.stderr) == (2, True)
 
 
+def test_a_moment_before_the_copy_is_refused(mysql_past: Past) -> None:
+    """It would be an empty database, and whole at that."""
+    origin = Gtid.parse(of_source(mysql_past.pipeline).server.last_gtid()).origin
+    done = cdc_restore(mysql_past.pipeline, "--to-gtid", str(Gtid(origin, 1)))
+    assert (done.returncode, "BEFORE_ARCHIVE" in done.stderr) == (5, True), done.stderr
+    assert "the first that it holds is the log's own copy" in done.stderr
+
+
 def test_a_restore_that_lives_is_left_alone(mysql_past: Past) -> None:
     pipeline, (gtid, expected) = mysql_past.pipeline, mysql_past.moments["copy"]
     target = into(pipeline)
@@ -412,7 +422,11 @@ def test_the_runbook(mysql_past: Past) -> None:
     """docs/RESTORE.md, command by command."""
     pipeline = mysql_past.pipeline
     target, name = into(pipeline), pipeline.source.name
-    text = re.sub(r"mysql://\S+", target.url(), block("mysql")[1]).replace("shop.", f"{name}.")
+
+    def sql(part: str) -> str:
+        return block(part)[1].replace("shop.", f"{name}.").replace("'shop'", f"'{name}'")
+
+    text = re.sub(r"mysql://\S+", target.url(), sql("mysql"))
     environment = {
         **os.environ, "PATH": f"{CDC.parent}:{os.environ['PATH']}", "ARCHIVE": pipeline.archive_url,
         "CDC_ARCHIVE_KEY": pipeline.archive_key, "MYSQL_PWD": target.server.password,
@@ -421,8 +435,18 @@ def test_the_runbook(mysql_past: Past) -> None:
     try:
         assert (done.returncode, done.stdout.count("PROVEN: ")) == (0, 3), done.stderr + done.stdout
         assert held(target, "shop_then") == mysql_past.moments["second"][1]
+        # The last command's tables become the live ones, which lose rows, and of which others change.
+        target.execute("DELETE FROM orders WHERE id = 3; UPDATE orders SET note = 'AS SENT' WHERE id = 4")
+        missing, differing = (target.execute(query) for query in sql("mysql compare").split(";\n")[:2])
+        assert missing == [(1,)]
+        assert [row[0] for row in differing] == [4]
+        target.execute("UPDATE orders SET note = 'as sent' WHERE id = 4")
+        ((columns,),) = target.execute(sql("mysql columns"))
+        assert ("`hidden`" in columns, "`twice`" in columns) == (True, False)
+        target.execute(sql("mysql merge").replace("id, customer, at, note", columns))
+        assert held(target, name) == mysql_past.moments["second"][1]
     finally:
-        target.execute("DROP DATABASE shop_then")
+        target.execute("DROP DATABASE shop_then; DROP DATABASE IF EXISTS restored")
 
 
 def test_the_sql_of_the_document(mysql_past: Past, tmp_path: Path) -> None:
