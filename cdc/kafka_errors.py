@@ -39,6 +39,8 @@ REFUSALS = {
     KafkaError.INVALID_REPLICATION_FACTOR,
     KafkaError._SSL,
 }
+_GUESS = "broker listener?"
+"""Whether it is a port for another protocol, librdkafka asks itself at its first try alone."""
 _ALERT = re.compile(r"SSL alert number (4[0-9]|116)\b")
 """The other side is not content with our certificate, or with there being none."""
 _ADDRESS = re.compile(r"ssl://\[?(.+?)\]?:([0-9]+)/")
@@ -115,8 +117,10 @@ class Reports:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.all_down_at = time.monotonic()
             return
-        self._last = error.str()
-        if error.fatal() or error.code() in REFUSALS or _ALERT.search(self._last):
+        said = error.str()
+        if _GUESS not in self._last:
+            self._last = said
+        if error.fatal() or error.code() in REFUSALS or _ALERT.search(said):
             self._refusal = error
 
     def check(self) -> None:

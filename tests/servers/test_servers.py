@@ -248,6 +248,7 @@ def test_s3_asks_for_its_keys(s3: S3, unique_name: str) -> None:
             client.list_buckets()
 
 
+@pytest.mark.matrix
 def test_connect_writes_confluents_avro_and_goes_on_where_it_ended(
     connect: Connect, registry: Registry, kafka: Kafka, postgres_source: Postgres, database: Database, unique_name: str
 ) -> None:

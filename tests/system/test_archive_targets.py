@@ -118,6 +118,7 @@ def test_a_whole_database_into_an_older_server(older: Lived) -> None:
     older.pipeline.target.execute("INSERT INTO orders (customer, note) VALUES (5, 'the application goes on')")
 
 
+@pytest.mark.matrix
 def test_one_table_into_an_older_server(older: Lived) -> None:
     done = cdc_restore(
         older.pipeline, *whole(older), "--table", "public.accounts", "--as", "Then", "--into",

@@ -234,8 +234,8 @@ def test_sessions_that_the_target_ends_are_opened_again(
     shop: Shop, run: Callable[..., Running], target: AnyDatabase
 ) -> None:
     sink = run(batch_events=5)
-    for first in range(0, 200, 40):
-        shop.transfers(first, 40)
+    for first in range(0, 200, 100):
+        shop.transfers(first, 100)
         wait_until(partial(_more_than, target, first), "the sink is at work in its sessions")
         end_sessions(target)
     settled(target, 200)
