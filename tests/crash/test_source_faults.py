@@ -378,15 +378,18 @@ def test_a_slot_that_waits_for_open_transactions_says_for_whose(pipeline: Pipeli
 
 def test_a_table_that_somebody_locks_keeps_the_heartbeats_waiting_and_nothing_else(pipeline: Pipeline) -> None:
     """However long: an ALTER behind a long reader, VACUUM FULL, TRUNCATE behind a comparison."""
+    waits = pipeline.source.server.version >= 16  # before, the publication's catalog asks for no lock
     with pipeline.source_running() as source:
         wait_until(lambda: bool(ends(pipeline)) and ends(pipeline)[-1] == "heartbeat", "the stream")
         with pipeline.source.connect() as other, other.transaction():
             other.execute("LOCK TABLE accounts IN ACCESS EXCLUSIVE MODE")
-            wait_until(lambda: "for a lock that somebody has" in source.log.read_text(), "it is said")
+            if waits:
+                wait_until(lambda: "for a lock that somebody has" in source.log.read_text(), "it is said")
             before = len(ends(pipeline))
             pipeline.source.execute("INSERT INTO visits VALUES (now(), 'meanwhile')")
-            wait_until(lambda: ends(pipeline)[before:] == ["data"], "what others write")
+            wait_until(lambda: "data" in ends(pipeline)[before:], "what others write")
+            assert not waits or "heartbeat" not in ends(pipeline)[before:]
         wait_until(lambda: ends(pipeline)[-1] == "heartbeat", "a heartbeat")
         said = source.log.read_text()
     assert said.count("run started") == 1
-    assert said.count("for a lock that somebody has") == 1
+    assert said.count("for a lock that somebody has") == waits
