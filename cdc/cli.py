@@ -4,7 +4,7 @@ Exit codes: 0 done; 1 failed (also a check that found a FAIL, a verification tha
 configuration; 4 somebody else holds the name; 5 stopped, wants a decision.
 Refuses: by the errors of the catalogue, printed to stderr without a traceback; secrets are cut out of everything.
 
-A command loads what it needs when it runs: it starts in half the time, and in less memory.
+A command loads what it needs when it runs: it starts sooner, and in less memory.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.servers.connect import Connect
+from tests.servers.connect import Connect, Properties
 from tests.servers.fetch import POSTGRES_BIN, mariadbd, postgres15_bin
 from tests.servers.kafka import Kafka
 from tests.servers.mariadb import MariaDB
@@ -175,6 +175,20 @@ def connect(servers_directory: Path, kafka: Kafka) -> Iterator[Connect]:
     # How far a connector came is written down so often; killed before the first time, it copies everything anew.
     with Connect(servers_directory / "connect", kafka.bootstrap, {"offset.flush.interval.ms": 1000}) as worker:
         yield worker
+
+
+@pytest.fixture
+def begin(connect: Connect) -> Iterator[Callable[[Properties], None]]:
+    """Starts a connector; it is ended afterwards."""
+    names: set[str] = set()
+
+    def start(properties: Properties) -> None:
+        connect.create(properties)
+        names.add(str(properties["name"]))
+
+    yield start
+    for name in names:
+        connect.end(name)
 
 
 @pytest.fixture

@@ -197,20 +197,6 @@ def rows(database: AnyDatabase, schema: str) -> list[Any]:
     return [sorted(database.execute(f"SELECT {names} FROM {schema}.{table}")) for table, names in tables]
 
 
-@pytest.fixture
-def started(connect: Connect) -> Iterator[Callable[[Properties], None]]:
-    """Starts a connector; it is ended afterwards."""
-    names: set[str] = set()
-
-    def start(connector: Properties) -> None:
-        connect.create(connector)
-        names.add(str(connector["name"]))
-
-    yield start
-    for name in names:
-        connect.end(name)
-
-
 @pytest.mark.parametrize(
     ("engine", "converter", "modes"),
     [
@@ -223,7 +209,7 @@ def started(connect: Connect) -> Iterator[Callable[[Properties], None]]:
     ],
 )
 def test_a_sink_of_debeziums_topics_holds_whole_transactions_and_converges(  # noqa: PLR0917 - it names every server
-    request: pytest.FixtureRequest, started: Callable[[Properties], None], connect: Connect, kafka: Kafka,
+    request: pytest.FixtureRequest, begin: Callable[[Properties], None], connect: Connect, kafka: Kafka,
     registry: Registry, target_database: Database, unique_name: str, tmp_path: Path, engine: str, converter: str,
     modes: dict[str, str],
 ) -> None:  # fmt: skip
@@ -231,7 +217,7 @@ def test_a_sink_of_debeziums_topics_holds_whole_transactions_and_converges(  # n
     bank = Bank(database, engine)
     connector = connector_of(database, unique_name, tmp_path)
     connector |= {**modes, **(avro(registry) if converter == "avro" else JSON_WITH_SCHEMA)}
-    started(connector)
+    begin(connector)
     replica = Replica(tmp_path, unique_name, kafka, registry if converter == "avro" else None, target_database)
     if engine == "postgres":
         assert "cdc_progress" in replica.command("setup", "eu", "--dry-run", "--admin-url", target_database.url())
@@ -247,7 +233,7 @@ def test_a_sink_of_debeziums_topics_holds_whole_transactions_and_converges(  # n
         with replica.running(), Watch(replica, bank.schema) as second:
             connect.kill9()  # what it does not know to be written, it writes again
             connect.start()
-            started(connector)
+            begin(connector)
             at = bank.transfers
             wait_until(lambda: (replica.reading(bank.schema) or (0, 0, 0, 0))[3] > at, "transfers behind the kill", 180)
             status = replica.status()
@@ -278,12 +264,12 @@ def test_status_says_that_the_connector_has_no_topics(
 
 
 def test_what_cannot_be_followed_stops_the_sink_by_name(
-    started: Callable[[Properties], None], kafka: Kafka, database: Database, target_database: Database,
+    begin: Callable[[Properties], None], kafka: Kafka, database: Database, target_database: Database,
     unique_name: str, tmp_path: Path,
 ) -> None:  # fmt: skip
     database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     database.execute("INSERT INTO t VALUES (1)")
-    started({**connector_of(database, unique_name, tmp_path), **JSON})
+    begin({**connector_of(database, unique_name, tmp_path), **JSON})
     with Replica(tmp_path, unique_name, kafka, None, target_database).running() as sink:
         assert sink.wait(60) == 5
         assert "DEBEZIUM_RECORD" in sink.tail()

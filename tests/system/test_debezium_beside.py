@@ -6,7 +6,7 @@ and where a snapshot stands, which each took for itself.
 
 import json
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -27,7 +27,6 @@ from tests.servers.connect import (
     JSON,
     JSON_WITH_SCHEMA,
     LOSSLESS,
-    Connect,
     Properties,
     debezium_mysql,
     debezium_postgres,
@@ -150,19 +149,6 @@ class Beside(AnyPipeline):
             reader.close()
 
 
-@pytest.fixture
-def connector(connect: Connect) -> Iterator[Callable[[Properties], None]]:
-    started: list[str] = []
-
-    def start(properties: Properties) -> None:
-        connect.create(properties)
-        started.append(str(properties["name"]))
-
-    yield start
-    for name in started:
-        connect.end(name)
-
-
 @pytest.mark.parametrize(
     ("engine", "types"),
     [
@@ -175,7 +161,7 @@ def connector(connect: Connect) -> Iterator[Callable[[Properties], None]]:
     ],
 )
 def test_the_same_records(
-    request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, connector: Callable[[Properties], None],
+    request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, begin: Callable[[Properties], None],
     unique_name: str, engine: str, types: str,
 ) -> None:  # fmt: skip
     fixture = {"postgres": "database", "mysql": "mysql_database", "mariadb": "mariadb_database"}[engine]
@@ -196,7 +182,7 @@ def test_the_same_records(
             "schema.include.list": "public",
         }  # fmt: skip
     with pipeline.source_running() as source:
-        connector(properties)
+        begin(properties)
         wait_until(lambda: "table copied" in source.log.read_text() and copied(pipeline, theirs), "both copies")
         for statement in WORK[engine].strip().split(";;\n"):
             database.execute(statement)
@@ -216,7 +202,7 @@ NOT_THEIRS = {"inet4", "inet6", "float(7,3)", "enum('a','b''\"','é𝄞','')", "
 @pytest.mark.matrix
 @pytest.mark.parametrize("types", ["exact", "debezium"])
 def test_the_schema_of_every_type_of_mariadb(
-    tmp_path: Path, kafka: Kafka, connector: Callable[[Properties], None], mariadb_database: MySQLDatabase,
+    tmp_path: Path, kafka: Kafka, begin: Callable[[Properties], None], mariadb_database: MySQLDatabase,
     unique_name: str, types: Types,
 ) -> None:  # fmt: skip
     """Those of MySQL and Postgres are recorded, and compared without servers."""
@@ -225,7 +211,7 @@ def test_the_schema_of_every_type_of_mariadb(
     listed = ", ".join(f"{name} {of} NULL" for name, of in declared.items())
     database.execute(f"CREATE TABLE types (id int PRIMARY KEY, {listed}); INSERT INTO types (id) VALUES (1)")
     modes = {**JSON_WITH_SCHEMA, **(LOSSLESS if types == "exact" else {})}
-    connector(debezium_mysql(unique_name, database.server, database.name, tmp_path, **modes))
+    begin(debezium_mysql(unique_name, database.server, database.name, tmp_path, **modes))
     beside = Beside(tmp_path, database, database, kafka.bootstrap)
     topic = f"{database.name}.types"
     wait_until(lambda: topic in beside.records(unique_name), "its copy")

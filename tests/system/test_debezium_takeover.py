@@ -1,7 +1,7 @@
 """`cdc source run` goes on where a real Debezium connector was stopped under load: its slot, publication and topics."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +65,6 @@ class Consumed:
         consumer.close()
 
 
-@pytest.fixture
-def ended(connect: Connect) -> Iterator[Callable[[Properties], None]]:
-    """Starts a connector; it is ended afterwards."""
-    names: list[str] = []
-
-    def start(connector: Properties) -> None:
-        connect.create(connector)
-        names.append(str(connector["name"]))
-
-    yield start
-    for name in names:
-        connect.end(name)
-
-
 def streams(connect: Connect, name: str) -> bool:
     """Whether the connector's place is in a transaction: its copy is behind it."""
     return any("transaction_id" in place["offset"] for place in connect.offsets(name))
@@ -94,14 +80,14 @@ def streams(connect: Connect, name: str) -> bool:
     ],
 )
 def test_nothing_is_lost_and_the_order_of_each_key_is_kept(  # noqa: PLR0917 - it names every server
-    request: pytest.FixtureRequest, ended: Callable[[Properties], None], connect: Connect, kafka: Kafka,
+    request: pytest.FixtureRequest, begin: Callable[[Properties], None], connect: Connect, kafka: Kafka,
     registry: Registry, unique_name: str, tmp_path: Path, engine: str, format_: str, types: str,
 ) -> None:  # fmt: skip
     database: AnyDatabase = request.getfixturevalue(SOURCE[engine])
     bank = Bank(database, engine, moving=False)
     connector = connector_of(database, unique_name, tmp_path)
     connector |= {**(LOSSLESS if types == "exact" else {}), **(avro(registry) if format_ == "avro" else JSON)}
-    ended(connector)
+    begin(connector)
     with bank.working():
         wait_until(lambda: bank.transfers > 100 and streams(connect, unique_name), "work, and a place in it", 120)
         connect.stop_connector(unique_name)
