@@ -35,10 +35,10 @@ lint: $(STAMP)  ## ruff, mypy --strict, the import contracts
 	$(BIN)/lint-imports
 
 test: servers lint  ## everything, against real servers; PYTEST="-k word -n 0" narrows it
-	$(BIN)/python -m pytest -m "not matrix" --numprocesses 2 --dist worksteal $(PYTEST)
+	$(BIN)/python -m pytest -m "not matrix" --numprocesses 3 --dist worksteal $(PYTEST)
 
 test-matrix: servers lint  ## that, and more of it between other engines and servers
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(PYTEST)
 
 unit: $(STAMP)  ## the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(PYTEST)

@@ -33,6 +33,8 @@ _numbers = itertools.count(1)
 # How long an example takes says nothing on a machine that has other work.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+# Servers of tests live for minutes: what Java's second compiler takes is never earned back. Benchmarks keep it.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from tests.servers.mysql import MySQLDatabase
 from tests.servers.registry import Registry
 from tests.system.ends import AnyDatabase
 from tests.system.pipeline import AnyPipeline, wait_until
-from tests.system.test_debezium import SOURCE, Bank, connector_of
+from tests.system.test_debezium import SOURCE, Bank, connector_of, streams
 
 MATRIX = pytest.mark.matrix
 Key = bytes
@@ -63,11 +63,6 @@ class Consumed:
                 rows[key] = {name: old.get(name) if v == unchanged else v for name, v in after.items()}
                 self.seen.setdefault(table, set()).add(after["transfers"] if table == "totals" else after["id"])
         consumer.close()
-
-
-def streams(connect: Connect, name: str) -> bool:
-    """Whether the connector's place is in a transaction: its copy is behind it."""
-    return any("transaction_id" in place["offset"] for place in connect.offsets(name))
 
 
 @pytest.mark.parametrize(

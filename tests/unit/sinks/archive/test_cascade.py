@@ -283,7 +283,7 @@ def fill(server: MySQL) -> None:
     server.commit()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=STEPS, during=STEPS, after=STEPS, alone=st.sampled_from(sorted(SHAPES)), size=st.integers(1, 9))
 def test_the_keys_of_mysql(
     scratch: Scratch, before: list[Any], during: list[Any], after: list[Any], alone: str, size: int
