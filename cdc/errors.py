@@ -630,7 +630,8 @@ ROW_DIVERGED = _code(
     Kind.STOP,
     "{op} of {table} {key} in transaction {txn_seq} met {found} rows on the target, 1 expected",
     "somebody changed the target behind the sink. Put the row back as the source has it, or copy again: cdc source "
-    "run {source} --reopen copy-again",
+    "run {source} --reopen copy-again; where a Debezium connector writes the topics, let it write the tables anew "
+    "under another topic.prefix",
 )
 APPLY_FAILED = _code(
     "APPLY_FAILED",
@@ -638,7 +639,8 @@ APPLY_FAILED = _code(
     "transaction {txn_seq} cannot be applied, at {op} of {table} {key}: {problem}",
     "where a constraint or a column is in the way that the target has and the source has not, mend the target and "
     "start again; where it is a value that the target cannot hold, change it at the source, or leave the table out by "
-    "exclude in [source.{source}], and copy again: cdc source run {source} --reopen copy-again",
+    "exclude in [source.{source}], and copy again: cdc source run {source} --reopen copy-again; where a Debezium "
+    "connector writes the topics, let it write the tables anew under another topic.prefix",
 )
 
 # -- configuration and commands ---------------------------------------------------------------------------------

@@ -101,12 +101,8 @@ class Source:
                 self._reopen = None
                 run.stream(stop)
 
-        def retry(error: CdcError, wait_s: float) -> None:
-            self._observer.retry(error, wait_s)
-            waiting.tell(error)
-
-        with Waiting(self._settings.server()) as waiting, suppress(Stopped):
-            keep_trying(attempt, stop, retry, standing_by=() if self._no_wait else (SOURCE_HELD,))
+        with Waiting(self._settings.server(), self._observer.retry) as waiting, suppress(Stopped):
+            keep_trying(attempt, stop, waiting.retry, standing_by=() if self._no_wait else (SOURCE_HELD,))
 
 
 class Run(Closing):

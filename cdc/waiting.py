@@ -1,10 +1,13 @@
 """What a running section waits for, told where `cdc status` asks from any host: at the section's own database. I/O.
 
-In: the section's server, the error after which it tries again. Out: a lock there that says so, until it goes on.
+In: the section's server, who watches it, the error after which it tries again. Out: a lock there that says so, until
+it goes on.
 Refuses: nothing. Where its database itself is away nothing is told: whoever asks meets that too.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from cdc.closing import Closing
 from cdc.engine import Server
@@ -14,12 +17,13 @@ from cdc.errors import SOURCE_UNREACHABLE, TARGET_UNREACHABLE, CdcError
 class Waiting(Closing):
     """Of one process."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, server: Server, observer: Callable[[CdcError, float], None]) -> None:
+        self._server, self._observer = server, observer
         self._told: Closing | None = None
 
-    def tell(self, error: CdcError) -> None:
-        """Until `over`, or the next one."""
+    def retry(self, error: CdcError, wait_s: float) -> None:
+        """Told to the observer, and at the database until `over` or the next one."""
+        self._observer(error, wait_s)
         self.over()
         if not error.transient or error.code in (SOURCE_UNREACHABLE, TARGET_UNREACHABLE):
             return

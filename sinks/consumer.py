@@ -98,12 +98,8 @@ class Sink:
                 if self._have(hold, stop):
                     self._follow(hold, stop, waiting)
 
-        def retry(error: CdcError, wait_s: float) -> None:
-            self._observer.retry(error, wait_s)
-            waiting.tell(error)
-
-        with Waiting(settings.server) as waiting:
-            keep_trying(attempt, stop, retry)
+        with Waiting(settings.server, self._observer.retry) as waiting:
+            keep_trying(attempt, stop, waiting.retry)
 
     def _have(self, hold: AnyHold, stop: Callable[[], bool]) -> bool:
         """Wait for the name; False if stopped before."""

@@ -32,6 +32,12 @@ AWAY = CdcError(KAFKA_UNREACHABLE, bootstrap="k:9092", problem="no")
 NO_REGISTRY = CdcError(REGISTRY_UNREACHABLE, url="http://r", problem="no")
 
 
+def heard(error: CdcError, wait_s: float) -> None:
+    """By whoever watches it."""
+    assert error.text
+    assert wait_s == 0.5
+
+
 def told(server: Server) -> str | None:
     """By somebody who only asks the database."""
     if isinstance(server, MySqlServer):
@@ -46,28 +52,28 @@ def test_what_is_waited_for_is_told_until_it_is_over(request: pytest.FixtureRequ
     database = request.getfixturevalue(fixture)
     place = database.url(), database.server.password
     source, sink = server_of(Side.SOURCE, "shop", *place), server_of(Side.TARGET, "shop", *place)
-    with closing(Waiting(source)) as waiting, closing(Waiting(source)) as another:
-        waiting.tell(AWAY)
+    with closing(Waiting(source, heard)) as waiting, closing(Waiting(source, heard)) as another:
+        waiting.retry(AWAY, 0.5)
         assert (told(source), told(sink)) == ("KAFKA_UNREACHABLE", None)
-        waiting.tell(NO_REGISTRY)
-        another.tell(NO_REGISTRY)
+        waiting.retry(NO_REGISTRY, 0.5)
+        another.retry(NO_REGISTRY, 0.5)
         assert told(source) == "REGISTRY_UNREACHABLE"
         waiting.over()
         another.over()
         wait_until(lambda: told(source) is None, "that it is over")
-        waiting.tell(CdcError(ROW_DIVERGED, op="", table="t", key="", txn_seq=1, found=0))
+        waiting.retry(CdcError(ROW_DIVERGED, op="", table="t", key="", txn_seq=1, found=0), 0.5)
         assert told(source) is None
-        waiting.tell(AWAY)
+        waiting.retry(AWAY, 0.5)
     wait_until(lambda: told(source) is None, "the end of who waited")
 
 
 def test_a_database_that_is_away_is_told_nothing() -> None:
     """Nor does that end whoever waits."""
     nowhere = server_of(Side.SOURCE, "shop", "postgresql://127.0.0.1:1/shop", "pw")
-    with closing(Waiting(nowhere)) as waiting:
-        waiting.tell(AWAY)
-        waiting.tell(CdcError(SOURCE_UNREACHABLE, problem="no"))
-        waiting.tell(CdcError(TARGET_UNREACHABLE, problem="no"))
+    with closing(Waiting(nowhere, heard)) as waiting:
+        waiting.retry(AWAY, 0.5)
+        waiting.retry(CdcError(SOURCE_UNREACHABLE, problem="no"), 0.5)
+        waiting.retry(CdcError(TARGET_UNREACHABLE, problem="no"), 0.5)
 
 
 def states(pipeline: Pipeline) -> list[tuple[str, str | None]]:
