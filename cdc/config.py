@@ -213,7 +213,7 @@ def _refused(file: Path, errors: list[ErrorDetails]) -> CdcError:
 def _problem(error: ErrorDetails) -> str:
     """Where and what; never the value itself, which may be a secret in the wrong place."""
     match [str(part) for part in error["loc"]]:
-        case [("source" | "sink" | "archive") as kind, name, *keys]:
+        case [("source" | "debezium" | "sink" | "archive") as kind, name, *keys]:
             where = f"[{kind}.{name}] {'.'.join(keys)}: "
         case [section, *keys]:
             where = f"[{section}] {'.'.join(keys)}: "
@@ -225,7 +225,8 @@ def _problem(error: ErrorDetails) -> str:
 
 
 _MODELS: dict[str, type[Section]] = {
-    "kafka": Kafka, "source": Source, "sink": Sink, "archive": Archive, "metrics": Metrics,
+    "kafka": Kafka, "registry": Registry, "source": Source, "debezium": Debezium, "sink": Sink, "archive": Archive,
+    "metrics": Metrics,
 }  # fmt: skip
 
 

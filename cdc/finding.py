@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+
+_CLOCKS_APART_S = 5.0
 
 
 class Level(Enum):
@@ -38,3 +41,20 @@ def warn(what: str, fix: str = "") -> Finding:
 
 def fail(what: str, fix: str = "") -> Finding:
     return Finding(Level.FAIL, what, fix)
+
+
+# -- findings of every engine -----------------------------------------------------------------------------------
+def clocks(apart_s: float) -> Iterator[Finding]:
+    """Lags are differences of a server's clock and ours."""
+    if abs(apart_s) > _CLOCKS_APART_S:
+        yield warn(
+            f"the server's clock is {abs(apart_s):.0f} s {'before' if apart_s > 0 else 'behind'} this host's: lags are "
+            "wrong by that much",
+            "let both follow a time server (NTP)",
+        )
+
+
+def listed(names: tuple[str, ...] | list[str], most: int = 20) -> str:
+    """The first of them, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

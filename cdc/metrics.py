@@ -77,7 +77,9 @@ class SourceMetrics(Unit):
         self.events = self._counter("events", "Row events handed to Kafka")
         self.ends = self._counter("ends", "ENDs that Kafka acknowledged: transactions, chunks and heartbeats")
         self.in_flight = self._gauge("transactions_in_flight", "Transactions whose END is not yet written")
-        self.behind = self._gauge("behind_bytes", "Log the server has written and no END covers")
+        self.behind = self._gauge(
+            "behind_bytes", "Log the server keeps for it (Postgres), or that it has not read (MySQL)"
+        )
         self.runs = self._counter("runs", "Runs started")
         self.foreign_messages = self._counter(
             "foreign_messages", "Logical messages of other programs, published as events"
@@ -103,7 +105,6 @@ class SinkMetrics(Unit):
         self.apply_seconds = self._histogram("apply_seconds", "Duration of one target transaction")
         self.buffered_bytes = self._gauge("buffered_bytes", "Events read from Kafka and not yet applied")
         self.ignored = self._gauge("ignored_records", "Records of dead runs passed over since the start")
-        self.divergence = self._gauge("known_divergence", "Rows known to differ from the source")
         self.committed_at = self._lag("Seconds since the commit at the source of the last transaction applied")
 
 

@@ -28,6 +28,7 @@ class SourceObserver:
         self._name = name
         self._events = self._ends = self._foreign = 0
         self._said_at = time.monotonic()
+        self._alarmed_at = float("-inf")
         self._trouble = Seldom()
 
     def run_started(self, start: Start) -> None:
@@ -49,18 +50,22 @@ class SourceObserver:
         self._events, self._ends, self._foreign = progress.events, progress.ends, progress.foreign_messages
         metrics.in_flight.set(progress.in_flight)
         metrics.txn_seq.set(progress.txn_seq)
-        behind = progress.behind_bytes
         if progress.durable is not None:
             metrics.position.set(progress.durable.number)
-            metrics.behind.set(behind)
             self._log = self._log.bind(position=str(progress.durable))
         if progress.durable_commit_us is not None:
             metrics.committed_at(progress.durable_commit_us / 1e6)
         if time.monotonic() - self._said_at >= _EVERY_S:
             self._said_at = time.monotonic()
             self._log.info("streaming", txn_seq=progress.txn_seq, events=progress.events, in_flight=progress.in_flight)
-            if self._max_retained_wal is not None and behind > self._max_retained_wal:
-                self._log.error("WAL above max_retained_wal is kept on the server", behind_bytes=behind)
+
+    def behind(self, log_bytes: int) -> None:
+        self._metrics.alive()
+        self._metrics.behind.set(log_bytes)
+        alarm = self._max_retained_wal is not None and log_bytes > self._max_retained_wal
+        if alarm and time.monotonic() - self._alarmed_at >= _EVERY_S:
+            self._alarmed_at = time.monotonic()
+            self._log.error("WAL above max_retained_wal is kept on the server", behind_bytes=log_bytes)
 
     def waiting(self, what: str) -> None:
         self._metrics.alive()

@@ -115,6 +115,7 @@ class Publisher:
         previous: Position | None,
         log_offset: int,
         waiting: Callable[[], None],
+        commit_us: int | None = None,
     ) -> None:
         self._producer, self._run, self._source = producer, run, run.source
         self._log_topic = log_topic(run.prefix)
@@ -130,7 +131,8 @@ class Publisher:
         self._alive_at = self._looked_at = time.monotonic()
         self._produce = producer.produce_raw
         self.durable: Position | None = None
-        self.durable_commit_us: int | None = None
+        self.durable_commit_us = commit_us
+        """Of the last END that told one, of this run or before it."""
         self.heard = False
         """Kafka acknowledged something since the last look (CORRECTNESS 9)."""
         self.interrupted = False

@@ -61,7 +61,6 @@ class Progress:
     in_flight: int
     durable: Position | None
     durable_commit_us: int | None
-    behind_bytes: int
     foreign_messages: int
 
 
@@ -71,6 +70,7 @@ class Observer(Protocol):
     def run_started(self, start: Start) -> None: ...
     def progress(self, progress: Progress) -> None: ...
     def waiting(self, what: str) -> None: ...
+    def behind(self, log_bytes: int) -> None: ...
     def copying(self, table: str, rows: int, *, done: bool) -> None: ...
     def lacking(self, what: str) -> None: ...
     def retry(self, error: CdcError, wait_s: float) -> None: ...
@@ -131,6 +131,7 @@ class Run(Closing):
             message_topic(self._prefix): 1,
         }
         self._topic_ids: dict[str, str] = {}
+        self._looked_at = 0.0
 
     def close(self) -> None:
         self._resources.close()
@@ -150,7 +151,8 @@ class Run(Closing):
             plan = replace(
                 self._upstream.decide(state, self._reopen), epoch=plan.epoch, opened=plan.opened, gaps=plan.gaps
             )
-        self._publisher = self._publisher_at(plan, start_offset)
+        commit_us = state.checkpoint.commit_ts_us if state.checkpoint else None
+        self._publisher = self._publisher_at(plan, start_offset, commit_us)
         self._shape_topic.load(self._reader, self._upstream.keep_alive)
         if plan.copy:
             self._copy(plan, stop)
@@ -210,7 +212,7 @@ class Run(Closing):
             return AvroFormat(registry.register)
         return JsonFormat(with_schema=self._settings.format == "json-with-schema")
 
-    def _publisher_at(self, plan: Plan, log_offset: int) -> Publisher:
+    def _publisher_at(self, plan: Plan, log_offset: int, commit_us: int | None = None) -> Publisher:
         return Publisher(
             self._producer,
             self._published,
@@ -218,6 +220,7 @@ class Run(Closing):
             previous=plan.previous,
             log_offset=log_offset,
             waiting=self._upstream.keep_alive,
+            commit_us=commit_us,
         )
 
     # -- where the stream begins --------------------------------------------------------------------------------
@@ -243,8 +246,8 @@ class Run(Closing):
     def _copy(self, plan: Plan, stop: Callable[[], bool]) -> None:
         """Copy every table under one snapshot; then stream from what it shows."""
         with self._upstream.snapshot() as snapshot:
-            told, copy_id = self._observer.copying, secrets.token_hex(8)
-            copy = Copy(self._publisher, self._facts, snapshot, copy_id, plan.last_seq, told, stop)
+            copy_id = secrets.token_hex(8)
+            copy = Copy(self._publisher, self._facts, snapshot, copy_id, plan.last_seq, self._copied, stop)
             self._position = snapshot.position
             tables = [self._typed(table) for table in snapshot.tables]
             self._refuse_alike(tables)
@@ -257,6 +260,16 @@ class Run(Closing):
                 copy.table(table)
         copy.close()
         self._last_seq = copy.seq
+
+    def _copied(self, table: str, rows: int, *, done: bool) -> None:
+        """Told to who watches. The server keeps its log for as long as the copy takes."""
+        self._observer.copying(table, rows, done=done)
+        if time.monotonic() - self._looked_at >= self._settings.heartbeat_every:
+            self._look()
+
+    def _look(self) -> None:
+        self._looked_at = time.monotonic()
+        self._observer.behind(self._upstream.behind_bytes())
 
     def _typed(self, table: Table) -> Table:
         """A shape of the catalog, which knows nothing of the form that values have in events."""
@@ -323,7 +336,7 @@ class Run(Closing):
 
     def _pump(self, stop: Callable[[], bool]) -> None:
         """Send what the server sends; acknowledge what is durable, nothing else."""
-        heartbeat_at = told_at = 0.0
+        told_at = self._looked_at = 0.0
         while not stop():
             busy, came = self._publisher.in_flight > 0, False
             for decoded in self._upstream.read(0.0 if busy else _POLL_S):
@@ -333,9 +346,9 @@ class Run(Closing):
             if self._publisher.durable:
                 self._upstream.acknowledge(self._publisher.durable)
             now = time.monotonic()
-            if now - heartbeat_at >= self._settings.heartbeat_every:
+            if now - self._looked_at >= self._settings.heartbeat_every:
+                self._look()
                 self._heartbeat()
-                heartbeat_at = now
             if now - told_at >= 1:
                 self._tell()
                 told_at = now
@@ -411,7 +424,6 @@ class Run(Closing):
                 p.in_flight,
                 p.durable,
                 p.durable_commit_us,
-                self._upstream.behind_bytes(p.durable),
                 self._upstream.foreign_messages,
             )
         )

@@ -148,6 +148,6 @@ class Upstream(Protocol):
         """Counters that moved since the last time."""
         ...
 
-    def behind_bytes(self, durable: Position | None) -> int:
-        """Log that the server has written and that is not durable."""
+    def behind_bytes(self) -> int:
+        """Log that the server keeps for the source, or has written beyond what it read; asks the server."""
         ...

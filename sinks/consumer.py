@@ -77,7 +77,10 @@ class Observer(Protocol):
     def standing_by(self, holder: str) -> None: ...
     def started(self, progress: Progress | None) -> None: ...
     def applied(self, applied: Applied) -> None: ...
-    def idle(self) -> None: ...
+    def alive(self) -> None:
+        """Nothing to apply, or in the middle of much."""
+        ...
+
     def retry(self, error: CdcError, wait_s: float) -> None: ...
 
 
@@ -118,13 +121,13 @@ class Sink:
         progress = hold.take()
         self._observer.started(progress)
         with self._reader(hold, progress) as reader:
-            target = target_of(hold, reader.schema, settings.existing_rows)
+            target = target_of(hold, reader.schema, settings.existing_rows, self._observer.alive)
             while not stop():
                 transactions = self._collect(reader)
                 waiting.over()
                 behind = reader.progress
                 if behind is None or behind == hold.progress:
-                    self._observer.idle()
+                    self._observer.alive()
                     continue
                 began, replayed, derived = time.monotonic(), target.replayed, target.derived
                 try:
@@ -133,7 +136,7 @@ class Sink:
                     voided = error.code in _VOIDED_BY_A_COPY and transactions
                     if not voided or not reader.skip_to_copy(error.text, transactions[0].epoch):
                         raise
-                    target = target_of(hold, reader.schema, settings.existing_rows)
+                    target = target_of(hold, reader.schema, settings.existing_rows, self._observer.alive)
                     continue
                 self._observer.applied(
                     Applied(

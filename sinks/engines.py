@@ -35,15 +35,20 @@ def hold_of(server: Server, pipeline: str, source: str) -> AnyHold:
     return sinks.postgres.Hold(server, pipeline, source)
 
 
-def target_of(hold: AnyHold, shape_of: Callable[[str], Table], existing_rows: ExistingRows = "refuse") -> Target:
-    """What applies under this hold."""
+def target_of(
+    hold: AnyHold,
+    shape_of: Callable[[str], Table],
+    existing_rows: ExistingRows = "refuse",
+    at_work: Callable[[], None] = lambda: None,
+) -> Target:
+    """What applies under this hold. `at_work` is called again and again meanwhile."""
     if hold.engine == "mysql":
         import sinks.mysql
 
-        return Target(hold, sinks.mysql.Writer(hold, shape_of, existing_rows), shape_of)
+        return Target(hold, sinks.mysql.Writer(hold, shape_of, existing_rows), shape_of, at_work)
     import sinks.postgres
 
-    return Target(hold, sinks.postgres.Writer(hold, shape_of, existing_rows), shape_of)
+    return Target(hold, sinks.postgres.Writer(hold, shape_of, existing_rows), shape_of, at_work)
 
 
 def debezium_reader(

@@ -37,7 +37,7 @@ class SinkObserver:
 
     def started(self, progress: Progress | None) -> None:
         self._metrics.alive()
-        self._log = self._log.bind(position=_place(progress) if progress else None)
+        self._at(progress)
         self._log.info("started", txn_seq=progress.txn_seq if progress else 0)
 
     def applied(self, applied: Applied) -> None:
@@ -51,19 +51,14 @@ class SinkObserver:
         metrics.apply_seconds.observe(applied.seconds)
         metrics.buffered_bytes.set(applied.buffered_bytes)
         metrics.ignored.set(applied.ignored)
-        metrics.txn_seq.set(applied.progress.txn_seq)
-        if applied.progress.run != RUN:
-            metrics.position.set(parse_position(applied.progress.position).number)
-        if applied.progress.commit_ts_us is not None:
-            metrics.committed_at(applied.progress.commit_ts_us / 1e6)
-        self._log = self._log.bind(position=_place(applied.progress))
+        self._at(applied.progress)
         if applied.replayed:
             self._log.warning("applied row by row", batches=applied.replayed)
         if time.monotonic() - self._said_at >= _EVERY_S:
             self._said_at = time.monotonic()
             self._log.info("applying", txn_seq=applied.progress.txn_seq, ignored=applied.ignored)
 
-    def idle(self) -> None:
+    def alive(self) -> None:
         self._metrics.alive()
 
     def retry(self, error: CdcError, wait_s: float) -> None:
@@ -71,6 +66,16 @@ class SinkObserver:
         self._metrics.retried(error.code.name)
         if self._trouble.due(error.code):
             self._log.warning("trying again", code=error.code.name, wait_s=wait_s, problem=error.text)
+
+    def _at(self, progress: Progress | None) -> None:
+        self._log = self._log.bind(position=_place(progress) if progress else None)
+        if progress is None:
+            return
+        self._metrics.txn_seq.set(progress.txn_seq)
+        if progress.run != RUN:
+            self._metrics.position.set(parse_position(progress.position).number)
+        if progress.commit_ts_us is not None:
+            self._metrics.committed_at(progress.commit_ts_us / 1e6)
 
 
 def _place(progress: Progress) -> str:

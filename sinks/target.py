@@ -137,10 +137,12 @@ class Writer(Protocol):
 
 
 class Target:
-    """Applies under a `Hold`. `shape_of` gives the shape behind a schema id."""
+    """Applies under a `Hold`. `shape_of` gives the shape behind a schema id; `at_work` is called behind each batch."""
 
-    def __init__(self, hold: Hold, writer: Writer, shape_of: Callable[[str], Table]) -> None:
-        self._hold, self._writer, self._shape_of = hold, writer, shape_of
+    def __init__(
+        self, hold: Hold, writer: Writer, shape_of: Callable[[str], Table], at_work: Callable[[], None]
+    ) -> None:
+        self._hold, self._writer, self._shape_of, self._at_work = hold, writer, shape_of, at_work
         self._refusals: tuple[type[Exception], ...] = writer.refusals
         self._slowly: tuple[type[Exception], ...] = (
             FoldConflict,
@@ -177,6 +179,7 @@ class Target:
                 self._hold.move(progress)
                 for batch in _batches(run):
                     self._carry_out(batch)
+                    self._at_work()
                     failpoint("sink.after_rows")
                 failpoint("sink.before_commit")
         except self._refusals as error:

@@ -162,7 +162,9 @@ def render(report: Report) -> RenderableType:
     parts: list[RenderableType] = [Text(report.at, style="dim"), _sources(report.sources)]
     if report.sinks:
         parts.append(_sinks(report.sinks))
-        parts.append(Text(f"transaction mode: {report.sinks[0].promise}", style="dim"))
+        for promise in dict.fromkeys(sink.promise for sink in report.sinks):
+            of = ", ".join(sink.name for sink in report.sinks if sink.promise == promise)
+            parts.append(Text(f"{of}, transaction mode: {promise}", style="dim"))
     if report.archives:
         parts.append(_archives(report.archives))
     stages: list[SourceStatus | SinkStatus | ArchiveStatus] = [*report.sources, *report.sinks, *report.archives]

@@ -12,7 +12,7 @@ from contextlib import closing
 from ipaddress import ip_address
 
 from cdc.errors import CdcError
-from cdc.finding import Finding, fail, note, ok, warn
+from cdc.finding import Finding, clocks, fail, listed, note, ok, warn
 from cdc.mysql.catalog import HEARTBEATS, HISTORY, Catalog
 from cdc.mysql.dialect import MARIADB
 from cdc.mysql.grants import Grants
@@ -24,7 +24,6 @@ from cdc.mysql.session import Server
 from cdc.sections import Source
 from cdc.setup import named_schemas
 
-_CLOCKS_APART_S = 5.0
 _NOT_COVERED = (
     ("views", "SELECT COUNT(*) FROM information_schema.views WHERE table_schema NOT IN ('sys')"),
     ("routines", "SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema NOT IN ('sys')"),
@@ -68,16 +67,9 @@ class _Check:
         yield from self._not_covered()
 
     def _clock(self) -> Iterator[Finding]:
-        """Lags are differences of the server's clock and ours."""
         before = time.time()
         there = float(self._catalog.rows("SELECT UNIX_TIMESTAMP(NOW(6))")[0][0])
-        apart = there - (before + time.time()) / 2
-        if abs(apart) > _CLOCKS_APART_S:
-            yield warn(
-                f"the server's clock is {abs(apart):.0f} s {'before' if apart > 0 else 'behind'} this host's: lags are "
-                "wrong by that much",
-                "let both follow a time server (NTP)",
-            )
+        yield from clocks(there - (before + time.time()) / 2)
 
     # -- tables -------------------------------------------------------------------------------------------------
     def _tables(self) -> Iterator[Finding]:
@@ -244,8 +236,3 @@ def is_in_the_clear(catalog: Catalog) -> bool:
 
 def _told(error: CdcError) -> Finding:
     return fail(f"{error.code.name}: {error.text}", error.hint)
-
-
-def listed(names: tuple[str, ...] | list[str], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -55,7 +55,6 @@ class MySqlUpstream:
         self._decoder: Decoder | None = None
         self._beat_due = False
         self._beaten: GtidPosition | None = None
-        self._behind_bytes = 0
         self._told: set[str] = set()
         self.identity = Identity(self.engine, "", 0, server.database, "")
 
@@ -199,8 +198,6 @@ class MySqlUpstream:
         else:
             self._beat_due = True
         self._samples.look()
-        if self._decoder is not None and self._decoder.file:
-            self._behind_bytes = self._now.bytes_behind(self._decoder.file, self._decoder.position)
 
     def sequences(self) -> tuple[tuple[str, int], ...]:
         return self._samples.take()
@@ -209,9 +206,11 @@ class MySqlUpstream:
     def last_seq(self) -> int:
         return self._decoder.last_seq if self._decoder else 0
 
-    def behind_bytes(self, durable: Position | None) -> int:
-        """As of the last heartbeat."""
-        return self._behind_bytes
+    def behind_bytes(self) -> int:
+        """What is written and was not read; how long the server keeps it is told by time, not by us."""
+        if self._decoder is None or not self._decoder.file:
+            return 0
+        return self._now.bytes_behind(self._decoder.file, self._decoder.position)
 
 
 class MySqlSnapshot:

@@ -199,6 +199,15 @@ class Catalog:
             two_phase,
         )
 
+    def retained_bytes(self, slot: str) -> int:
+        """WAL that the server keeps for it."""
+        found = self.rows(
+            "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn)::bigint "
+            "FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %s AND s.restart_lsn IS NOT NULL",
+            slot,
+        )
+        return max(0, int(found[0][0])) if found else 0
+
     def drop_slot(self, name: str) -> None:
         """Also one that a connection of ours has just left: the server takes a moment to notice."""
         deadline = time.monotonic() + _RELEASE_S

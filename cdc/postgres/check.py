@@ -8,12 +8,13 @@ Statements are given in the variant of the managed service where its settings gi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from ipaddress import ip_address
 
 from cdc.errors import CdcError
-from cdc.finding import Finding, Level, fail, note, ok, warn
+from cdc.finding import Finding, Level, clocks, fail, listed, note, ok, warn
 from cdc.postgres.catalog import Catalog
 from cdc.postgres.inventory import Inventory, SourceTable, take_inventory
 from cdc.postgres.messages import TRIGGERS
@@ -54,6 +55,7 @@ class _Check:
 
     def findings(self) -> Iterator[Finding]:
         yield from self._server()
+        yield from self._clock()
         yield from self._wal()
         yield from self._slots()
         yield from self._tables()
@@ -72,6 +74,11 @@ class _Check:
         yield from in_the_clear(self._catalog)
         if self._catalog.in_recovery():
             yield fail("the server is a standby", "point the source's url at the primary")
+
+    def _clock(self) -> Iterator[Finding]:
+        before = time.time()
+        there = self._catalog.now_us() / 1e6
+        yield from clocks(there - (before + time.time()) / 2)
 
     def _wal(self) -> Iterator[Finding]:
         level = self._catalog.setting("wal_level")
@@ -146,14 +153,14 @@ class _Check:
     def _tables(self) -> Iterator[Finding]:
         captured = self._inventory.capture
         if captured:
-            yield ok(f"{len(captured)} tables to capture: {_listed([t.full_name for t in captured])}")
+            yield ok(f"{len(captured)} tables to capture: {listed([t.full_name for t in captured])}")
         else:
             patterns = ", ".join(self._source.tables)
             yield fail(f"no table that can be captured matches tables = {patterns}", "correct tables in cdc.toml")
         for out in self._inventory.stay_out:
             yield Finding(out.level, f"{out.table.full_name} stays out: {out.why}", out.fix)
         if self._inventory.unwanted:
-            names = _listed(self._inventory.unwanted)
+            names = listed(self._inventory.unwanted)
             yield note(f"stay out because tables and exclude do not name them: {names}")
         for table in captured:
             if table.generated:
@@ -174,7 +181,7 @@ class _Check:
             names = ", ".join(table.sql_name for table in missing)
             again = f"; then copy again: cdc source run {self._source.name} --reopen copy-again" if self._slot else ""
             yield fail(
-                f"publication {name} lacks {_listed([t.full_name for t in missing])}",
+                f"publication {name} lacks {listed([t.full_name for t in missing])}",
                 f"{setup}  (ALTER PUBLICATION {name} ADD TABLE {names};){again}",
             )
         refused = {out.table.full_name for out in self._inventory.stay_out}
@@ -201,7 +208,7 @@ class _Check:
             names = ", ".join(table.sql_name for table in unreadable)
             schemas = ", ".join(sorted({table.sql_name.rpartition(".")[0] for table in unreadable}))
             yield fail(
-                f"role {role} may not read {_listed([t.full_name for t in unreadable])}",
+                f"role {role} may not read {listed([t.full_name for t in unreadable])}",
                 f"GRANT USAGE ON SCHEMA {schemas} TO {role}; GRANT SELECT ON {names} TO {role};",
             )
         else:
@@ -231,7 +238,7 @@ class _Check:
         hidden = [table.full_name for table in tables if table.row_security]
         if hidden:
             yield fail(
-                f"row level security hides rows of {_listed(hidden)} from role {role}", f"ALTER ROLE {role} BYPASSRLS;"
+                f"row level security hides rows of {listed(hidden)} from role {role}", f"ALTER ROLE {role} BYPASSRLS;"
             )
 
     def _may_emit(self) -> bool:
@@ -273,13 +280,13 @@ class _Check:
         if hidden:
             yield note(
                 f"sequences that a restore cannot set to their value at a moment, because role {self._role()[0]} may "
-                f"not read them: {_listed(hidden)}",
+                f"not read them: {listed(hidden)}",
                 f"GRANT SELECT ON SEQUENCE … TO {self._role()[0]};",
             )
         parts = ["roles and grants"]
         parts += [f"{sequences} sequences (a restore sets them, replicas do not)"] if sequences else []
         parts += [f"{objects} large objects"] if objects else []
-        parts += [f"unlogged tables {_listed(self._inventory.unlogged)}"] if self._inventory.unlogged else []
+        parts += [f"unlogged tables {listed(self._inventory.unlogged)}"] if self._inventory.unlogged else []
         level = Level.WARN if objects else Level.NOTE
         yield Finding(level, f"not covered, the log does not carry them: {', '.join(parts)}")
 
@@ -293,8 +300,3 @@ def in_the_clear(catalog: Catalog) -> Iterator[Finding]:
         yield warn(
             "the connection is not encrypted: rows cross the network in the clear", "?sslmode=verify-full in url"
         )
-
-
-def _listed(names: tuple[str, ...] | list[str], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -63,7 +63,6 @@ class ReplicationStream:
         self.acknowledged = Lsn(0)
         self._reported = Lsn(0)
         self._reported_at = 0.0
-        self.wal_end = Lsn(0)
 
     # -- commands -----------------------------------------------------------------------------------------------
     def identify(self) -> SystemIdentity:
@@ -153,7 +152,7 @@ class ReplicationStream:
 
     def _drain(self) -> list[tuple[int, bytes]]:
         messages: list[tuple[int, bytes]] = []
-        get, end = self._pgconn.get_copy_data, 0
+        get = self._pgconn.get_copy_data
         for _ in range(_BATCH):
             with_data, view = get(1)
             if with_data <= 0:
@@ -163,15 +162,12 @@ class ReplicationStream:
             data = bytes(view)
             tag = data[0]
             if tag == _XLOG_DATA:
-                start, end = parse_xlog_header(data)
+                start, _ = parse_xlog_header(data)
                 messages.append((start, data[XLOG_DATA_HEADER:]))
             elif tag == _KEEPALIVE:
                 keepalive = parse_keepalive(data)
-                end = keepalive.wal_end
                 if keepalive.reply_requested:
                     self.report()
-        if end:
-            self.wal_end = Lsn(end)
         return messages
 
     def acknowledge(self, lsn: Lsn) -> None:

@@ -231,8 +231,9 @@ class PostgresUpstream:
     def foreign_messages(self) -> int:
         return self._decoder.foreign_messages if self._decoder else 0
 
-    def behind_bytes(self, durable: Position | None) -> int:
-        return max(0, self._log.wal_end - _lsn(durable)) if durable else 0
+    def behind_bytes(self) -> int:
+        """What the slot keeps: also what an open transaction holds, though we have read it."""
+        return self._now.retained_bytes(self._settings.slot)
 
 
 class PostgresSnapshot:

@@ -48,7 +48,7 @@ class Watcher:
     def applied(self, applied: Applied) -> None:
         self.applications.append(applied)
 
-    def idle(self) -> None:
+    def alive(self) -> None:
         """Nothing to remember."""
 
     def retry(self, error: CdcError, wait_s: float) -> None:

@@ -81,7 +81,7 @@ def progress(events: int, lsn: int = 0x100) -> Progress:
     position = PgPosition(1, Lsn(lsn))
     return Progress(
         run="a" * 16, epoch=7, txn_seq=events, events=events, ends=events, in_flight=2, durable=position,
-        durable_commit_us=1_000_000, behind_bytes=50, foreign_messages=1,
+        durable_commit_us=1_000_000, foreign_messages=1,
     )  # fmt: skip
 
 
@@ -106,6 +106,9 @@ def test_the_observer_counts_over_runs_and_speaks_when_something_changes() -> No
         observer.retry(away, 1.0)
         observer._said_at -= 100
         observer.progress(progress(5))
+        observer.behind(50)
+        observer.behind(30)
+        observer.behind(50)
     shown = text(numbers)
     for line in (
         'cdc_source_events_total{source="shop"} 15.0', 'cdc_source_runs_total{source="shop"} 2.0',
