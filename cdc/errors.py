@@ -205,7 +205,7 @@ HISTORY_FORKED = _code(
 NOT_ADOPTABLE = _code(
     "NOT_ADOPTABLE",
     Kind.USAGE,
-    "there is nothing to adopt: MySQL keeps no position for its readers",
+    "there is nothing to adopt: this server keeps no position for its readers",
     "copy everything again: cdc source run {source} --reopen copy-again",
 )
 TABLE_CASCADES = _code(

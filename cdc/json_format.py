@@ -8,7 +8,8 @@ every message is `{"schema":…,"payload":…}`; fields of ours that say nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -18,10 +19,12 @@ from cdc.envelope import (
     TIMES,
     TRANSACTION,
     Described,
+    Encoder,
     Open,
     Part,
     Place,
     TableFormat,
+    as_it_is,
     envelope_schema,
     escaped,
     key_schema,
@@ -44,7 +47,10 @@ class JsonFormat:
             columns=columns,
             key_at=table.key_at,
             members=tuple(escaped(orjson.dumps(column.name)) + b":" for column in columns),
-            encoders=tuple(column.json for column in columns),
+            encoders=tuple(
+                _as_connect(column.json) if at in table.key_at and column.native is as_it_is else column.json
+                for at, column in enumerate(columns)
+            ),
             writers=tuple(to_json(column.schema) for column in columns),
             nulls=(NULL,) * len(columns),
             unavailable=tuple(to_json(optional(c.schema))(c.unavailable) for c in columns),
@@ -68,6 +74,30 @@ class JsonFormat:
         if not self._with_schema:
             return b"", b""
         return b'{"schema":' + orjson.dumps(as_json(schema)) + b',"payload":', b"}"
+
+
+def _pairs(data: bytes) -> Iterator[tuple[int, int]]:
+    return zip(data[::2], data[1::2], strict=True)
+
+
+_ODD = re.compile(rb"\\(?:u00[0-9a-f]{2}|.)|[\xf0-\xf4][\x80-\xbf]{3}")
+"""An escape, or a character beyond U+FFFF."""
+
+
+def _as_connect(encode: Encoder) -> Encoder:
+    """In a key every byte counts, for it gives the partition: Connect escapes in capitals, and surrogates each."""
+
+    def again(found: re.Match[bytes]) -> bytes:
+        text = found[0]
+        if text[:1] != b"\\":
+            return b"".join(b"\\u%02X%02X" % (high, low) for high, low in _pairs(text.decode().encode("utf-16-be")))
+        return b"\\u" + text[2:].upper() if text[1:2] == b"u" else text
+
+    def encoder(text: bytes) -> bytes:
+        json = encode(text)
+        return _ODD.sub(again, json) if _ODD.search(json) else json
+
+    return encoder
 
 
 def _tail(fields: Mapping[str, Sequence[str] | bytes]) -> bytes:

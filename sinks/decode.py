@@ -11,9 +11,12 @@ registry refuses.
 from __future__ import annotations
 
 import io
+import math
+import struct
 from binascii import b2a_base64
-from collections.abc import Callable
-from struct import error as StructError  # noqa: N812 - struct calls its exception like a module
+from collections.abc import Callable, Iterator
+from decimal import ROUND_CEILING, Context, Decimal
+from fractions import Fraction
 from typing import Any
 
 import fastavro
@@ -73,7 +76,7 @@ class Decoder:
         body.seek(_HEAD)
         try:
             value: Any = fastavro.schemaless_reader(body, parsed, None)
-        except (EOFError, IndexError, UnicodeDecodeError, StructError, OverflowError) as error:
+        except (EOFError, IndexError, UnicodeDecodeError, struct.error, OverflowError) as error:
             raise ValueError(f"no value of the schema of id {number}: {error!r}") from None
         if body.tell() != len(data):
             raise ValueError(f"{len(data) - body.tell()} bytes behind the value of the schema of id {number}")
@@ -124,16 +127,37 @@ def _double(value: float) -> float | str:
 
 
 def _float(value: float) -> float | str:
-    """The shortest digits of a single, as servers have them."""
+    """The shortest digits of a single, as servers have them: never halfway to the next one."""
     if value - value:
         return _NO_NUMBERS[str(value)]
+    size = abs(value)
+    (number,) = _BITS.unpack(_SINGLE.pack(size))
     # Six digits are always kept, but for the smallest of all: those have fewer.
-    least = 1 if -_NORMAL < value < _NORMAL else 6
-    texts = (f"{value:.{digits}g}" for digits in range(least, 10))
-    return float(next(text for text in texts if single(text) == value))
+    texts = _texts(size, 1 if size < _NORMAL else 6, power_of_two=not number & _MANTISSA)
+    if size < _HALFWAY:
+        shortest = float(next(text for text in texts if single(text) == size))
+    else:
+        exact = Fraction(size)
+        low = (exact + Fraction(*_SINGLE.unpack(_BITS.pack(number - 1)))) / 2
+        (above,) = _SINGLE.unpack(_BITS.pack(number + 1))
+        high = 2 * exact - low if math.isinf(above) else (exact + Fraction(above)) / 2
+        shortest = float(next(text for text in texts if low < Fraction(text) < high))
+    return math.copysign(shortest, value)
+
+
+def _texts(size: float, digits: int, *, power_of_two: bool) -> Iterator[str]:
+    """Its nearest decimals, the shorter ones first. Above a power of two there is more room than below."""
+    for precision in range(digits, 10):
+        yield f"{size:.{precision}g}"
+        if power_of_two:
+            yield str(Context(precision, ROUND_CEILING).create_decimal(Decimal(size)))
 
 
 _NORMAL = 2.0**-126
+_HALFWAY = 2.0**24
+"""Below, no decimal of nine digits lies halfway between two singles."""
+_MANTISSA = 0x7F_FFFF
+_BITS, _SINGLE = struct.Struct(">I"), struct.Struct(">f")
 _NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _PLAIN: dict[str, Fix | None] = {
     **dict.fromkeys(("null", "boolean", "int", "long", "string", "enum")),

@@ -33,6 +33,7 @@ from cdc.mysql.rows import parse_rows
 from cdc.mysql.statements import Altered, Created, RowsChanged, Stopping, Truncated, is_told, read_statement
 from cdc.mysql.tablemap import TableMap, cell, mapped_table, parse_table_map
 from cdc.mysql.tables import difference, told_apart
+from cdc.mysql.undone import Held, UndoneError
 from cdc.mysql.wire import Gtid, Header, Query
 from cdc.position import GtidPosition
 from cdc.rowevents import Record, RunFacts
@@ -57,6 +58,8 @@ _UNREADABLE = {
 _CARRIERS = "A schema change is followed by its statement in the log: under sql_log_bin = 0 it is not there"
 _MAPPED = 10_000
 """Descriptions that are kept; a server of more tables has them compiled again."""
+_HELD_BYTES = 4 << 20
+"""Of MariaDB's log: of a larger transaction the first part is published before its end, and cannot be undone."""
 _NUMBERS_PER_TRANSACTION = 4096
 """Of added columns: a table has no more of them."""
 
@@ -102,6 +105,7 @@ class Decoder:
         self._txn: MySqlTransaction | None = None
         self._began = self._heartbeat = self._prepared = False
         self._changes: list[Change] = []
+        self._held = Held()
         self._checksum = around.checksum
         self.file = ""
         self.position = 0
@@ -145,7 +149,10 @@ class Decoder:
         kind = header.type
         if kind in _ROWS:
             stream = self._stream(body, header)
-            return (stream.rows(self._open(), header, body),) if isinstance(stream, TableStream) else ()
+            if not isinstance(stream, TableStream):
+                return ()
+            txn = self._open()
+            return self._held.put(txn, stream.rows(txn, header, body), len(body))
         if kind == wire.TABLE_MAP:
             self._map(body)
         elif kind == wire.GTID:
@@ -191,6 +198,7 @@ class Decoder:
             raise self._disorder(f"transaction {gtid} inside {self._gtid}")
         self._gtid, self._began, self._heartbeat, self._prepared = gtid, False, False, False
         self._tables.clear()
+        self._held.begin(_HELD_BYTES if isinstance(gtid, mariadb.Gtid) else 0)
         self._changes = []
         if self._executed.holds(gtid.sid, gtid.number):
             self._txn = None
@@ -209,7 +217,7 @@ class Decoder:
             raise self._unsupported(wire.XA_PREPARE, "rows of an XA transaction, which may still be undone")
         return self._txn
 
-    def _commit(self, xid: int | None) -> tuple[Transaction, ...]:
+    def _commit(self, xid: int | None) -> Iterable[Decoded]:
         gtid, txn = self._gtid, self._txn
         if gtid is None:
             raise self._disorder("the end of a transaction that did not begin")
@@ -231,7 +239,21 @@ class Decoder:
             tuple(self._changes),
             self._heartbeat,
         )
-        return (transaction,)
+        return (*self._held.take(), transaction)
+
+    def _undone(self, txn: MySqlTransaction | None, savepoint: str | None) -> None:
+        """ROLLBACK [TO a savepoint], behind the rows it undoes."""
+        if txn is None:
+            return
+        if self._changes:
+            raise self._unsupported(wire.QUERY, "a schema change is undone by ROLLBACK")
+        try:
+            if savepoint is None:
+                self._held.undo(txn)
+            else:
+                self._held.undo_to(savepoint, txn)
+        except UndoneError as problem:
+            raise self._unsupported(wire.QUERY, str(problem)) from None
 
     # -- tables -------------------------------------------------------------------------------------------------
     def _map(self, body: bytes) -> None:
@@ -301,7 +323,17 @@ class Decoder:
             raise self._disorder(f"a statement outside a transaction: {text[:80]}")
         if self._began and text == "COMMIT":
             return self._commit(None)
-        if self._began and text.startswith(("SAVEPOINT", "XA END")):
+        if self._began and text == "ROLLBACK":
+            self._undone(self._txn, None)
+            return self._commit(None)
+        if self._began and text.startswith("ROLLBACK TO "):
+            self._undone(self._txn, text.removeprefix("ROLLBACK TO "))
+            return ()
+        if self._began and text.startswith("SAVEPOINT "):
+            if self._txn is not None:
+                self._held.mark(text.removeprefix("SAVEPOINT "), self._txn)
+            return ()
+        if self._began and text.startswith("XA END"):
             return ()
         decoded = self._statement(query) if self._txn is not None else None
         told = () if decoded is None else (decoded,)

@@ -47,7 +47,9 @@ class Plan:
     def __init__(self, table: TableFormat, columns: Sequence[MappedColumn], *, exact: bool) -> None:
         self._table = table
         self._kinds = [
-            kind(column) if exact and table.json else by_text(column, carried.native, encode, write)
+            kind(column)
+            if exact and table.json and encode is carried.json
+            else by_text(column, carried.native, encode, write)
             for column, carried, encode, write in zip(
                 columns, table.columns, table.encoders, table.writers, strict=True
             )

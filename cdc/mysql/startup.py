@@ -64,7 +64,8 @@ def decide(source: str, state: LogState, here: Here, reopen: str | None) -> Plan
     if reopen is not None:
         epoch = max(here.now_ms, (state.start.epoch if state.start else 0) + 1)
         return Plan(True, epoch, 0, None, None, Opened("copy_again", None))
-    if here.begin_after is not None and state.checkpoint is None:
+    copies = state.start is not None and state.start.copy == "initial"
+    if here.begin_after is not None and state.checkpoint is None and not copies:
         return _taken_over(source, state, here, here.begin_after)
     if state.start is None:
         return Plan(True, here.now_ms, 0, None, None, Opened("first", None))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cdc.connect import Schema
+from cdc.connect import Schema, decimal_text
 from cdc.event import UNAVAILABLE
 from cdc.postgres.values import array_text
 
@@ -67,6 +67,13 @@ def moment_text(micros: int) -> str:
     return f"{date} {time_text(rest)}{bc}"
 
 
+_INFINITE_NANOS = {2**63 - 1: "infinity", -(2**63): "-infinity"}
+
+
+def _nanos_text(nanos: int) -> str:
+    return _INFINITE_NANOS.get(nanos) or moment_text(nanos // 1000)
+
+
 def iso_text(value: str, zone: str = "") -> str:
     """ISO's text of a date or moment, its years with a sign where they have not four digits."""
     if value[-1:] != "Z":
@@ -78,15 +85,6 @@ def iso_text(value: str, zone: str = "") -> str:
 
 
 # -- numbers, bytes ---------------------------------------------------------------------------------------------
-def decimal_text(unscaled: str, scale: int) -> str:
-    number = int.from_bytes(b64decode(unscaled), "big", signed=True)
-    sign, digits = "-" if number < 0 else "", str(abs(number))
-    if scale <= 0:
-        return sign + digits + ("0" * -scale if number else "")
-    digits = digits.rjust(scale + 1, "0")
-    return f"{sign}{digits[:-scale]}.{digits[-scale:]}"
-
-
 def _boolean(value: bool) -> str:  # noqa: FBT001 - it is the value
     return "t" if value else "f"
 
@@ -97,6 +95,8 @@ def _bytes(value: str) -> str:
 
 def _bits(length: int) -> ToText:
     """The lowest byte first."""
+    if not 0 < length <= _MOST_BITS:
+        raise ValueError(f"its values are of {length} bits")
     return lambda value: f"{int.from_bytes(b64decode(value), 'little'):0{length}b}"
 
 
@@ -128,7 +128,7 @@ _NAMED = {
     "org.apache.kafka.connect.data.Date": Kind("date", date_text),
     "io.debezium.time.Timestamp": Kind(_MOMENT, lambda value: moment_text(value * 1000)),
     "io.debezium.time.MicroTimestamp": Kind(_MOMENT, moment_text),
-    "io.debezium.time.NanoTimestamp": Kind(_MOMENT, lambda value: moment_text(value // 1000)),
+    "io.debezium.time.NanoTimestamp": Kind(_MOMENT, _nanos_text),
     "io.debezium.time.IsoTimestamp": Kind(_MOMENT, iso_text),
     "org.apache.kafka.connect.data.Timestamp": Kind(_MOMENT, lambda value: moment_text(value * 1000)),
     "io.debezium.time.ZonedTimestamp": Kind("timestamp with time zone", lambda value: iso_text(value, "+00")),
@@ -144,6 +144,8 @@ _NAMED = {
 }
 _DECIMAL, _BITS = "org.apache.kafka.connect.data.Decimal", "io.debezium.data.Bits"
 _MOST_DIGITS = 1000
+_MOST_BITS = 83_886_080
+"""Of Postgres."""
 
 
 def kind_of(schema: Schema, connector: str) -> Kind:

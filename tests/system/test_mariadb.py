@@ -6,8 +6,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 from cdc.log import Start
+from cdc.topics import row_topic
 from tests.servers.kafka import Kafka
 from tests.servers.mariadb import MariaDB
 from tests.servers.mysql import MySQLDatabase
@@ -92,7 +94,79 @@ def test_what_it_alone_has_passes_or_is_followed(
         assert pipeline.rows_at_target(table) == pipeline.rows_at_source(table)
 
 
+UNDONE = [
+    (
+        "INSERT INTO t (id) VALUES (10)",
+        "SAVEPOINT s",
+        "INSERT INTO t (id) VALUES (11)",
+        "INSERT INTO plain VALUES (1)",
+        "ROLLBACK TO s",
+        "INSERT INTO t (id) VALUES (12)",
+        "COMMIT",
+    ),
+    (
+        "CREATE TEMPORARY TABLE a (i int)",
+        "INSERT INTO t (id) VALUES (20)",
+        "SAVEPOINT s1",
+        "UPDATE t SET id = 21 WHERE id = 20",
+        "SAVEPOINT `S``2`",
+        "DELETE FROM t",
+        "ROLLBACK TO `s``2`",
+        "ROLLBACK TO S1",
+        "INSERT INTO t (id) VALUES (22)",
+        "COMMIT",
+    ),
+    (
+        "INSERT INTO t (id) VALUES (30)",
+        "CREATE TEMPORARY TABLE b (i int)",
+        "INSERT INTO t (id) VALUES (31)",
+        "ROLLBACK",
+    ),
+    (
+        "INSERT INTO t (id) VALUES (40)",
+        "DROP TEMPORARY TABLE b",
+        "SAVEPOINT s",
+        "DELETE FROM t",
+        "ROLLBACK TO s",
+        "ROLLBACK",
+    ),
+    ("INSERT INTO t (id) VALUES (50)", "COMMIT"),
+]
+"""Transactions whose log MariaDB does not cut: it writes what was undone, and ROLLBACK behind it."""
+
+
+def test_what_was_rolled_back_is_published_nowhere(
+    tmp_path: Path, mariadb_database: MySQLDatabase, target_database: Database, kafka: Kafka
+) -> None:
+    source, table = mariadb_database, f"{mariadb_database.name}.t"
+    source.execute("CREATE TABLE plain (i int PRIMARY KEY) ENGINE = MyISAM")
+    pipeline = piped(tmp_path, source, target_database, kafka, source_options={"exclude": [f"{source.name}.plain"]})
+    with pipeline.source_running(), pipeline.sink_running():
+        copied(pipeline)
+        ((file, begins, *_),) = source.execute("SHOW MASTER STATUS")
+        source.execute(";".join(f"START TRANSACTION; {'; '.join(statements)}" for statements in UNDONE))
+        written = [row[5] for row in source.execute(f"SHOW BINLOG EVENTS IN '{file}' FROM {begins}")]
+        assert [text for text in written if str(text).startswith("ROLLBACK")] == [
+            "ROLLBACK TO `s`", "ROLLBACK TO `s``2`", "ROLLBACK TO `S1`", "ROLLBACK", "ROLLBACK TO `s`", "ROLLBACK",
+        ]  # fmt: skip
+        pipeline.wait_caught_up()
+        assert pipeline.rows_at_target(table) == pipeline.rows_at_source(table)
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": pipeline.name})
+    topic = row_topic(pipeline.name, source.name, "t")
+    consumer.assign(
+        [TopicPartition(topic, partition, 0) for partition in consumer.list_topics(topic).topics[topic].partitions]
+    )
+    published = {orjson.loads(record.key() or b"")["id"] for record in iter(lambda: consumer.poll(5), None)}
+    consumer.close()
+    assert published == {1, 10, 12, 20, 22, 50}
+
+
+TWICE = (
+    "START TRANSACTION; CREATE TEMPORARY TABLE a (i int); INSERT INTO t (id) VALUES (60); SAVEPOINT s;"
+    "INSERT INTO t (id) VALUES (61); SAVEPOINT s; DELETE FROM t; ROLLBACK TO s; COMMIT"
+)
 STOPS = [
+    (TWICE, "more than one savepoint has that name"),
     ("CREATE OR REPLACE TABLE t (id int PRIMARY KEY)", "SCHEMA_CHANGE_UNSUPPORTED"),
     ("SET STATEMENT lock_wait_timeout = 9 FOR TRUNCATE TABLE t; SET STATEMENT lock_wait_timeout = 9 FOR DROP TABLE t",
      "SCHEMA_CHANGE_UNSUPPORTED"),

@@ -122,6 +122,9 @@ def test_a_file_that_does_not_hold_together_is_refused(text: str, words: str) ->
             "known there: source, url, password, existing_rows",
         ),
         (with_line("kafka", 'bootstrap = "k:1"'), "kafka", "bootstrap", "did you mean bootstrap_servers?"),
+        (with_line("registry", 'usr = "x"'), "registry", "usr", "did you mean user?"),
+        (with_line("debezium.old", 'prefix = "x"'), "debezium.old", "prefix", "did you mean topic_prefix?"),
+        (with_line("debezium.old", 'name = "x"'), "debezium.old", "name", "known there: "),
         (with_line("source.shop", 'name = "x"'), "source.shop", "name", "known there: "),
         (
             PLAIN + '[archives.main]\nurl = "s3://x"',

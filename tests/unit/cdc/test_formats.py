@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cdc import avro, connect
 from cdc.avro_format import AvroFormat
-from cdc.connect import Schema, as_avro, as_json, optional, to_json
+from cdc.connect import STRING, Schema, as_avro, as_json, optional, to_json
 from cdc.decoded import Captured
 from cdc.envelope import Carried, Described, Format, as_it_is
 from cdc.errors import VALUE_UNREPRESENTABLE, CdcError
@@ -29,6 +29,7 @@ from cdc.mysql.decode import Decoder as MySqlDecoder
 from cdc.mysql.decode import Surroundings
 from cdc.position import GtidSet, Lsn, PgPosition
 from cdc.postgres.decode import Decoder as PgDecoder
+from cdc.postgres.values import encode_text
 from cdc.rowevents import Record, RunFacts
 from cdc.shape import parse_shape, parse_table
 from cdc.topics import row_topic
@@ -349,3 +350,21 @@ def test_a_key_s_schema_is_connects_own() -> None:
         '"fields": [{"name": "i_d", "type": "string"}], "connect.name": "shop.public.odd.Key"}'
     )
     assert '"cdc.name": "i d"' in json.dumps(registered["value"])
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("plain é €", '{"id":"plain é €"}'),
+        ("h😀", '{"id":"h\\uD83D\\uDE00"}'),
+        ("\x1f\n\u00ad", '{"id":"\\u001F\\n\u00ad"}'),
+        ("\\u001f \\😀", '{"id":"\\\\u001f \\\\\\uD83D\\uDE00"}'),
+    ],
+)
+def test_a_key_in_json_is_the_connector_s_to_the_byte(text: str, key: str) -> None:
+    """Its bytes give the partition. So Jackson writes them, as recorded in golden/debezium-3.5.0."""
+    column = Carried("id", STRING, encode_text, as_it_is)
+    described = Described("n", "public.t", "s", "t", (column,), (0,), "Source", lambda _: ())
+    form = JSON.table(described)
+    assert form.key_of(form.key)([text.encode()]).decode() == key
+    assert json.loads(key) == {"id": text}

@@ -3,6 +3,7 @@
 import base64
 import json
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import fastavro
@@ -124,3 +125,20 @@ def test_fastavro_keeps_a_decimal_as_connect_wrote_it() -> None:
     schema = {"type": "bytes", "logicalType": "decimal", "scale": 2, "precision": 4}
     assert Decoder({1: schema}.__getitem__).value(b"\0\0\0\0\1\4\0\x96", "t") == "AJY="
     assert fastavro.__version__
+
+
+def test_singles_have_the_digits_of_the_server() -> None:
+    """As Postgres 18 shows them: no decimal halfway to the next single, and above a power of two the shorter one."""
+    texts = [
+        "33554448",
+        "-33554448",
+        "1.2621775e-29",
+        "1.5474251e+26",
+        "1.2379401e+27",
+        "16777216",
+        "0.1",
+        "1e-45",
+        "3.4028235e+38",
+    ]
+    for text in texts:
+        assert Decoder({7: "float"}.__getitem__).value(b"\0\0\0\0\7" + pack("<f", float(text)), "t") == float(text)

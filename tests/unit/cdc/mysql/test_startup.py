@@ -203,6 +203,9 @@ def test_a_source_takes_over_behind_what_was_brought() -> None:
     opened = LogState(8, replace(START, copy="none"))
     assert decide("billing", opened, server, None) == Plan(False, 1_000, 0, at, None)
     assert decide("billing", RUNNING, server, None) == decide("billing", RUNNING, SERVER, None)
+    # A copy that was asked for and cut short is made, not forgotten.
+    asked = LogState(8, replace(START, opened=Opened("copy_again", None)))
+    assert decide("billing", asked, server, None) == Plan(True, 1_000, 0, None, None)
     assert refusal(LogState(7), replace(server, purged=gtids(f"{ONE}:1-9"))).code is LOG_PURGED
     unknown = refusal(LogState(7), replace(server, begin_after=gtids(f"{TWO}:1-7")))
     assert (unknown.code, "begin_after names" in unknown.text) == (SOURCE_PREREQUISITE, True)
