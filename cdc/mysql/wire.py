@@ -183,8 +183,6 @@ class Gtid:
 
     sid: str
     number: int
-    last_committed: int
-    sequence_number: int
     immediate_us: int | None = None
     original_us: int | None = None
     length: int | None = None
@@ -206,10 +204,10 @@ def parse_gtid(body: bytes) -> Gtid:
     """Of GTID (33); what newer servers add behind the transaction's length is passed over."""
     if len(body) < _GTID.size:
         raise corrupt("GTID", len(body), "truncated")
-    _, sid, number, kind, last, sequence = _GTID.unpack_from(body)
+    _, sid, number, kind, _, _ = _GTID.unpack_from(body)
     if kind != 2:
         raise corrupt("GTID", 25, f"unknown kind of logical clock {kind}")
-    gtid = Gtid(_uuid(sid), number, last, sequence)
+    gtid = Gtid(_uuid(sid), number)
     if len(body) > _GTID.size:
         cursor = Cursor(body, "GTID", _GTID.size)
         stamp = cursor.number(7)
