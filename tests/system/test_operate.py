@@ -84,6 +84,26 @@ def up(site: Site) -> Process:
     return site.run("up")
 
 
+def behind_bytes(site: Site) -> float:
+    (line,) = [line for line in site.metrics(0).splitlines() if line.startswith("cdc_source_behind_bytes{")]
+    return float(line.split()[1])
+
+
+def test_an_open_transaction_keeps_log_and_the_metrics_say_so(site: Site) -> None:
+    """All that was sent is durable: what the server keeps is another number, and the one that fills its disk."""
+    supervisor = up(site)
+    try:
+        site.wait_caught_up()
+        with site.source.connect(autocommit=False) as open_transaction:
+            open_transaction.execute("INSERT INTO orders VALUES (100, 'not yet')")
+            site.source.execute("CREATE SCHEMA beside; CREATE TABLE beside.t (t text)")
+            site.source.execute("INSERT INTO beside.t SELECT repeat(i::text, 50) FROM generate_series(1, 200000) i")
+            site.wait_caught_up()
+            wait_until(lambda: behind_bytes(site) > 20e6, "the metric")
+    finally:
+        supervisor.stop()
+
+
 def test_up_status_tail_and_metrics_of_a_whole_pipeline(site: Site) -> None:
     source, sink = site.status()
     assert (source["state"], sink["state"]) == ("never started", "stopped, nothing applied")

@@ -38,6 +38,7 @@ class Watcher:
         self.retries: list[CdcError] = []
         self.holders: list[str] = []
         self.starts: list[Progress | None] = []
+        self.signs = 0
 
     def standing_by(self, holder: str) -> None:
         self.holders.append(holder)
@@ -49,7 +50,7 @@ class Watcher:
         self.applications.append(applied)
 
     def alive(self) -> None:
-        """Nothing to remember."""
+        self.signs += 1
 
     def retry(self, error: CdcError, wait_s: float) -> None:
         assert wait_s > 0
@@ -272,6 +273,8 @@ def test_a_transaction_larger_than_a_batch_is_one_commit(
     assert {accounts for accounts, _ in seen} <= {0, *range(6), *range(500, 505)}
     settled(target, 505)
     assert sink.error is None
+    # A sign of life behind each piece, and not only when all of it is applied.
+    assert sink.seen.signs >= 99
 
 
 @pytest.mark.parametrize("target_engine", ["mysql"], indirect=True)
