@@ -46,6 +46,14 @@ def servers_directory() -> Iterator[Path]:
         yield path
 
 
+@pytest.fixture(scope="module")
+def module_directory(servers_directory: Path) -> Path:
+    """For servers of one file of tests. A worker that takes over tests of another may come to the file twice."""
+    path = servers_directory / unused_name("module")
+    path.mkdir()
+    return path
+
+
 @pytest.fixture(scope="session")
 def postgres_pair(request: pytest.FixtureRequest) -> tuple[int, int]:
     """The versions of the two servers."""

@@ -60,11 +60,11 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(servers_directory: Path) -> Iterator[Site]:
-    authority = Authority(servers_directory / "links", "authority")
+def site(module_directory: Path) -> Iterator[Site]:
+    authority = Authority(module_directory / "links", "authority")
     users = dict.fromkeys(ROLES, PASSWORD)
-    with SecuredKafka(servers_directory / "kafka-secured", authority, users) as kafka:
-        yield Site(kafka, authority, Authority(servers_directory / "links", "stranger"))
+    with SecuredKafka(module_directory / "kafka-secured", authority, users) as kafka:
+        yield Site(kafka, authority, Authority(module_directory / "links", "stranger"))
 
 
 # -- faults -----------------------------------------------------------------------------------------------------

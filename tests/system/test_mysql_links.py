@@ -50,13 +50,13 @@ class ByCertificate(MySQLDatabase):
 
 
 @pytest.fixture(scope="module")
-def site(servers_directory: Path, flavour: str) -> Iterator[Site]:
+def site(module_directory: Path, flavour: str) -> Iterator[Site]:
     if flavour == "mariadb" and mariadbd() is None:
         pytest.skip("this system has no package mariadb-server-core")
-    authorities = servers_directory / f"{flavour}-links"
+    authorities = module_directory / f"{flavour}-links"
     authority = Authority(authorities, "authority")
     kind = SecuredMySQL if flavour == "mysql" else SecuredMariaDB
-    with kind(servers_directory / f"{flavour}-secured", authority) as server:
+    with kind(module_directory / f"{flavour}-secured", authority) as server:
         for user, wanted in (("by_certificate", "X509"), ("by_password", "SSL"), ("by_any", "NONE")):
             server.execute(f"CREATE USER {user} IDENTIFIED BY '{PASSWORD}' REQUIRE {wanted}")
             server.execute(f"GRANT ALL ON *.* TO {user}")

@@ -52,15 +52,15 @@ class Secured(Pipeline):
 
 
 @pytest.fixture(scope="module")
-def site(servers_directory: Path) -> Iterator[Site]:
+def site(module_directory: Path) -> Iterator[Site]:
     programs = postgres15_bin()
     if programs is None:
         pytest.skip("this system has no package postgresql-15, and the wheel's server speaks no TLS")
-    authority = Authority(servers_directory / "postgres-links", "authority")
-    with SecuredPostgres(servers_directory / "postgres-secured", authority, programs) as server:
+    authority = Authority(module_directory / "postgres-links", "authority")
+    with SecuredPostgres(module_directory / "postgres-secured", authority, programs) as server:
         server.execute("CREATE ROLE by_certificate")
         server.execute(f"CREATE ROLE {ROLE} LOGIN SUPERUSER IN ROLE by_certificate")
-        yield Site(server, authority, Authority(servers_directory / "postgres-links", "stranger"))
+        yield Site(server, authority, Authority(module_directory / "postgres-links", "stranger"))
 
 
 def test_every_command_s_connections_are_verified(tmp_path: Path, site: Site, kafka: Kafka, unique_name: str) -> None:

@@ -28,10 +28,10 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(servers_directory: Path) -> Iterator[Site]:
-    authority = Authority(servers_directory / "s3-links", "authority")
-    with SecuredS3(servers_directory / "s3-secured", authority) as server:
-        yield Site(server, Authority(servers_directory / "s3-links", "stranger"))
+def site(module_directory: Path) -> Iterator[Site]:
+    authority = Authority(module_directory / "s3-links", "authority")
+    with SecuredS3(module_directory / "s3-secured", authority) as server:
+        yield Site(server, Authority(module_directory / "s3-links", "stranger"))
 
 
 @pytest.fixture(autouse=True)
