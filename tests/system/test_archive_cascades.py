@@ -1,6 +1,5 @@
 """What MySQL's keys did below its log comes back from an archive as the server did it: whole, alone, across."""
 
-import os
 import random
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,6 +11,7 @@ from cdc.position import Gtid
 from sinks.archive.plan import Moment
 from sinks.archive.restore import Wanted, fold_digests
 from sinks.archive.window import Windows
+from tests.conftest import unused_name
 from tests.servers.kafka import Kafka
 from tests.servers.mysql import MySQL, MySQLDatabase
 from tests.servers.postgres import Database
@@ -97,8 +97,8 @@ def lived_with_keys(
     tmp_path_factory: pytest.TempPathFactory, mysql_server: MySQL, mysql_target: MySQL, kafka: Kafka
 ) -> Iterator[Past]:
     """A copy, statements at random with a base among them, and an anchor at the end."""
-    source = mysql_server.create_database(f"keys_{os.getpid()}")
-    target = mysql_target.create_database(f"keys_{os.getpid()}")
+    name = unused_name("keys")
+    source, target = mysql_server.create_database(name), mysql_target.create_database(name)
     source.execute(TREE)
     chance = random.Random(5)
     source.execute(FILL)

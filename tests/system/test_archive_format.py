@@ -34,6 +34,7 @@ from sinks.archive.manifest import (
     TableRows,
 )
 from sinks.archive.segment import ROWS, TRANSACTIONS
+from tests.conftest import unused_name
 from tests.servers.fetch import ROOT
 from tests.servers.kafka import Kafka
 from tests.servers.postgres import Database, Postgres
@@ -115,8 +116,8 @@ def lived(
     tmp_path_factory: pytest.TempPathFactory, postgres_source: Postgres, postgres_target: Postgres, kafka: Kafka
 ) -> Iterator[Lived]:
     """One history in two archives, one of them encrypted: bases in the middle, then every kind of change."""
-    source = postgres_source.create_database(f"format_{os.getpid()}")
-    target = postgres_target.create_database(f"format_{os.getpid()}")
+    name = unused_name("format")
+    source, target = postgres_source.create_database(name), postgres_target.create_database(name)
     source.execute(SHOP)
     pipeline = Pipeline(tmp_path_factory.mktemp("format"), source, target, kafka.bootstrap)
     text = pipeline.config.read_text()

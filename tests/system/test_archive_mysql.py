@@ -34,6 +34,7 @@ from sinks.archive.window import Windows
 from sinks.digest import Digests, digests
 from sinks.mysql.digest import digest_query
 from sinks.mysql.restoring import RestoreTarget
+from tests.conftest import unused_name
 from tests.servers.kafka import Kafka
 from tests.servers.mariadb import FLAVOURS
 from tests.servers.mysql import MySQL, MySQLDatabase
@@ -117,8 +118,8 @@ def mysql_lived(
     tmp_path_factory: pytest.TempPathFactory, mysql_server: MySQL, mysql_target: MySQL, kafka: Kafka, flavour: str
 ) -> Iterator[Past]:
     """Once: `copy`, a base, `first`, columns that come and go, `second`, rows deleted by accident."""
-    source = mysql_server.create_database(f"lived_{flavour}_{os.getpid()}")
-    target = mysql_target.create_database(f"lived_{flavour}_{os.getpid()}")
+    name = unused_name(f"lived_{flavour}")
+    source, target = mysql_server.create_database(name), mysql_target.create_database(name)
     source.execute(SHOP)
     if flavour == "mariadb":
         source.execute("CREATE SEQUENCE numbers")
