@@ -95,6 +95,13 @@ def _digits(value: int) -> str:
 _LONG = 10**4_000
 
 
+def halfways(size: float, below: float, above: float) -> tuple[Fraction, Fraction]:
+    """Half the way to its neighbours: a decimal between reads back as `size`. `above` is infinite for the largest."""
+    exact = Fraction(size)
+    low = (exact + Fraction(below)) / 2
+    return low, 2 * exact - low if math.isinf(above) else (exact + Fraction(above)) / 2
+
+
 def single(text: str | bytes) -> float:
     """The number of 32 bits next to a decimal text, as servers read it.
 

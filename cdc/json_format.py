@@ -9,7 +9,8 @@ every message is `{"schema":…,"payload":…}`; fields of ours that say nothing
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from struct import Struct
 from typing import Any
 
 import orjson
@@ -76,12 +77,9 @@ class JsonFormat:
         return b'{"schema":' + orjson.dumps(as_json(schema)) + b',"payload":', b"}"
 
 
-def _pairs(data: bytes) -> Iterator[tuple[int, int]]:
-    return zip(data[::2], data[1::2], strict=True)
-
-
 _ODD = re.compile(rb"\\(?:u00[0-9a-f]{2}|.)|[\xf0-\xf4][\x80-\xbf]{3}")
 """An escape, or a character beyond U+FFFF."""
+_SURROGATES = Struct(">HH")
 
 
 def _as_connect(encode: Encoder) -> Encoder:
@@ -90,7 +88,7 @@ def _as_connect(encode: Encoder) -> Encoder:
     def again(found: re.Match[bytes]) -> bytes:
         text = found[0]
         if text[:1] != b"\\":
-            return b"".join(b"\\u%02X%02X" % (high, low) for high, low in _pairs(text.decode().encode("utf-16-be")))
+            return b"\\u%04X\\u%04X" % _SURROGATES.unpack(text.decode().encode("utf-16-be"))
         return b"\\u" + text[2:].upper() if text[1:2] == b"u" else text
 
     def encoder(text: bytes) -> bytes:

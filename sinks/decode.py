@@ -22,7 +22,7 @@ from typing import Any
 import fastavro
 import orjson
 
-from cdc.connect import OWN_NAME, SCHEMA_ID, single
+from cdc.connect import OWN_NAME, SCHEMA_ID, halfways, single
 from cdc.errors import REGISTRY_MISSING, CdcError
 
 Json = Any
@@ -137,10 +137,8 @@ def _float(value: float) -> float | str:
     if size < _HALFWAY:
         shortest = float(next(text for text in texts if single(text) == size))
     else:
-        exact = Fraction(size)
-        low = (exact + Fraction(*_SINGLE.unpack(_BITS.pack(number - 1)))) / 2
-        (above,) = _SINGLE.unpack(_BITS.pack(number + 1))
-        high = 2 * exact - low if math.isinf(above) else (exact + Fraction(above)) / 2
+        below, above = (_SINGLE.unpack(_BITS.pack(next_to))[0] for next_to in (number - 1, number + 1))
+        low, high = halfways(size, below, above)
         shortest = float(next(text for text in texts if low < Fraction(text) < high))
     return math.copysign(shortest, value)
 

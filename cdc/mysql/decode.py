@@ -30,10 +30,11 @@ from cdc.mysql import mariadb, wire
 from cdc.mysql.ddl import UnfollowableError, effects
 from cdc.mysql.events import MySqlTransaction, TableStream
 from cdc.mysql.rows import parse_rows
+from cdc.mysql.silent import unreadable
 from cdc.mysql.statements import Altered, Created, RowsChanged, Stopping, Truncated, is_told, read_statement
 from cdc.mysql.tablemap import TableMap, cell, mapped_table, parse_table_map
 from cdc.mysql.tables import difference, told_apart
-from cdc.mysql.undone import Held, UndoneError
+from cdc.mysql.undone import HELD_BYTES, Held, UndoneError
 from cdc.mysql.wire import Gtid, Header, Query
 from cdc.position import GtidPosition
 from cdc.rowevents import Record, RunFacts
@@ -43,23 +44,9 @@ _ROWS = frozenset({wire.WRITE_ROWS, wire.UPDATE_ROWS, wire.DELETE_ROWS})
 _OTHER_ROWS = {
     wire.PARTIAL_UPDATE_ROWS: "partial updates of JSON (binlog_row_value_options = PARTIAL_JSON)",
 }
-_SILENT = frozenset({
-    wire.STOP, wire.INTVAR, wire.RAND, wire.USER_VAR, wire.HEARTBEAT, wire.IGNORABLE, wire.ROWS_QUERY,
-    wire.PREVIOUS_GTIDS, wire.TRANSACTION_CONTEXT, wire.VIEW_CHANGE, wire.HEARTBEAT_V2, *mariadb.SILENT,
-})  # fmt: skip
-"""What stands around rows and says nothing of them. Of a statement and what it needs, the statement is refused."""
-_IGNORABLE = 0x80
-_UNREADABLE = {
-    wire.ANONYMOUS_GTID: "a transaction without GTID: gtid_mode was not ON",
-    wire.GTID_TAGGED: "a tagged GTID, which is not read yet",
-    wire.INCIDENT: "the server lost changes before they came into its log",
-    mariadb.START_ENCRYPTION: "the log is encrypted (encrypt_binlog), and the server did not decrypt it",
-}
 _CARRIERS = "A schema change is followed by its statement in the log: under sql_log_bin = 0 it is not there"
 _MAPPED = 10_000
 """Descriptions that are kept; a server of more tables has them compiled again."""
-_HELD_BYTES = 4 << 20
-"""Of MariaDB's log: of a larger transaction the first part is published before its end, and cannot be undone."""
 _NUMBERS_PER_TRANSACTION = 4096
 """Of added columns: a table has no more of them."""
 
@@ -176,10 +163,8 @@ class Decoder:
         elif kind in _OTHER_ROWS:
             if self._stream(body, header) is not None:
                 raise self._unsupported(kind, _OTHER_ROWS[kind])
-        elif kind in _UNREADABLE:
-            raise self._unsupported(kind, _UNREADABLE[kind])
-        elif kind not in _SILENT and not header.flags & _IGNORABLE:
-            raise self._unsupported(kind, "this version does not know it, and it may carry rows")
+        elif problem := unreadable(header):
+            raise self._unsupported(kind, problem)
 
     # -- transactions -------------------------------------------------------------------------------------------
     def _begin_mariadb(self, header: Header, gtid: mariadb.Gtid) -> None:
@@ -198,7 +183,7 @@ class Decoder:
             raise self._disorder(f"transaction {gtid} inside {self._gtid}")
         self._gtid, self._began, self._heartbeat, self._prepared = gtid, False, False, False
         self._tables.clear()
-        self._held.begin(_HELD_BYTES if isinstance(gtid, mariadb.Gtid) else 0)
+        self._held.begin(HELD_BYTES if isinstance(gtid, mariadb.Gtid) else 0)
         self._changes = []
         if self._executed.holds(gtid.sid, gtid.number):
             self._txn = None
@@ -241,17 +226,14 @@ class Decoder:
         )
         return (*self._held.take(), transaction)
 
-    def _undone(self, txn: MySqlTransaction | None, savepoint: str | None) -> None:
-        """ROLLBACK [TO a savepoint], behind the rows it undoes."""
-        if txn is None:
+    def _take_back(self, text: str) -> None:
+        """SAVEPOINT, and ROLLBACK [TO one] behind the rows it undoes."""
+        if self._txn is None:
             return
-        if self._changes:
+        if self._changes and not text.startswith("SAVEPOINT "):
             raise self._unsupported(wire.QUERY, "a schema change is undone by ROLLBACK")
         try:
-            if savepoint is None:
-                self._held.undo(txn)
-            else:
-                self._held.undo_to(savepoint, txn)
+            self._held.heed(text, self._txn)
         except UndoneError as problem:
             raise self._unsupported(wire.QUERY, str(problem)) from None
 
@@ -323,16 +305,9 @@ class Decoder:
             raise self._disorder(f"a statement outside a transaction: {text[:80]}")
         if self._began and text == "COMMIT":
             return self._commit(None)
-        if self._began and text == "ROLLBACK":
-            self._undone(self._txn, None)
-            return self._commit(None)
-        if self._began and text.startswith("ROLLBACK TO "):
-            self._undone(self._txn, text.removeprefix("ROLLBACK TO "))
-            return ()
-        if self._began and text.startswith("SAVEPOINT "):
-            if self._txn is not None:
-                self._held.mark(text.removeprefix("SAVEPOINT "), self._txn)
-            return ()
+        if self._began and (text == "ROLLBACK" or text.startswith(("SAVEPOINT ", "ROLLBACK TO "))):
+            self._take_back(text)
+            return self._commit(None) if text == "ROLLBACK" else ()
         if self._began and text.startswith("XA END"):
             return ()
         decoded = self._statement(query) if self._txn is not None else None

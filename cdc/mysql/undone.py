@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from cdc.mysql.events import MySqlTransaction
 from cdc.rowevents import Record
 
+HELD_BYTES = 4 << 20
+"""Of MariaDB's log: of a larger transaction the first part is published before its end, and cannot be undone."""
 _QUOTES = '`"'
 
 
@@ -49,6 +51,9 @@ class Held:
 
     def put(self, txn: MySqlTransaction, records: list[Record], size: int) -> Iterable[list[Record]]:
         """What goes out now. The transaction counts these already."""
+        if not self._limit:
+            self._out = txn.ordinal
+            return (records,)
         self._records += records
         self._bytes += size
         if self._bytes <= self._limit:
@@ -62,6 +67,15 @@ class Held:
         for mark in self._marks:
             mark.records = 0
         return (records,) if records else ()
+
+    def heed(self, text: str, txn: MySqlTransaction) -> None:
+        """A statement of the log: SAVEPOINT, ROLLBACK TO one, or ROLLBACK."""
+        if text == "ROLLBACK":
+            self.undo(txn)
+        elif text.startswith("SAVEPOINT "):
+            self.mark(text.removeprefix("SAVEPOINT "), txn)
+        else:
+            self.undo_to(text.removeprefix("ROLLBACK TO "), txn)
 
     def mark(self, name: str, txn: MySqlTransaction) -> None:
         """SAVEPOINT `name`, as the log has it."""

@@ -47,7 +47,7 @@ def source_facts(server: Server, slot: str) -> SourceFacts:
             safe = catalog.rows(
                 "SELECT s.safe_wal_size FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %s", slot
             )[0][0]
-            retained = 0 if found.restart is None else int(wal_end) - int(found.restart)
+            retained = catalog.retained_bytes(slot)
             facts = SlotFacts(found.active_pid is not None, found.lost, found.confirmed, retained, safe)
         return SourceFacts(catalog.now_us(), wal_end, _connected(catalog), facts, waiting_for(catalog))
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from cdc.connect import halfways
 from cdc.types import Form, element, is_array
 
 Encoder = Callable[[bytes], bytes]
@@ -204,10 +205,7 @@ def _digits(value: float) -> str:
     if -_HALFWAY < value < _HALFWAY:
         return repr(value)
     size = abs(float(value))
-    exact = Fraction(size)
-    low = (exact + Fraction(math.nextafter(size, 0.0))) / 2
-    above = math.nextafter(size, math.inf)
-    high = 2 * exact - low if math.isinf(above) else (exact + Fraction(above)) / 2
+    low, high = halfways(size, math.nextafter(size, 0.0), math.nextafter(size, math.inf))
     candidates = (f"{size:.{places}e}" for places in range(17))
     text = next((text for text in (repr(size), *candidates) if low < Fraction(text) < high), repr(size))
     return f"-{text}" if value < 0 else text
